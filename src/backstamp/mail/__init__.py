@@ -1,0 +1,1 @@
+"""The words of mail as values: addresses, envelopes, replies, outcomes, headers, reports. Pure."""

@@ -1,0 +1,72 @@
+"""The envelope: reverse-path, recipients and ESMTP parameters (RFC 5321 §2.3.1).
+
+Addresses are bytes as they came, without the angle brackets; the null reverse-path is
+empty. Parameters are bytes as in the command (`BODY=8BITMIME SMTPUTF8`), because the
+case of ENVID and ORCPT must survive (RFC 3461 §5.2.1).
+"""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+import msgspec
+
+
+class Recipient(msgspec.Struct, frozen=True, gc=False):
+    """One RCPT: the address and its parameters (NOTIFY, ORCPT)."""
+
+    address: bytes
+    parameters: bytes = b""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """One transaction's envelope. Recipients stand ordered by domain (`ordered`)."""
+
+    sender: bytes
+    recipients: tuple[Recipient, ...]
+    parameters: bytes = b""
+
+
+class DomainRun(msgspec.Struct, frozen=True, gc=False):
+    """Neighbouring recipients of one domain: ordinals `first` up to, not including, `first + count`."""
+
+    domain: bytes
+    first: int
+    count: int
+
+
+def domain_of(address: bytes) -> bytes:
+    """Return the domain of an address in lower case (ASCII letters only); empty for `postmaster`."""
+    return address.rpartition(b"@")[2].lower() if b"@" in address else b""
+
+
+def ordered(recipients: Iterable[Recipient]) -> tuple[Recipient, ...]:
+    """Return the recipients ordered by domain, otherwise as they came; exact repetitions are dropped.
+
+    A repeated RCPT is one recipient: a second copy is what nobody wants (RFC 5321 §4.1.1.3
+    lets the server treat it so).
+    """
+    unique = dict.fromkeys(recipients)
+    return tuple(sorted(unique, key=lambda recipient: domain_of(recipient.address)))
+
+
+def domain_runs(recipients: Iterable[Recipient]) -> list[DomainRun]:
+    """Return the runs of equal domains among ordered recipients."""
+    runs = []
+    first = 0
+    for domain, members in groupby(recipients, key=lambda recipient: domain_of(recipient.address)):
+        count = sum(1 for _ in members)
+        runs.append(DomainRun(domain, first, count))
+        first += count
+    return runs
+
+
+def parameter(parameters: bytes, keyword: bytes) -> bytes | None:
+    """Return the value of an ESMTP parameter (empty where it has none), None where it is absent.
+
+    The keyword is given in upper case and matches in any case (RFC 5321 §4.1.2).
+    """
+    for item in parameters.split():
+        name, _, value = item.partition(b"=")
+        if name.upper() == keyword:
+            return value
+    return None
