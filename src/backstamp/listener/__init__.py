@@ -1,0 +1,1 @@
+"""The front door: our aiosmtpd session, who may relay, the server."""

@@ -1,0 +1,32 @@
+"""What a listener is told: the records configuration makes for this room."""
+
+from ipaddress import IPv4Network, IPv6Network
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of what one client may ask: octets, counts and seconds.
+
+    `hops` is RFC 5321 §6.3's loop limit (Received lines); `idle` its §4.5.3.2.7 (at least
+    five minutes for a command); `message` is the longest a whole DATA may take.
+    """
+
+    message_size: int = 50_000_000
+    recipients: int = 1000
+    command_length: int = 2048
+    connections: int = 1000
+    hops: int = 100
+    idle: float = 300.0
+    message: float = 3600.0
+
+
+class ListenerSettings(msgspec.Struct, frozen=True):
+    """One `[[listen]]` of the configuration."""
+
+    hostname: str
+    host: str
+    port: int
+    allow: tuple[IPv4Network | IPv6Network, ...] = ()
+    submission: bool = False
+    limits: Limits = Limits()

@@ -1,0 +1,1 @@
+"""Shells that speak to other hosts: the resolver and the SMTP client."""

@@ -1,0 +1,41 @@
+"""Queue ids: 128 bits, 48 of milliseconds and 80 of chance; as text 26 characters (ULID).
+
+Time-ordered so that listings read well, random so that no two machines ever agree.
+The text is Crockford's base 32, which sorts as the bytes do.
+"""
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+
+
+def make(milliseconds: int, chance: bytes) -> bytes:
+    """Return a queue id from a time (since the epoch) and 10 random bytes."""
+    return milliseconds.to_bytes(6, "big") + chance
+
+
+def text(queue_id: bytes) -> str:
+    """Return the 26 characters people and logs see."""
+    number = int.from_bytes(queue_id, "big")
+    characters = []
+    for _ in range(26):
+        characters.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(characters))
+
+
+def parse(written: str) -> bytes:
+    """Return the 16 bytes of a queue id as people write it; upper or lower case.
+
+    Raises:
+        ValueError: it is not 26 characters of the alphabet, or too large.
+    """
+    if len(written) != 26:
+        raise ValueError(f"a queue id has 26 characters, {written!r} has {len(written)}")
+    number = 0
+    for character in written.upper():
+        if character not in _VALUES:
+            raise ValueError(f"{character!r} does not occur in a queue id")
+        number = number << 5 | _VALUES[character]
+    if number >= 1 << 128:
+        raise ValueError(f"{written!r} is larger than any queue id")
+    return number.to_bytes(16, "big")

@@ -1,0 +1,165 @@
+"""The queue port: the few verbs listener and delivery share, and the values they pass.
+
+Every engine (`local`, `memory`) keeps this contract (`tests/contract/`). Claims are handles
+held in memory only: after a crash everything that waits is claimable again. What a claim
+needs to be sent is loaded apart from it (`load`), so that a claimed delivery costs no more
+memory than a waiting one, however long its lane.
+"""
+
+import asyncio
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from backstamp.mail.envelope import Envelope, Recipient
+from backstamp.mail.reply import Reply
+from backstamp.queue.stamps import Stamp
+
+
+class Flag(enum.IntFlag):
+    """Flags of a record."""
+
+    NONE = 0
+    AT_MOST_ONCE = 1
+    REPORT = 2
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What `append` takes.
+
+    `queue_id` is 16 bytes (`queue.ids`); `arrival` is microseconds since the epoch; the
+    envelope's recipients are ordered by domain; content is octets with CRLF line ends, as it
+    will be sent, trace lines included, not dot-stuffed.
+    """
+
+    queue_id: bytes
+    arrival: int
+    envelope: Envelope
+    content: bytes
+    flags: Flag = Flag.NONE
+
+
+class Reason(msgspec.Struct, frozen=True, gc=False):
+    """Why recipients of a message failed: kept on disk until their report is made."""
+
+    ordinals: tuple[int, ...]
+    reply: Reply
+    host: str = ""
+    time: int = 0
+
+
+class Delivery(Protocol):
+    """A claimed delivery: one message × one destination domain. Exclusive until given back."""
+
+    @property
+    def queue_id(self) -> bytes:
+        """The message's id, 16 bytes."""
+        ...
+
+    @property
+    def domain(self) -> bytes:
+        """The destination domain in lower case, as in the recipients' addresses."""
+        ...
+
+    @property
+    def arrival(self) -> int:
+        """When the message was accepted: microseconds since the epoch."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts this process has given back."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Octets of content."""
+        ...
+
+
+class Load(msgspec.Struct, frozen=True, gc=False):
+    """What a transaction needs. Recipients are only those still waiting, each with its ordinal."""
+
+    sender: bytes
+    parameters: bytes
+    recipients: Mapping[int, Recipient]
+    content: bytes
+    flags: Flag = Flag.NONE
+
+
+class Owed(msgspec.Struct, frozen=True, gc=False):
+    """A report that is due: every `F` of one message, with the reasons found for it."""
+
+    queue_id: bytes
+    arrival: int
+    envelope: Envelope
+    ordinals: tuple[int, ...]
+    reasons: tuple[Reason, ...]
+    content: bytes
+
+
+class QueueRefusedError(Exception):
+    """The queue could not take a message. Nothing was accepted; the client is told 4xx (promise 4)."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+class DamagedError(Exception):
+    """The message cannot be read back. It was moved aside and reported; the claim is over."""
+
+
+class Intake(Protocol):
+    """The listener's side of the queue."""
+
+    async def append(self, message: Message) -> None:
+        """Return once the message is on stable storage (Q1).
+
+        Raises:
+            QueueRefusedError: local trouble; nothing was accepted.
+        """
+        ...
+
+
+class Outlet(Protocol):
+    """The delivery's side of the queue."""
+
+    async def claim(self, limit: int) -> Sequence[Delivery]:
+        """Wait until something is due; return at most `limit` deliveries, the earliest due first."""
+        ...
+
+    async def load(self, delivery: Delivery) -> Load:
+        """Return envelope and content of a claim, verified.
+
+        Raises:
+            DamagedError: the record does not verify; the claim is over.
+        """
+        ...
+
+    def stamp(
+        self, delivery: Delivery, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
+    ) -> asyncio.Future[None]:
+        """Enqueue stamps at once, without an await (Q4); the future ends when they are durable.
+
+        `reasons` are durable no later than the stamps (Q5). The same marks again change nothing.
+        """
+        ...
+
+    def give_back(self, delivery: Delivery, retry_at: float) -> None:
+        """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
+        ...
+
+    async def claim_report(self) -> Owed:
+        """Wait until a report is due and return it; exclusive until `report` or a crash."""
+        ...
+
+    async def report(self, owed: Owed, dsn: Message | None) -> None:
+        """Append the report (None: no report is wanted), then stamp its recipients `B`, durably (Q5)."""
+        ...
+
+
+class Queue(Intake, Outlet, Protocol):
+    """Both sides."""

@@ -1,0 +1,1 @@
+"""A mail-catching SMTP server with scripted replies and faults; never for production mail."""
