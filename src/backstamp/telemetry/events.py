@@ -1,0 +1,128 @@
+"""Every event, declared once: one JSON object a line on standard output (docs/events.md).
+
+An event is a fact about mail or about the relay, made when it is true and durable:
+`delivered` after the stamp's sync, never before. `event` names it, `time` is UTC with
+milliseconds. Recipients are text as in the command; replies are made printable.
+"""
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="event"):
+    """What all events have; `time` is microseconds since the epoch until it is written out."""
+
+    time: int
+
+
+class Started(Event, tag="started"):
+    """The relay's ports answer. `addresses` are those of the listeners, then the admin side's."""
+
+    version: str
+    addresses: tuple[str, ...]
+    waiting: int
+
+
+class Stopped(Event, tag="stopped"):
+    """The relay drained and closed; `waiting` recipients stay queued."""
+
+    waiting: int
+
+
+class Accepted(Event, tag="accepted"):
+    """A message is on stable storage and its client was told 250."""
+
+    queue_id: str
+    client: str
+    sender: str
+    recipients: int
+    size: int
+    duration: float
+
+
+class Refused(Event, tag="refused"):
+    """A client was told no: `command` is the verb, `reply` what it read."""
+
+    client: str
+    command: str
+    reply: str
+    sender: str = ""
+    recipient: str = ""
+
+
+class Attempt(Event, tag="attempt"):
+    """A transaction begins: one message, some recipients of a domain, one host."""
+
+    queue_id: str
+    domain: str
+    recipients: int
+    mx: str
+    attempt: int
+
+
+class Delivered(Event, tag="delivered"):
+    """A remote server took the message for a recipient and the stamp `D` is durable."""
+
+    queue_id: str
+    recipient: str
+    reply: str
+    mx: str
+    duration: float
+    delay: float
+
+
+class Deferred(Event, tag="deferred"):
+    """An attempt did not succeed; `retry_at` (seconds since the epoch) says when the next one is."""
+
+    queue_id: str
+    recipient: str
+    reply: str
+    mx: str
+    duration: float
+    scope: str
+    retry_at: float
+
+
+class Failed(Event, tag="failed"):
+    """A recipient is given up and the stamp `F` is durable; a report follows where one is wanted."""
+
+    queue_id: str
+    recipient: str
+    reply: str
+    mx: str
+    duration: float
+    scope: str
+
+
+class Bounced(Event, tag="bounced"):
+    """Failed recipients are closed (`B`). `report` is the report's queue id, empty where none is wanted."""
+
+    queue_id: str
+    report: str
+    sender: str
+    recipients: tuple[str, ...]
+
+
+class InDoubt(Event, tag="in_doubt"):
+    """The final dot went out and no reply came: the recipient may get a second copy."""
+
+    queue_id: str
+    recipient: str
+    mx: str
+    reply: str
+
+
+class Recovered(Event, tag="recovered"):
+    """The queue was read at start."""
+
+    segments: int
+    messages: int
+    recipients: int
+    duration: float
+
+
+class Alarm(Event, tag="alarm"):
+    """Something an operator must see: damage, a failed write, an unreadable stamp. `action` is what was done."""
+
+    problem: str
+    action: str
+    queue_id: str = ""
