@@ -1,0 +1,159 @@
+"""Every syscall on the queue, and nothing else: the seam where tests put faults and power cuts.
+
+Paths are text, files are descriptors. Nothing here decides anything; what must be synced
+before what is said in `store`, `segment` and `recovery`.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class QueueLockedError(Exception):
+    """Another process has the queue (Q10)."""
+
+
+class Files(Protocol):
+    """What the queue asks of a file system. Every method may raise OSError."""
+
+    def make_directory(self, path: str) -> None:
+        """Create a directory (0700) where there is none."""
+        ...
+
+    def listing(self, path: str) -> list[str]:
+        """Return the names in a directory."""
+        ...
+
+    def create(self, path: str) -> int:
+        """Create a file (0600) that must not exist yet."""
+        ...
+
+    def open(self, path: str, *, write: bool) -> int:
+        """Open an existing file, never a symbolic link."""
+        ...
+
+    def close(self, descriptor: int) -> None:
+        """Close a file."""
+        ...
+
+    def size(self, descriptor: int) -> int:
+        """Return a file's length."""
+        ...
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Return up to `length` octets from `offset`; fewer only at the end of the file."""
+        ...
+
+    def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+        """Write all buffers one behind the other from `offset` on."""
+        ...
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        """Cut a file."""
+        ...
+
+    def sync(self, descriptor: int) -> None:
+        """Make a file's content and length durable (fdatasync)."""
+        ...
+
+    def sync_directory(self, path: str) -> None:
+        """Make a directory's entries durable."""
+        ...
+
+    def unlink(self, path: str) -> None:
+        """Remove a directory entry."""
+        ...
+
+    def lock(self, path: str) -> int:
+        """Take the lock file, creating it if need be; raises QueueLockedError."""
+        ...
+
+
+IOV_MAX = 1024
+
+
+class DiskFiles:
+    """The real thing."""
+
+    def make_directory(self, path: str) -> None:
+        """Create a directory (0700) where there is none."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+
+    def listing(self, path: str) -> list[str]:
+        """Return the names in a directory."""
+        return os.listdir(path)
+
+    def create(self, path: str) -> int:
+        """Create a file (0600) that must not exist yet."""
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def open(self, path: str, *, write: bool) -> int:
+        """Open an existing file, never a symbolic link."""
+        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def close(self, descriptor: int) -> None:
+        """Close a file."""
+        os.close(descriptor)
+
+    def size(self, descriptor: int) -> int:
+        """Return a file's length."""
+        return os.fstat(descriptor).st_size
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Return up to `length` octets from `offset`; fewer only at the end of the file."""
+        data = os.pread(descriptor, length, offset)
+        while len(data) < length:
+            more = os.pread(descriptor, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+        """Write all buffers one behind the other from `offset` on."""
+        if len(buffers) > IOV_MAX:
+            for start in range(0, len(buffers), IOV_MAX):
+                part = buffers[start : start + IOV_MAX]
+                self.write(descriptor, part, offset)
+                offset += sum(map(len, part))
+            return
+        written = os.pwritev(descriptor, buffers, offset)
+        total = sum(map(len, buffers))
+        if written < total:
+            # A short write happens at a full disk or beyond 2 GiB: the rest either fits or raises.
+            rest = b"".join(buffers)
+            while written < total:
+                written += os.pwrite(descriptor, rest[written:], offset + written)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        """Cut a file."""
+        os.ftruncate(descriptor, length)
+
+    def sync(self, descriptor: int) -> None:
+        """Make a file's content and length durable (fdatasync)."""
+        os.fdatasync(descriptor)
+
+    def sync_directory(self, path: str) -> None:
+        """Make a directory's entries durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def unlink(self, path: str) -> None:
+        """Remove a directory entry."""
+        os.unlink(path)
+
+    def lock(self, path: str) -> int:
+        """Take the lock file, creating it if need be; raises QueueLockedError."""
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise QueueLockedError(path) from None
+        return descriptor
