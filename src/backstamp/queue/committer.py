@@ -1,0 +1,99 @@
+"""Group commit: one thread that takes whatever jobs have gathered and commits them together.
+
+No artificial delay: whoever is first commits at once, the rest gather while the disk works.
+Outcomes come back to the loop in one call per phase of a batch, because a hand-over
+between threads costs more than the system call it waits for. Jobs are committed in the
+order they were given. It knows no files, only a sink that commits batches.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from backstamp.queue.store import Announce, Job
+
+BATCH = 256
+"""Jobs a batch takes at most: bounds the wait of its first, far above what connections bring."""
+
+
+class Sink(Protocol):
+    """Where batches go."""
+
+    def commit(self, jobs: Sequence[Job], announce: Announce) -> None:
+        """Carry out a batch, announcing outcomes; must not raise for what the disk does."""
+        ...
+
+    def prepare(self) -> None:
+        """Use an idle moment."""
+        ...
+
+    def seal(self) -> None:
+        """End in order."""
+        ...
+
+
+class Committer:
+    """The commit thread and its inbox. Made and used on the loop; `failed` is called there if the thread dies."""
+
+    def __init__(self, sink: Sink, failed: Callable[[BaseException], None]) -> None:
+        self._sink = sink
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._ended = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+        self._thread.start()
+        self.submit: Callable[[Job], None] = self._inbox.put
+        """Hand over a job; never blocks."""
+
+    async def close(self) -> None:
+        """Commit what was handed over, seal, and end the thread."""
+        if self._thread.is_alive():
+            self._inbox.put(None)
+            await asyncio.shield(self._ended)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            # A bug, not a disk error: nothing may be acknowledged any more, so the process must go.
+            self._loop.call_soon_threadsafe(self._failed, error)
+            raise
+        finally:
+            self._loop.call_soon_threadsafe(_end, self._ended)
+
+    def _work(self) -> None:
+        inbox, sink = self._inbox, self._sink
+        while True:
+            batch: list[Job] = []
+            if inbox.empty():
+                sink.prepare()
+            job = inbox.get()
+            try:
+                while job is not None:
+                    batch.append(job)
+                    if len(batch) == BATCH:
+                        break
+                    job = inbox.get_nowait()
+            except queue.Empty:
+                pass
+            if batch:
+                sink.commit(batch, self._announce)
+            if job is None:
+                sink.seal()
+                return
+
+    def _announce(self, jobs: Sequence[Job]) -> None:
+        self._loop.call_soon_threadsafe(_settle, jobs)
+
+
+def _settle(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        job.done(job)  # type: ignore[arg-type]  # each job's callback takes its own kind
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)

@@ -1,0 +1,295 @@
+"""The store: what the commit thread does with a batch. Placement, encoding, writing, syncing, in order.
+
+A batch is appends, stamps and removals. Appends are written and synced first and said to be
+done; then the stamps, whose reasons are among those appends (Q5); then finished segments
+are removed. A job carries its own error: what failed was not accepted, or is not durable.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from backstamp.mail.envelope import Envelope
+from backstamp.queue import segment as segments
+from backstamp.queue.files import Files
+from backstamp.queue.port import Flag, Message
+from backstamp.queue.record import (
+    HEADER_SIZE,
+    SALT_SIZE,
+    Header,
+    Kind,
+    checksum,
+    encode_envelope,
+    encode_header,
+)
+from backstamp.queue.segment import CAPACITY, Segment
+
+SEGMENT_SIZE: Final = 64 * 1024 * 1024
+
+_NOBODY = Envelope(b"", ())
+
+
+class Append:
+    """Write one record. Filled in by the store: where it stands, or why it does not."""
+
+    __slots__ = ("content", "done", "envelope", "error", "first", "kind", "length", "message", "offset", "segment")
+
+    def __init__(self, message: Message, done: Callable[["Append"], None], kind: Kind = Kind.MAIL) -> None:
+        self.message = message
+        self.done = done
+        """Called on the loop, once, when the outcome is known."""
+        self.kind = kind
+        self.segment: Segment | None = None
+        self.offset = 0
+        self.length = 0
+        self.first = 0
+        self.error: OSError | None = None
+
+
+class Marks:
+    """Write stamps of one message: runs of (ordinal, bytes), after the reason they depend on."""
+
+    __slots__ = ("done", "error", "first", "reason", "runs", "segment")
+
+    def __init__(
+        self,
+        segment: Segment,
+        first: int,
+        runs: Sequence[tuple[int, bytes]],
+        done: Callable[["Marks"], None],
+        reason: Append | None = None,
+    ) -> None:
+        self.segment = segment
+        self.first = first
+        self.runs = runs
+        self.done = done
+        self.reason = reason
+        self.error: OSError | None = None
+
+
+class Removal:
+    """Remove a finished segment."""
+
+    __slots__ = ("done", "error", "segment")
+
+    def __init__(self, segment: Segment, done: Callable[["Removal"], None]) -> None:
+        self.segment = segment
+        self.done = done
+        self.error: OSError | None = None
+
+
+class Sealed:
+    """Word from the store that a segment takes no more records.
+
+    It follows the outcome of every append to that segment, so that whoever counts what lives
+    in it has counted all before it may call it finished (Q6).
+    """
+
+    __slots__ = ("done", "segment")
+
+    def __init__(self, segment: Segment, done: Callable[["Sealed"], None]) -> None:
+        self.segment = segment
+        self.done = done
+
+
+Job = Append | Marks | Removal | Sealed
+Announce = Callable[[Sequence[Job]], None]
+
+
+class Store:
+    """The writing side of one partition's segments. Used by one thread only."""
+
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        *,
+        next_number: int,
+        salt: Callable[[], bytes],
+        sealed: Callable[[Sealed], None],
+        segment_size: int = SEGMENT_SIZE,
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._next_number = next_number
+        self._salt = salt
+        self._sealed = sealed
+        self._segment_size = segment_size
+        self._newly_sealed: list[Job] = []
+        self._current: Segment | None = None
+        self._spare: Segment | None = None
+
+    def prepare(self) -> None:
+        """Make a segment ahead of need; called when there is nothing else to do. A failure shows at need."""
+        if self._spare is None and (self._current is None or self._current.end * 2 > self._segment_size):
+            try:
+                self._spare = self._create()
+            except OSError:
+                self._spare = None
+
+    def commit(self, jobs: Sequence[Job], announce: Announce) -> None:
+        """Carry out a batch; `announce` is called with jobs whose outcome is known, in order of the promises."""
+        appends = [job for job in jobs if isinstance(job, Append)]
+        marks = [job for job in jobs if isinstance(job, Marks)]
+        appends += [job.reason for job in marks if job.reason is not None]
+        if appends:
+            self._append(appends)
+            announce([*appends, *self._newly_sealed])
+            self._newly_sealed.clear()
+        if marks:
+            self._stamp(marks)
+            announce(marks)
+        removals = [job for job in jobs if isinstance(job, Removal)]
+        for job in removals:
+            try:
+                segments.remove(self._files, job.segment)
+            except OSError as error:
+                job.error = error
+        if removals:
+            announce(removals)
+
+    def seal(self) -> None:
+        """Seal what is open: an orderly stop. A failure is harmless, recovery seals then."""
+        for segment in (self._current, self._spare):
+            if segment is not None:
+                self._seal(segment)
+        self._current = self._spare = None
+
+    def _append(self, jobs: list[Append]) -> None:
+        """Write and sync records, a segment's worth at a time."""
+        group: list[Append] = []
+        buffers: list[bytes] = []
+        for job in jobs:
+            try:
+                segment = self._room(job, group, buffers)
+                self._place(job, segment, buffers)
+            except OSError as error:
+                job.error = error
+                continue
+            group.append(job)
+        self._flush(group, buffers)
+
+    def _room(self, job: Append, group: list[Append], buffers: list[bytes]) -> Segment:
+        """Return a segment with room for the record; what was gathered for a full one is flushed first."""
+        message = job.message
+        job.envelope = encode_envelope(message.envelope)
+        job.length = HEADER_SIZE + len(job.envelope) + len(message.content)
+        count = len(message.envelope.recipients)
+        segment = self._current
+        if segment is not None and (
+            segment.used + count > CAPACITY
+            or (segment.end > SALT_SIZE and segment.end + job.length > self._segment_size)
+        ):
+            self._flush(group, buffers)
+            if self._current is segment:
+                self._seal(segment)
+            segment = self._current = None
+        if segment is None:
+            segment = self._current = self._spare or self._create()
+            self._spare = None
+        return segment
+
+    def _place(self, job: Append, segment: Segment, buffers: list[bytes]) -> None:
+        message = job.message
+        content = message.content
+        envelope = job.envelope
+        count = len(message.envelope.recipients)
+        seed = segment.seed
+        job.segment = segment
+        job.offset = segment.end
+        job.first = segment.used
+        header = Header(
+            job.kind,
+            message.flags,
+            segment.end,
+            len(envelope),
+            count,
+            len(content),
+            segment.used,
+            message.arrival,
+            message.queue_id,
+            segment.durable,
+            0,
+            checksum(envelope, seed),
+            checksum(content, seed),
+        )
+        buffers.append(encode_header(header, seed))
+        buffers.append(envelope)
+        buffers.append(content)
+        segment.end += job.length
+        segment.used += count
+
+    def _flush(self, group: list[Append], buffers: list[bytes]) -> None:
+        """Write and sync the gathered records; after a failure the segment is sealed and all of them failed (Q8)."""
+        if not group:
+            return
+        segment = self._current
+        assert segment is not None
+        start = group[0].offset
+        try:
+            self._files.write(segment.mail, buffers, start)
+            self._files.sync(segment.mail)
+            segment.durable = segment.end
+        except OSError as error:
+            for job in group:
+                job.error = error
+            self._abandon(segment, start)
+        group.clear()
+        buffers.clear()
+
+    def _abandon(self, segment: Segment, end: int) -> None:
+        """Stop writing to a segment whose write failed; cut off what nobody was promised, if that works."""
+        self._current = None
+        segment.end = end
+        self._newly_sealed.append(Sealed(segment, self._sealed))
+        try:
+            self._files.truncate(segment.mail, end)
+            self._files.sync(segment.mail)
+        except OSError:
+            # Recovery then finds records nobody was promised: a possible extra copy, never a loss.
+            return
+
+    def _stamp(self, jobs: list[Marks]) -> None:
+        dirty: dict[Segment, list[Marks]] = {}
+        for job in jobs:
+            if job.reason is not None and job.reason.error is not None:
+                job.error = job.reason.error
+                continue
+            segment = job.segment
+            dirty.setdefault(segment, []).append(job)
+            base = SALT_SIZE + job.first
+            try:
+                for ordinal, run in job.runs:
+                    self._files.write(segment.stamps, (run,), base + ordinal)
+            except OSError as error:
+                job.error = error
+                segment.failed = True
+        for segment, members in dirty.items():
+            try:
+                self._files.sync(segment.stamps)
+            except OSError as error:
+                # Never retried and believed: after a failed fsync the pages are clean, not written.
+                segment.failed = True
+                for job in members:
+                    job.error = error
+
+    def _create(self) -> Segment:
+        number = self._next_number
+        self._next_number += 1
+        return segments.create(self._files, self._directory, number, self._salt())
+
+    def _seal(self, segment: Segment) -> None:
+        with contextlib.suppress(OSError):
+            append_seal(self._files, segment)
+        self._newly_sealed.append(Sealed(segment, self._sealed))
+
+
+def append_seal(files: Files, segment: Segment, at: int | None = None) -> None:
+    """Write the seal record behind the last one (or at `at`, behind an unreadable tail) and sync it."""
+    offset = segment.end if at is None else at
+    header = Header(
+        Kind.SEAL, Flag.NONE, offset, 0, 0, 0, segment.used, 0, bytes(16), segment.end, 0,
+        checksum(b"", segment.seed), checksum(b"", segment.seed),
+    )  # fmt: skip
+    files.write(segment.mail, [encode_header(header, segment.seed)], offset)
+    files.sync(segment.mail)
