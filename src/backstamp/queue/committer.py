@@ -35,7 +35,7 @@ class Sink(Protocol):
 
 
 class Committer:
-    """The commit thread and its inbox. Made and used on the loop; `failed` is called there if the thread dies."""
+    """The commit thread and its inbox. Made and used on the loop; if the thread dies, `failed` tells."""
 
     def __init__(self, sink: Sink, failed: Callable[[BaseException], None]) -> None:
         self._sink = sink

@@ -66,6 +66,10 @@ class Files(Protocol):
         """Remove a directory entry."""
         ...
 
+    def rename(self, path: str, new_path: str) -> None:
+        """Give a file another name in the same file system; a file of that name is replaced."""
+        ...
+
     def lock(self, path: str) -> int:
         """Take the lock file, creating it if need be; raises QueueLockedError."""
         ...
@@ -147,6 +151,10 @@ class DiskFiles:
     def unlink(self, path: str) -> None:
         """Remove a directory entry."""
         os.unlink(path)
+
+    def rename(self, path: str, new_path: str) -> None:
+        """Give a file another name in the same file system; a file of that name is replaced."""
+        os.rename(path, new_path)
 
     def lock(self, path: str) -> int:
         """Take the lock file, creating it if need be; raises QueueLockedError."""

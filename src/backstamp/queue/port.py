@@ -109,7 +109,14 @@ class QueueRefusedError(Exception):
 
 
 class DamagedError(Exception):
-    """The message cannot be read back. It was moved aside and reported; the claim is over."""
+    """The message cannot be read back: a copy was put aside, its recipients fail, the claim is over.
+
+    `envelope` is there where only the content does not verify.
+    """
+
+    def __init__(self, text: str, envelope: Envelope | None = None) -> None:
+        super().__init__(text)
+        self.envelope = envelope
 
 
 class Intake(Protocol):

@@ -113,7 +113,7 @@ def create(files: Files, directory: str, number: int, salt: bytes) -> Segment:
 
 
 def remove(files: Files, segment: Segment) -> None:
-    """Remove a finished segment in the order of Q6: the other order, or no sync, resurrects delivered mail."""
+    """Remove a finished segment in the order of Q6; any other resurrects delivered mail."""
     files.close(segment.mail)
     files.close(segment.stamps)
     files.unlink(mail_path(segment.directory, segment.number))

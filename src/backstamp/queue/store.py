@@ -32,10 +32,22 @@ _NOBODY = Envelope(b"", ())
 class Append:
     """Write one record. Filled in by the store: where it stands, or why it does not."""
 
-    __slots__ = ("content", "done", "envelope", "error", "first", "kind", "length", "message", "offset", "segment")
+    __slots__ = (
+        "content",
+        "done",
+        "envelope",
+        "error",
+        "first",
+        "kind",
+        "length",
+        "message",
+        "offset",
+        "segment",
+    )
 
     def __init__(self, message: Message, done: Callable[["Append"], None], kind: Kind = Kind.MAIL) -> None:
         self.message = message
+        self.envelope = b""
         self.done = done
         """Called on the loop, once, when the outcome is known."""
         self.kind = kind
@@ -128,7 +140,7 @@ class Store:
                 self._spare = None
 
     def commit(self, jobs: Sequence[Job], announce: Announce) -> None:
-        """Carry out a batch; `announce` is called with jobs whose outcome is known, in order of the promises."""
+        """Carry out a batch; `announce` is called with jobs whose outcome is known, in order."""
         appends = [job for job in jobs if isinstance(job, Append)]
         marks = [job for job in jobs if isinstance(job, Marks)]
         appends += [job.reason for job in marks if job.reason is not None]
@@ -141,6 +153,8 @@ class Store:
             announce(marks)
         removals = [job for job in jobs if isinstance(job, Removal)]
         for job in removals:
+            if job.segment.failed:
+                continue
             try:
                 segments.remove(self._files, job.segment)
             except OSError as error:
@@ -220,7 +234,7 @@ class Store:
         segment.used += count
 
     def _flush(self, group: list[Append], buffers: list[bytes]) -> None:
-        """Write and sync the gathered records; after a failure the segment is sealed and all of them failed (Q8)."""
+        """Write and sync the gathered records; after a failure they all failed, the segment ends (Q8)."""
         if not group:
             return
         segment = self._current

@@ -1,0 +1,215 @@
+"""What every queue engine has in common: claims, returns and reports over a ledger.
+
+An engine adds where records live: how a message becomes durable (`_write`), how stamps do
+(`_commit`) and how a message is read back (`_read`). The verbs and their contract are
+those of `port.Queue`; everything here runs on the loop.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from backstamp.clock import Clock
+from backstamp.mail.envelope import Envelope, domain_runs
+from backstamp.mail.reply import Reply
+from backstamp.queue.ledger import Claim, Entry, Ledger
+from backstamp.queue.port import DamagedError, Flag, Load, Message, Owed, QueueRefusedError, Reason
+from backstamp.queue.segment import Segment
+from backstamp.queue.stamps import Stamp
+from backstamp.telemetry.events import Alarm, Event
+
+REPORT_AFTER = 300.0
+"""Seconds after which a failure is reported though some recipients were not tried yet."""
+
+REPORT_RETRY = 60.0
+"""Seconds until a report that could not be queued is tried again."""
+
+HOT_LIMIT = 64 * 1024 * 1024
+"""Octets of accepted mail kept in memory until the first attempt."""
+
+DAMAGED = Reply(554, "5.3.0 The message was damaged in the relay's queue")
+
+
+class Bell:
+    """Wakes one waiting task; a ring nobody waits for is remembered."""
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake the waiter."""
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, seconds: float | None) -> None:
+        """Wait for a ring, at most so long."""
+        if not self._rung:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._waiter
+            except TimeoutError:
+                pass
+            finally:
+                self._waiter = None
+        self._rung = False
+
+
+class Engine:
+    """The verbs of the port that do not depend on where records live."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        report_after: float = REPORT_AFTER,
+        hot_limit: int = HOT_LIMIT,
+    ) -> None:
+        self._clock = clock
+        self._emit = emit
+        self._report_after = report_after
+        self.ledger = Ledger(hot_limit=hot_limit)
+        self._claimable = Bell()
+        self._reportable = Bell()
+
+    # ---- what an engine adds ----
+
+    async def _write(self, message: Message, *, release: bool) -> Entry:
+        """Make a message durable and enter it into the ledger (`_entered`).
+
+        What is durable will be sent, whether or not the caller still waits.
+        """
+        raise NotImplementedError
+
+    def _commit(
+        self, entry: Entry, runs: Sequence[tuple[int, bytes]], reasons: Sequence[Reason]
+    ) -> asyncio.Future[None]:
+        """Enqueue stamps, after their reasons; `_owed` is called when reasons and stamps are durable."""
+        raise NotImplementedError
+
+    async def _read(self, entry: Entry) -> tuple[Envelope, bytes]:
+        """Read a message back; raises DamagedError."""
+        raise NotImplementedError
+
+    def _finished(self, segment: Segment) -> None:
+        """Remove a segment nothing needs any more, after the stamps that are on their way."""
+        raise NotImplementedError
+
+    # ---- the port ----
+
+    async def append(self, message: Message) -> None:
+        """Return once the message is on stable storage (Q1)."""
+        await self._write(message, release=True)
+
+    async def claim(self, limit: int) -> Sequence[Claim]:
+        """Wait until something is due; return at most `limit` deliveries, the earliest due first."""
+        while True:
+            now = self._clock.monotonic()
+            if taken := self.ledger.take(limit, now):
+                return taken
+            due = self.ledger.next_due()
+            await self._claimable.wait(None if due is None else max(0.0, due - now))
+
+    async def load(self, delivery: Claim) -> Load:
+        """Return envelope and content of a claim, verified."""
+        entry = delivery.entry
+        try:
+            envelope, content = entry.hot or await self._read(entry)
+        except DamagedError as damage:
+            # Nothing ends silently (promise 3): these recipients fail, with a report if one can be made.
+            marks = dict.fromkeys(delivery.waiting(), Stamp.FAILED)
+            self._emit(
+                Alarm(time=self._now(), problem=str(damage), action="kept in corrupt/, recipients failed")
+            )
+            await self.stamp(delivery, marks, [Reason(tuple(marks), DAMAGED, "", self._now())])
+            self.give_back(delivery, 0.0)
+            raise
+        recipients = envelope.recipients
+        return Load(
+            envelope.sender,
+            envelope.parameters,
+            {ordinal: recipients[ordinal] for ordinal in delivery.waiting()},
+            content,
+            Flag(entry.flags),
+        )
+
+    def stamp(
+        self, delivery: Claim, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
+    ) -> asyncio.Future[None]:
+        """Enqueue stamps at once, without an await (Q4); the future ends when they are durable."""
+        return self._mark(delivery.entry, marks, reasons)
+
+    def give_back(self, delivery: Claim, retry_at: float) -> None:
+        """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
+        # The wall clock may jump while it waits; how long it waits must not.
+        due = self._clock.monotonic() + retry_at - self._clock.wall()
+        self.ledger.give_back(delivery, due, retry_at)
+        self._claimable.ring()
+        self._reportable.ring()
+
+    async def claim_report(self) -> Owed:
+        """Wait until a report is due and return it; exclusive until `report` or a crash."""
+        while True:
+            now = self._clock.monotonic()
+            while (due := self.ledger.take_report(now)) is not None:
+                entry, ordinals, reasons = due
+                try:
+                    envelope, content = entry.hot or await self._read(entry)
+                except DamagedError as damage:
+                    if damage.envelope is None:
+                        # Its sender is unknown: the alarm is all the report there can be.
+                        await self._close_report(entry, ordinals)
+                        continue
+                    envelope, content = damage.envelope, b""
+                return Owed(entry.queue_id, entry.arrival, envelope, ordinals, reasons, content)
+            check = self.ledger.next_report()
+            await self._reportable.wait(None if check is None else max(0.0, check - now))
+
+    async def report(self, owed: Owed, dsn: Message | None) -> None:
+        """Append the report (None: no report is wanted), then stamp its recipients `B`, durably (Q5)."""
+        entry = self.ledger.entries[owed.queue_id]
+        try:
+            written = await self._write(dsn, release=False) if dsn is not None else None
+            await self._close_report(entry, owed.ordinals)
+        except (QueueRefusedError, OSError):
+            self.ledger.postpone(entry, self._clock.monotonic() + REPORT_RETRY)
+            raise
+        if written is not None and dsn is not None:
+            self._release(written, dsn.envelope)
+
+    # ---- parts ----
+
+    async def _close_report(self, entry: Entry, ordinals: Sequence[int]) -> None:
+        await self._mark(entry, dict.fromkeys(ordinals, Stamp.BOUNCED))
+        for segment in self.ledger.settle(entry):
+            self._finished(segment)
+
+    def _mark(
+        self, entry: Entry, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
+    ) -> asyncio.Future[None]:
+        runs = self.ledger.mark(entry, marks)
+        durable = self._commit(entry, runs, reasons)
+        if (segment := self.ledger.close(entry)) is not None:
+            self._finished(segment)
+        return durable
+
+    def _owed(self, entry: Entry, reasons: Sequence[Reason], pinned: Segment) -> None:
+        """Note failures whose stamps, and reasons in `pinned`, are durable: reports follow `F` (Q5)."""
+        self.ledger.owe(entry, reasons, pinned, self._clock.monotonic() + self._report_after)
+        self._reportable.ring()
+
+    def _entered(self, entry: Entry, message: Message, *, release: bool) -> None:
+        """Enter a message that just became durable."""
+        self.ledger.enter(entry)
+        self.ledger.keep_hot(entry, message.envelope, message.content)
+        if release:
+            self._release(entry, message.envelope)
+
+    def _release(self, entry: Entry, envelope: Envelope) -> None:
+        self.ledger.release(entry, domain_runs(envelope.recipients))
+        self._claimable.ring()
+
+    def _now(self) -> int:
+        return int(self._clock.wall() * 1e6)

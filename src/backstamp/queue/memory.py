@@ -1,0 +1,69 @@
+"""The reference engine: the port's contract with nothing durable. For tests, and to read first.
+
+It keeps everything the contract says except Q1: what it holds ends with the process.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from backstamp.clock import Clock
+from backstamp.mail.envelope import Envelope
+from backstamp.queue.engine import REPORT_AFTER, Engine
+from backstamp.queue.ledger import Entry
+from backstamp.queue.port import Message, Reason
+from backstamp.queue.segment import Segment
+from backstamp.queue.stamps import Stamp
+from backstamp.telemetry.events import Event
+
+
+class MemoryQueue(Engine):
+    """A queue in memory."""
+
+    def __init__(
+        self, *, clock: Clock, emit: Callable[[Event], None], report_after: float = REPORT_AFTER
+    ) -> None:
+        super().__init__(clock=clock, emit=emit, report_after=report_after, hot_limit=0)
+        self._segment = Segment("", 0, bytes(16), -1, -1, bytearray())
+        self._messages: dict[Entry, tuple[Envelope, bytes]] = {}
+
+    async def _write(self, message: Message, *, release: bool) -> Entry:
+        await asyncio.sleep(0)
+        segment = self._segment
+        count = len(message.envelope.recipients)
+        entry = Entry(
+            segment,
+            queue_id=message.queue_id,
+            arrival=message.arrival,
+            flags=message.flags,
+            size=len(message.content),
+            offset=0,
+            length=len(message.content),
+            first=len(segment.image),
+            count=count,
+        )
+        segment.image.extend(bytes([Stamp.TODO]) * count)
+        self._messages[entry] = (message.envelope, message.content)
+        self._entered(entry, message, release=release)
+        return entry
+
+    def _commit(
+        self, entry: Entry, runs: Sequence[tuple[int, bytes]], reasons: Sequence[Reason]
+    ) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        durable = loop.create_future()
+        loop.call_soon(self._committed, entry, reasons, durable)
+        return durable
+
+    def _committed(self, entry: Entry, reasons: Sequence[Reason], durable: asyncio.Future[None]) -> None:
+        if reasons:
+            self._owed(entry, reasons, self._segment)
+        if not entry.open:
+            self._messages.pop(entry, None)
+        if not durable.done():
+            durable.set_result(None)
+
+    async def _read(self, entry: Entry) -> tuple[Envelope, bytes]:
+        return self._messages[entry]
+
+    def _finished(self, segment: Segment) -> None:
+        """Nothing to remove: the segment is never sealed."""

@@ -1,0 +1,205 @@
+"""The reader: what a segment's files hold, record by record. The only one there is.
+
+Recovery, `queue list` on a stopped queue and fsck all read with it; it changes nothing.
+It reads headers and envelopes; content is verified only above the durable mark, where a
+record may be half written. What does not verify is a damaged range: below the mark it is
+corruption, above it an unacknowledged tail (Q9). Reading goes on at the next record that
+verifies. The durable mark is the highest that any record of the segment names.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from backstamp.mail.envelope import Envelope
+from backstamp.queue import segment as segments
+from backstamp.queue.files import Files
+from backstamp.queue.port import Reason
+from backstamp.queue.record import (
+    HEADER_SIZE,
+    MAGIC,
+    SALT_SIZE,
+    Damage,
+    Header,
+    Kind,
+    checksum,
+    decode_envelope,
+    decode_header,
+    decode_reasons,
+    salts_agree,
+    seed_of,
+)
+from backstamp.queue.segment import CAPACITY
+
+_GLANCE = 512
+"""Octets read at a record's start: header and, mostly, envelope in one call."""
+_WINDOW = 1024 * 1024
+_NOBODY = Envelope(b"", ())
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """A range of a segment that holds no readable record."""
+
+    start: int
+    end: int
+    damage: Damage
+    queue_id: bytes = b""
+    """Whose record it was, where its header can still be read."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One verified record."""
+
+    header: Header
+    envelope: Envelope = _NOBODY
+    reasons: tuple[Reason, ...] = ()
+
+
+class Scan(msgspec.Struct):
+    """A segment's records as they were found."""
+
+    number: int
+    salt: bytes
+    size: int
+    records: list[Record]
+    damaged: list[Damaged]
+    durable: int
+    sealed: bool
+    """The last thing in the file is a seal."""
+    image: bytes
+    """The stamps as they are on disk; shorter than the capacity where they are missing."""
+    stamps_agree: bool
+    """The stamps file is there, whole, and of this segment."""
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last good record."""
+        return self.records[-1].header.end if self.records else SALT_SIZE
+
+    @property
+    def used(self) -> int:
+        """Stamps given to records."""
+        return max((r.header.first_stamp + r.header.recipients for r in self.records), default=0)
+
+
+def scan(files: Files, directory: str, number: int) -> Scan:
+    """Read one segment. Raises OSError if the mail file cannot be opened or read."""
+    stamps_salt, image, whole = _read_stamps(files, directory, number)
+    descriptor = files.open(segments.mail_path(directory, number), write=False)
+    try:
+        size = files.size(descriptor)
+        salt = files.read(descriptor, SALT_SIZE, 0)
+        agree = whole and salts_agree(salt, stamps_salt)
+        found = _records(files, descriptor, size, salt)
+        if not found.records and agree and stamps_salt != salt:
+            # A flipped bit in one copy of the salt must not cost a segment: the other copy may verify.
+            other = _records(files, descriptor, size, stamps_salt)
+            if other.records:
+                found, salt = other, stamps_salt
+        _verify_tail(files, descriptor, found)
+    finally:
+        files.close(descriptor)
+    found.number, found.salt, found.image, found.stamps_agree = number, salt, image if agree else b"", agree
+    return found
+
+
+def _read_stamps(files: Files, directory: str, number: int) -> tuple[bytes, bytes, bool]:
+    """Return salt and stamps, and whether all of them were there."""
+    try:
+        descriptor = files.open(segments.stamps_path(directory, number), write=False)
+    except OSError:
+        return b"", b"", False
+    try:
+        data = files.read(descriptor, SALT_SIZE + CAPACITY, 0)
+    except OSError:
+        return b"", b"", False
+    finally:
+        files.close(descriptor)
+    return data[:SALT_SIZE], data[SALT_SIZE:], len(data) == SALT_SIZE + CAPACITY
+
+
+def _records(files: Files, descriptor: int, size: int, salt: bytes) -> Scan:
+    """Read every record that verifies under a salt."""
+    seed = seed_of(salt)
+    found = Scan(0, salt, size, [], [], SALT_SIZE, False, b"", False)
+    at = SALT_SIZE
+    while at < size:
+        record = _record_at(files, descriptor, at, size, seed)
+        if isinstance(record, Record):
+            found.durable = max(found.durable, record.header.durable)
+            found.sealed = record.header.kind == Kind.SEAL
+            found.records.append(record)
+            at = record.header.end
+            continue
+        found.sealed = False
+        # A header that verifies tells where its record ends; otherwise look for the next one.
+        following = (
+            record.end if at < record.end <= size else _next_record(files, descriptor, at + 1, size, seed)
+        )
+        found.damaged.append(msgspec.structs.replace(record, end=following))
+        at = following
+    return found
+
+
+def _record_at(files: Files, descriptor: int, at: int, size: int, seed: int) -> Record | Damaged:
+    """Return the record at an offset; a `Damaged` whose end is 0 does not know where it ends."""
+    glance = files.read(descriptor, _GLANCE, at)
+    header = decode_header(glance, at, seed)
+    if isinstance(header, Damage):
+        return Damaged(at, 0, header)
+    if header.end > size:
+        return Damaged(at, 0, Damage.SHORT, header.queue_id)
+    length = header.envelope_length
+    block = glance[HEADER_SIZE : HEADER_SIZE + length]
+    if len(block) < length:
+        block = files.read(descriptor, length, at + HEADER_SIZE)
+    if checksum(block, seed) != header.envelope_crc:
+        return Damaged(at, header.end, Damage.ENVELOPE, header.queue_id)
+    if header.kind == Kind.REASON:
+        content = files.read(descriptor, header.content_length, at + HEADER_SIZE + length)
+        reasons = decode_reasons(content) if checksum(content, seed) == header.content_crc else Damage.CONTENT
+        if isinstance(reasons, Damage):
+            return Damaged(at, header.end, reasons, header.queue_id)
+        return Record(header, _NOBODY, reasons)
+    if header.kind == Kind.SEAL:
+        return Record(header)
+    envelope = decode_envelope(block, header.recipients)
+    if isinstance(envelope, Damage) or header.first_stamp + header.recipients > CAPACITY:
+        return Damaged(at, header.end, Damage.ENVELOPE, header.queue_id)
+    return Record(header, envelope)
+
+
+def _next_record(files: Files, descriptor: int, start: int, size: int, seed: int) -> int:
+    """Return the offset of the next header that verifies, or the size of the file."""
+    for at in _magic(files, descriptor, start, size):
+        if isinstance(decode_header(files.read(descriptor, HEADER_SIZE, at), at, seed), Header):
+            return at
+    return size
+
+
+def _magic(files: Files, descriptor: int, start: int, size: int) -> Iterator[int]:
+    """Yield every offset where the magic stands."""
+    overlap = len(MAGIC) - 1
+    while start < size:
+        window = files.read(descriptor, _WINDOW + overlap, start)
+        at = window.find(MAGIC)
+        while at >= 0:
+            yield start + at
+            at = window.find(MAGIC, at + 1)
+        start += _WINDOW
+
+
+def _verify_tail(files: Files, descriptor: int, found: Scan) -> None:
+    """Verify the content of records above the durable mark; what fails there was never acknowledged."""
+    seed = seed_of(found.salt)
+    good = []
+    for record in found.records:
+        header = record.header
+        if header.end > found.durable and header.kind == Kind.MAIL:
+            start = header.offset + HEADER_SIZE + header.envelope_length
+            content = files.read(descriptor, header.content_length, start)
+            if checksum(content, seed) != header.content_crc:
+                found.damaged.append(Damaged(header.offset, header.end, Damage.CONTENT, header.queue_id))
+                continue
+        good.append(record)
+    found.records = good

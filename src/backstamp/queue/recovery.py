@@ -1,0 +1,244 @@
+"""Recovery: from whatever is on disk to a queue that goes on. The normal way to start.
+
+It reads every segment, makes what it read durable before acting on it (Q7), closes failures
+whose report is already queued (Q5), seals every segment and lets writers begin new ones.
+What cannot be read is copied to `corrupt/` and named; what is finished is removed (Q6).
+Running it twice does nothing more than running it once.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from backstamp.queue import ids, reader
+from backstamp.queue import segment as segments
+from backstamp.queue.files import Files
+from backstamp.queue.fold import Fold
+from backstamp.queue.reader import Damaged, Scan
+from backstamp.queue.record import SALT_SIZE, Kind
+from backstamp.queue.segment import CAPACITY, STAMPS_SUFFIX, Segment
+from backstamp.queue.stamps import Stamp
+from backstamp.queue.store import append_seal
+
+FORMAT_LINE = b"backstamp queue 1\n"
+PARTITION = "0"
+CORRUPT = "corrupt"
+_COPY = 1024 * 1024
+
+
+class FormatError(Exception):
+    """The directory holds something else, or a queue of a later version."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something an operator should know, and what was done about it."""
+
+    text: str
+    action: str
+    queue_id: str = ""
+
+
+class Recovered(msgspec.Struct):
+    """What was found: segments that are still needed, and the fold of all records."""
+
+    segments: dict[int, Segment]
+    fold: Fold
+    next_number: int
+    problems: list[Problem]
+    found: int
+    """Segments found."""
+
+
+def prepare(files: Files, root: str) -> int:
+    """Make the queue's directories where they are missing, lock it and check its format; return the lock.
+
+    Raises:
+        QueueLockedError: another relay has it (Q10).
+        FormatError: it is no queue of this version.
+        OSError: it cannot be made or written.
+    """
+    files.make_directory(root)
+    lock = files.lock(f"{root}/LOCK")
+    try:
+        names = files.listing(root)
+        if "FORMAT" not in names:
+            _write_format(files, root, files.create(f"{root}/FORMAT"))
+        else:
+            _check_format(files, root)
+        for name in (PARTITION, CORRUPT):
+            if name not in names:
+                files.make_directory(f"{root}/{name}")
+        files.sync_directory(root)
+    except BaseException:
+        files.close(lock)
+        raise
+    return lock
+
+
+def _write_format(files: Files, root: str, descriptor: int) -> None:
+    try:
+        files.write(descriptor, [FORMAT_LINE], 0)
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+    files.sync_directory(root)
+
+
+def _check_format(files: Files, root: str) -> None:
+    descriptor = files.open(f"{root}/FORMAT", write=True)
+    try:
+        line = files.read(descriptor, 100, 0)
+    except OSError:
+        files.close(descriptor)
+        raise
+    if not line.strip(b"\0"):
+        # A crash between its creation and its first sync; nothing can have been accepted yet.
+        _write_format(files, root, descriptor)
+        return
+    files.close(descriptor)
+    if line != FORMAT_LINE:
+        raise FormatError(f"{root}/FORMAT says {line[:40]!r}, this version reads {FORMAT_LINE!r}")
+
+
+def numbers(files: Files, directory: str) -> dict[int, set[str]]:
+    """Return the numbers of a partition's segments and which of their two files are there."""
+    found: dict[int, set[str]] = {}
+    for name in files.listing(directory):
+        parsed = segments.parse_name(name)
+        if parsed is not None:
+            found.setdefault(parsed[0], set()).add(parsed[1])
+    return dict(sorted(found.items()))
+
+
+def read_only(files: Files, root: str) -> Fold:
+    """Fold a queue without changing it: for `queue list` and `queue show` on a stopped queue."""
+    directory = f"{root}/{PARTITION}"
+    fold = Fold()
+    for number, suffixes in numbers(files, directory).items():
+        if segments.MAIL_SUFFIX in suffixes:
+            _feed(fold, reader.scan(files, directory, number))
+    return fold
+
+
+def recover(files: Files, root: str, salt: Callable[[], bytes]) -> Recovered:
+    """Read the queue, mend what a crash left, and return what goes on. The lock is held.
+
+    Raises:
+        OSError: the queue could not be read or what was read could not be made durable.
+    """
+    directory = f"{root}/{PARTITION}"
+    present = numbers(files, directory)
+    fold = Fold()
+    problems: list[Problem] = []
+    kept: dict[int, Segment] = {}
+    next_number = max(present, default=0) + 1
+    for number, suffixes in present.items():
+        if segments.MAIL_SUFFIX not in suffixes:
+            # Begun and not finished, or removed and not finished: in both no record refers to it (Q6).
+            files.unlink(segments.stamps_path(directory, number))
+            continue
+        found = reader.scan(files, directory, number)
+        problems += [_put_aside(files, root, found, damaged) for damaged in found.damaged]
+        kept[number] = _open(files, root, found, problems)
+        _feed(fold, found)
+    files.sync_directory(directory)
+    _settle(files, kept, fold, problems)
+    return Recovered(kept, fold, next_number, problems, len(present))
+
+
+def _feed(fold: Fold, found: Scan) -> None:
+    for record in found.records:
+        if record.header.kind == Kind.MAIL:
+            fold.mail(found.number, record.header, record.envelope, found.image)
+        elif record.header.kind == Kind.REASON:
+            fold.reason(found.number, record.header, record.reasons)
+
+
+def _put_aside(files: Files, root: str, found: Scan, damaged: Damaged) -> Problem:
+    """Copy a damaged range to `corrupt/` and return what to tell (Q9). Done before: nothing more is done."""
+    corrupt = damaged.start < found.durable
+    name = f"{found.number:020}-{damaged.start}.{'corrupt' if corrupt else 'tail'}"
+    directory = f"{root}/{CORRUPT}"
+    if name not in files.listing(directory):
+        source = files.open(segments.mail_path(f"{root}/{PARTITION}", found.number), write=False)
+        target = files.create(f"{directory}/{name}")
+        try:
+            for at in range(damaged.start, damaged.end, _COPY):
+                part = files.read(source, min(_COPY, damaged.end - at), at)
+                files.write(target, [part], at - damaged.start)
+            files.sync(target)
+        finally:
+            files.close(source)
+            files.close(target)
+        files.sync_directory(directory)
+    kind = "damaged" if corrupt else "unfinished, never acknowledged"
+    text = f"segment {found.number}, offsets {damaged.start} to {damaged.end}: {kind}: {damaged.damage.value}"
+    return Problem(text, f"kept as corrupt/{name}", ids.text(damaged.queue_id) if damaged.queue_id else "")
+
+
+def _open(files: Files, root: str, found: Scan, problems: list[Problem]) -> Segment:
+    """Open a segment for stamps, its stamps file made whole, everything read made durable, sealed."""
+    directory = f"{root}/{PARTITION}"
+    number = found.number
+    if not found.stamps_agree:
+        _replace_stamps(files, root, found, problems)
+    mail = files.open(segments.mail_path(directory, number), write=True)
+    stamps = files.open(segments.stamps_path(directory, number), write=True)
+    segment = Segment(directory, number, found.salt, mail, stamps, bytearray([Stamp.TODO]) * CAPACITY)
+    segment.end, segment.durable, segment.used = found.end, found.end, found.used
+    segment.sealed = True
+    if found.sealed:
+        files.sync(mail)
+    else:
+        append_seal(files, segment, at=max(found.size, SALT_SIZE))
+    files.sync(stamps)
+    return segment
+
+
+def _replace_stamps(files: Files, root: str, found: Scan, problems: list[Problem]) -> None:
+    """Give a segment a fresh stamps file: every recipient of it counts as not delivered yet."""
+    directory = f"{root}/{PARTITION}"
+    path = segments.stamps_path(directory, found.number)
+    name = path.rpartition("/")[2]
+    if name in files.listing(directory):
+        files.rename(path, f"{root}/{CORRUPT}/{name}")
+        files.sync_directory(f"{root}/{CORRUPT}")
+    descriptor = files.create(path)
+    try:
+        files.write(descriptor, [found.salt.ljust(SALT_SIZE, b"\0"), bytes([Stamp.TODO]) * CAPACITY], 0)
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+    files.sync_directory(directory)
+    if found.records:
+        problems.append(
+            Problem(
+                f"segment {found.number}: {STAMPS_SUFFIX} cannot be read",
+                "every recipient in it is tried again: there may be second copies",
+            )
+        )
+
+
+def _settle(files: Files, kept: dict[int, Segment], fold: Fold, problems: list[Problem]) -> None:
+    """Bring the images up to what the fold judged, and write `B` where a report is on its way (Q5)."""
+    dirty: dict[int, Segment] = {}
+    for found in fold.open():
+        segment = kept[found.segment]
+        header = found.header
+        reported = fold.reported(found)
+        for ordinal in reported:
+            found.stamps[ordinal] = Stamp.BOUNCED
+            at = SALT_SIZE + header.first_stamp + ordinal
+            files.write(segment.stamps, [bytes([Stamp.BOUNCED])], at)
+            dirty[found.segment] = segment
+        segment.image[header.first_stamp : header.first_stamp + header.recipients] = bytes(found.stamps)
+        if found.unreadable:
+            problems.append(
+                Problem(
+                    f"{found.unreadable} stamps of a message are no stamps",
+                    "they count as to do (held, if at most once)",
+                    ids.text(header.queue_id),
+                )
+            )
+    for segment in dirty.values():
+        files.sync(segment.stamps)
