@@ -1,0 +1,117 @@
+"""The configuration reference and the editors' JSON Schema, made from the model.
+
+`make docs` writes both; a test checks that what is written is current. A sentence about a
+key is changed in `model`, never in the files.
+"""
+
+import json
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from backstamp.config.complaints import table_of, tables
+from backstamp.config.model import File
+
+_OPENING = """\
+# Configuration
+
+Made from `src/backstamp/config/model.py` by `make docs`; change it there.
+
+One TOML file. `backstamp check --config FILE` reads it and prints every mistake with file, line and key.
+Unknown keys are mistakes. Editors complete and check with `conf/backstamp.schema.json`
+(`#:schema backstamp.schema.json` in the first line).
+
+Durations are whole numbers with a unit, larger units first: `500ms`, `30s`, `5m`, `1h30m`, `5d`, `1w`.
+Sizes are `512B`, `64kB`, `50MB`, `1GB` (powers of 1000) or `64KiB`, `50MiB`, `1GiB` (powers of 1024).
+Relative paths start at the current directory.
+"""
+_KINDS = {"string": "string", "boolean": "true or false", "integer": "number"}
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a configuration file."""
+    made = File.model_json_schema()
+    made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    made["title"] = "Backstamp configuration"
+    return made
+
+
+def schema_text() -> str:
+    """Return the schema as it stands in conf/backstamp.schema.json."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def reference() -> str:
+    """Return the reference as it stands in docs/configuration.md."""
+    parts = [_OPENING]
+    for name, table in tables(File).items():
+        rows = [
+            _row(key, field)
+            for key, field in table.model_fields.items()
+            if name or table_of(field.annotation) is None
+        ]
+        lines = [f"\n## {_heading(name)}\n"]
+        if name:
+            lines.append(f"{_sentence(table.__doc__)}\n")
+        lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows]
+        parts.append("\n".join(lines) + "\n")
+    return "".join(parts)
+
+
+def _heading(name: str) -> str:
+    if not name:
+        return "Above all tables"
+    repeated = typing.get_origin(File.model_fields[name.partition(".")[0]].annotation) is list
+    return f"`[[{name}]]`" if repeated else f"`[{name}]`"
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    made = _one_field(key, field)
+    return f"| `{key}` | {_kind(made, field)} | {_default(field)} | {_sentence(field.description)} |"
+
+
+def _one_field(key: str, field: FieldInfo) -> dict[str, Any]:
+    """Return the JSON Schema of one key."""
+    for table in tables(File).values():
+        if table.model_fields.get(key) is field:
+            found = table.model_json_schema()["properties"][key]
+            return typing.cast("dict[str, Any]", found)
+    raise KeyError(key)
+
+
+def _kind(made: dict[str, Any], field: FieldInfo) -> str:
+    """Say what may be written: the kind, an example, the bounds."""
+    if table_of(field.annotation) is not None:
+        return "table"
+    made = next((choice for choice in made.get("anyOf", ()) if choice.get("type") != "null"), made)
+    if "enum" in made:
+        return " or ".join(f"`{choice}`" for choice in made["enum"])
+    if made.get("type") == "array":
+        return f"list of {_plain(made['items'])}"
+    return _plain(made)
+
+
+def _plain(made: dict[str, Any]) -> str:
+    kind = _KINDS[made["type"]]
+    if "examples" in made:
+        kind += ", as " + ", ".join(f"`{example}`" for example in made["examples"])
+    low, high = made.get("minimum"), made.get("maximum")
+    if low is not None:
+        kind += f", {low} to {high}" if high is not None else f", {low} or more"
+    return kind
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, BaseModel):
+        return "as below"
+    return f"`{json.dumps(field.default)}`"
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split())

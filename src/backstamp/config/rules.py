@@ -1,0 +1,132 @@
+"""What the values of a configuration must keep between them, and what this release cannot do yet. Pure.
+
+A rule takes values and returns them, or raises `ValueError` with a sentence. A rule over
+several values raises `ComplaintError`, which also says which of them it means.
+"""
+
+from collections.abc import Hashable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from backstamp.config.lines import Path
+from backstamp.config.units import Address, Network, shown
+
+_PRIVATE = tuple(
+    ip_network(text)
+    for text in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_WIDEST = {4: 16, 6: 32}
+"""Shortest prefix of a public network that may be one organisation's own."""
+
+
+class ComplaintError(ValueError):
+    """A rule over several values is broken; each sentence with the key it means, from the table checked."""
+
+    def __init__(self, places: Sequence[tuple[Path, str]]) -> None:
+        super().__init__("; ".join(text for _, text in places))
+        self.places = tuple(places)
+
+
+def one_partition(value: int) -> int:
+    """Refuse what later releases bring."""
+    if value != 1:
+        raise ValueError(f"{value} is not supported yet; this release has 1 partition")
+    return value
+
+
+def no_listener_process(value: int) -> int:
+    """Refuse what later releases bring."""
+    if value != 0:
+        raise ValueError(
+            f"{value} is not supported yet; in this release the delivery process listens itself: write 0"
+        )
+    return value
+
+
+def no_tls(value: str) -> str:
+    """Refuse what later releases bring, rather than to listen without what was asked for."""
+    if value != "none":
+        raise ValueError(
+            f"{shown(value)} is not supported yet; {value} arrives in a later release: write none"
+        )
+    return value
+
+
+def no_auth(value: str) -> str:
+    """Refuse what later releases bring, rather than to relay without what was asked for."""
+    if value != "off":
+        raise ValueError(f"{shown(value)} is not supported yet; AUTH arrives in a later release: write off")
+    return value
+
+
+def only_with_tls(value: str | None) -> str | None:
+    """Refuse a certificate nobody would show."""
+    if value is not None:
+        raise ValueError(
+            "means something only with tls = starttls or implicit, which arrive in a later release"
+        )
+    return value
+
+
+def sensible_size(value: int) -> int:
+    """Bound the largest message: a typing slip must not refuse all mail, nor fill the disk at once."""
+    if not 1000 <= value <= 2_000_000_000:
+        raise ValueError(f"{value} octets are out of bounds; write 1kB to 2GB")
+    return value
+
+
+def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
+    """Refuse networks in which there are strangers, on an address that strangers can reach (promise 5).
+
+    Private networks of any size are fine, and public ones that may be the operator's own
+    (prefixes from /16, for IPv6 from /32).
+
+    Raises:
+        ComplaintError: names each such network.
+    """
+    if ip_address(address.host).is_loopback:
+        return
+    places: list[tuple[Path, str]] = []
+    for index, network in enumerate(allow):
+        if _strangers_in(network):
+            text = f"{shown(str(network))} on {address} is an open relay; write your own networks"
+            places.append((("allow", index), text))
+    if places:
+        raise ComplaintError(places)
+
+
+def all_different(values: Sequence[Hashable], key: str) -> None:
+    """Refuse a second table with the same `key`.
+
+    Raises:
+        ComplaintError: names each repetition and the table it repeats.
+    """
+    first: dict[Hashable, int] = {}
+    places: list[tuple[Path, str]] = []
+    for index, value in enumerate(values):
+        if first.setdefault(value, index) != index:
+            places.append(
+                ((index, key), f"{shown(str(value))} stands in the table number {first[value] + 1} already")
+            )
+    if places:
+        raise ComplaintError(places)
+
+
+def _strangers_in(network: Network) -> bool:
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        network = IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    private = any(
+        known.version == network.version and network.subnet_of(known)  # type: ignore[arg-type]  # same version
+        for known in _PRIVATE
+    )
+    return not private and network.prefixlen < _WIDEST[network.version]

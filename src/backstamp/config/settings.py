@@ -1,0 +1,29 @@
+"""What a configuration file comes to: one frozen record, made of the rooms' own records.
+
+The composition root hands each room its part; a room never sees the others', nor this.
+Reload makes a new record; nothing is ever changed in one.
+"""
+
+import msgspec
+
+from backstamp.config.units import Address
+from backstamp.listener.settings import ListenerSettings
+from backstamp.policy.destination import DestinationPolicy, Route
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration.
+
+    `queue_directory` is as written (a relative one starts at the current directory);
+    `nameservers` is empty where the system's are meant; `admin` is None without an HTTP
+    side; `log_attempts` says whether `attempt` events are written.
+    """
+
+    hostname: str
+    queue_directory: str
+    listeners: tuple[ListenerSettings, ...]
+    destination: DestinationPolicy = DestinationPolicy()
+    routes: tuple[Route, ...] = ()
+    nameservers: tuple[Address, ...] = ()
+    admin: Address | None = None
+    log_attempts: bool = False

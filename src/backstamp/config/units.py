@@ -1,0 +1,203 @@
+"""What people write, as values: durations, sizes, addresses, domains. Pure.
+
+Every parser takes what TOML gave and raises `ValueError` with a whole sentence: the value
+as it was written, what it is not, and how to write it. Nothing is guessed: a duration has
+a unit, an address has a port.
+"""
+
+import json
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+
+_DURATION = re.compile(
+    r"(?:([0-9]{1,9})w)?(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
+)
+_SECONDS = (7 * 86400, 86400, 3600, 60, 1, 0.001)
+_TEN_YEARS = 3650 * 86400
+_SIZE = re.compile(r"([0-9]{1,15}) ?([A-Za-z]{1,3})")
+_BYTES = {
+    "B": 1,
+    "kB": 1000,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?:[a-z0-9-]*[a-z][a-z0-9-]*)")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]:([0-9]{1,5})")
+_PLAIN = re.compile(r"([^\[\]:]+):([0-9]{1,5})")
+
+Network = IPv4Network | IPv6Network
+
+
+class Address(NamedTuple):
+    """A host (an IP address or a domain name in lower case) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return a value as it would stand in TOML, cut after `limit` characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def duration(value: object) -> float:
+    """Return seconds from `30s`, `5m`, `1h30m`, `500ms`, `2d` or `1w`; larger units first, each once.
+
+    Raises:
+        ValueError: it is no such text, nothing but zeros, or more than ten years.
+    """
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not value:
+        raise ValueError(f"{shown(value)} is not a duration; write 30s, 5m, 2h or 1d")
+    seconds = sum(int(part) * unit for part, unit in zip(found.groups(), _SECONDS, strict=True) if part)
+    if not seconds:
+        raise ValueError(f"{shown(value)} is no time at all; write 30s, 5m, 2h or 1d")
+    if seconds > _TEN_YEARS:
+        raise ValueError(f"{shown(value)} is more than ten years")
+    return float(seconds)
+
+
+def size(value: object) -> int:
+    """Return octets from `512B`, `64kB`, `50MB`, `1GB` (powers of 1000), `64KiB`, `50MiB`, `1GiB` (of 1024).
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or found[2] not in _BYTES:
+        raise ValueError(f"{shown(value)} is not a size; write 64kB, 50MB or 20MiB")
+    return int(found[1]) * _BYTES[found[2]]
+
+
+def domain(value: object) -> str:
+    """Return a domain name in lower case: labels of letters, digits and hyphens (RFC 5321 §4.1.2), A-labels.
+
+    Raises:
+        ValueError: it is none; an IP address is none either.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not a domain name; write relay.example.org")
+    if not value.isascii():
+        raise ValueError(f"{shown(value)} is not ASCII; write its A-labels (xn--…)")
+    name = value.lower()
+    good = len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))
+    if not good or not _DOMAIN.fullmatch(name):
+        raise ValueError(f"{shown(value)} is not a domain name; write relay.example.org")
+    return name
+
+
+def match(value: object) -> str:
+    """Return what a route matches, in lower case: a domain, `*.` and a domain, or `*`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if value == "*":
+        return "*"
+    below = "*." if isinstance(value, str) and value.startswith("*.") else ""
+    try:
+        return below + domain(value[len(below) :] if isinstance(value, str) else value)
+    except ValueError:
+        hint = "; write its A-labels (xn--…)" if isinstance(value, str) and not value.isascii() else ""
+        why = hint or "; write example.org, *.example.org or *"
+        raise ValueError(f"{shown(value)} is not a destination{why}") from None
+
+
+def next_hop(value: object) -> Address:
+    """Return a smarthost from `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`; ports 1 to 65535.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    found = _split(value)
+    if found is None or not 1 <= found.port <= 65535:
+        raise ValueError(f"{shown(value)} is not a host and a port; write smtp.example.net:25 or [::1]:2526")
+    if _is_ip(found.host):
+        return found
+    try:
+        return Address(domain(found.host), found.port)
+    except ValueError:
+        raise ValueError(f"{shown(value)} names no host; write smtp.example.net:25 or 192.0.2.1:25") from None
+
+
+def socket_address(value: object) -> Address:
+    """Return where to listen, from `127.0.0.1:2525` or `[::1]:2525`; port 0 lets the system choose.
+
+    Raises:
+        ValueError: it is none of these. Names are none: what they mean may change behind our back.
+    """
+    found = _split(value)
+    if found is None or not _is_ip(found.host) or found.port > 65535:
+        raise ValueError(
+            f"{shown(value)} is not an IP address and a port; write 127.0.0.1:2525 or [::1]:2525"
+        )
+    return found
+
+
+def nameserver(value: object) -> Address:
+    """Return a name server from an IP address, with or without a port (53).
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, str) and _is_ip(value):
+        return Address(str(ip_address(value)), 53)
+    found = _split(value)
+    if found is None or not _is_ip(found.host) or not 1 <= found.port <= 65535:
+        raise ValueError(f"{shown(value)} is not a name server; write 192.0.2.53, 127.0.0.1:5353 or [::1]:53")
+    return found
+
+
+def network(value: object) -> Network:
+    """Return a network from `192.168.0.0/16`, `fd00::/8` or a single address.
+
+    Raises:
+        ValueError: it is none, or its address has bits set beyond the prefix.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not a network; write 192.168.0.0/16 or fd00::/8")
+    try:
+        loose = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"{shown(value)} is not a network; write 192.168.0.0/16 or fd00::/8") from None
+    if "/" in value and ip_address(value.partition("/")[0]) != loose.network_address:
+        # Which of the two was meant, one host or the network, changes who may relay: never guessed.
+        raise ValueError(f"{shown(value)} has bits set beyond its prefix; write {loose}, or one address")
+    return loose
+
+
+def _split(value: object) -> Address | None:
+    """Split `host:port`; IPv6 addresses stand in brackets. IP addresses come out in one spelling."""
+    if not isinstance(value, str):
+        return None
+    bracketed = _BRACKETED.fullmatch(value)
+    found = bracketed or _PLAIN.fullmatch(value)
+    if found is None:
+        return None
+    host = found[1]
+    if _is_ip(host):
+        parsed = ip_address(host)
+        if (bracketed is not None) != isinstance(parsed, IPv6Address):
+            return None
+        host = str(parsed)
+    elif bracketed:
+        return None
+    return Address(host, int(found[2]))
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
