@@ -1,0 +1,26 @@
+"""A session that broke: no reply, or none that could be read, and where it stood."""
+
+import enum
+
+import msgspec
+
+
+class Phase(enum.Enum):
+    """What the client was waiting for (RFC 5321 §4.5.3.2 names the waits)."""
+
+    CONNECT = "connect"
+    GREETING = "greeting"
+    EHLO = "EHLO"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    CONTENT = "content"
+    FINAL = "final dot"
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """`problem` is one of a few words (timeout, disconnected, refused, protocol), `text` is for people."""
+
+    phase: Phase
+    problem: str
+    text: str

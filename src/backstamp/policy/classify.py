@@ -1,0 +1,101 @@
+"""Reply or fault → outcome and scope. The only place that decides how far a failure reaches.
+
+A recipient's own refusal fails that one; a refusal of the message fails all it was offered
+for; trouble of a host tries the next one; trouble of the destination ends the attempt.
+Whatever is not understood is temporary: mail is not given up on a guess. Faults of DNS
+follow RFC 5321 §5.1 and RFC 7505, ours are put into words as replies so that reports and
+events have one form.
+"""
+
+from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.outcome import Outcome, Scope, Verdict
+from backstamp.mail.reply import Reply
+from backstamp.policy.mx import DnsFault, DnsProblem
+
+_SCOPES = {
+    Phase.CONNECT: Scope.HOST,
+    Phase.GREETING: Scope.HOST,
+    Phase.EHLO: Scope.HOST,
+    Phase.MAIL: Scope.MESSAGE,
+    Phase.RCPT: Scope.RECIPIENT,
+    Phase.DATA: Scope.MESSAGE,
+    Phase.CONTENT: Scope.MESSAGE,
+    Phase.FINAL: Scope.MESSAGE,
+}
+
+_DNS = {
+    DnsProblem.NO_DOMAIN: (550, "5.1.2", "the domain does not exist"),
+    DnsProblem.NULL_MX: (556, "5.1.10", "the domain accepts no mail (null MX)"),
+    DnsProblem.NO_ADDRESS: (550, "5.4.4", "no mail host of the domain has an address"),
+    DnsProblem.BAD_NAME: (550, "5.1.2", "not a domain name"),
+    DnsProblem.SERVER_FAILURE: (451, "4.4.3", "the name servers failed"),
+    DnsProblem.TIMEOUT: (451, "4.4.3", "the name servers did not answer"),
+    DnsProblem.ALIAS_LOOP: (451, "4.4.3", "the domain's aliases lead in a circle"),
+}
+
+
+def reply(answer: Reply, phase: Phase, host: str) -> Outcome:
+    """Classify a peer's reply to a command of a phase. A 2yz counts as delivered only to the final dot.
+
+    421 is the host's wherever it comes (RFC 5321 §3.8). A refusal before MAIL is never
+    permanent for the mail: the next host may take it. A 3yz or 2yz out of place is a
+    broken peer, and so temporary.
+    """
+    scope = _SCOPES[phase]
+    if answer.positive and phase is Phase.FINAL:
+        return Outcome(Verdict.DELIVERED, answer, scope, host)
+    if answer.code == 421:
+        return Outcome(Verdict.DEFERRED, answer, Scope.HOST, host)
+    if answer.permanent and scope is not Scope.HOST:
+        return Outcome(Verdict.FAILED, answer, scope, host)
+    return Outcome(Verdict.DEFERRED, answer, scope, host)
+
+
+def fault(found: Fault, host: str) -> Outcome:
+    """Classify a session that broke without a reply: the host's trouble, temporary."""
+    status = "4.4.1" if found.phase is Phase.CONNECT else "4.4.2"
+    words = Reply(450, f"{status} {found.text}")
+    return Outcome(Verdict.DEFERRED, words, Scope.HOST, host)
+
+
+def dns(found: DnsFault) -> Outcome:
+    """Classify a name that led nowhere."""
+    code, status, meaning = _DNS[found.problem]
+    verdict = Verdict.FAILED if code >= 500 else Verdict.DEFERRED
+    return Outcome(verdict, Reply(code, f"{status} {found.text}: {meaning}"), Scope.DESTINATION)
+
+
+def loop(domain: str) -> Outcome:
+    """Classify a domain whose best mail exchanger is this relay (RFC 5321 §5.1)."""
+    words = Reply(554, f"5.4.6 mail for {domain} loops back to this relay")
+    return Outcome(Verdict.FAILED, words, Scope.DESTINATION)
+
+
+def forbidden(host: str, address: str, why: str) -> Outcome:
+    """Classify an address this relay must not connect to; another host of the domain may do."""
+    words = Reply(550, f"5.4.4 {host} has the address {address}: {why}")
+    return Outcome(Verdict.FAILED, words, Scope.HOST, host)
+
+
+def no_smtputf8(host: str) -> Outcome:
+    """Classify internationalized mail for a peer without SMTPUTF8 (RFC 6531 §3.5)."""
+    words = Reply(553, "5.6.7 the mail needs SMTPUTF8, which the remote server does not offer")
+    return Outcome(Verdict.FAILED, words, Scope.MESSAGE, host)
+
+
+def no_8bitmime(host: str) -> Outcome:
+    """Classify 8-bit content for a peer without 8BITMIME (RFC 6152 §3); it is never sent raw."""
+    words = Reply(554, "5.6.3 the mail has 8-bit content, which the remote server does not take")
+    return Outcome(Verdict.FAILED, words, Scope.MESSAGE, host)
+
+
+def too_big(host: str, size: int, limit: int) -> Outcome:
+    """Classify content above the peer's declared SIZE (RFC 1870 §6.1); it is not sent."""
+    words = Reply(552, f"5.3.4 the mail has {size} octets, the remote server takes {limit}")
+    return Outcome(Verdict.FAILED, words, Scope.MESSAGE, host)
+
+
+def expired(last: Outcome) -> Outcome:
+    """Give up a deferred recipient whose lifetime is over; the last reply is told."""
+    words = Reply(554, f"5.4.7 delivery time expired; the last answer was: {last.reply}")
+    return Outcome(Verdict.FAILED, words, last.scope, last.host)
