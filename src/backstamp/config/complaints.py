@@ -32,14 +32,6 @@ def complaints(errors: Iterable[ErrorDetails], file: type[BaseModel]) -> Iterato
             yield path, _sentence(error)
 
 
-def written(path: Path) -> str:
-    """Return a path as people write it: `listen[0].address`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
 def tables(file: type[BaseModel]) -> dict[str, type[BaseModel]]:
     """Return every table of the file by its dotted name, `""` for the file itself, in order."""
     found: dict[str, type[BaseModel]] = {"": file}

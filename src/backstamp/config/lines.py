@@ -60,6 +60,14 @@ def reading_at(found: list[tuple[Path, int]], line: int) -> Path:
     return path
 
 
+def written(path: Path) -> str:
+    """Return a path as people write it: `listen[0].address`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
 class _Scanner:
     """One walk over one text; `found` grows on the way."""
 

@@ -12,8 +12,8 @@ import tomllib
 
 from pydantic import ValidationError
 
-from backstamp.config import lines
-from backstamp.config.complaints import complaints, written
+from backstamp.config import lines, rules
+from backstamp.config.complaints import complaints
 from backstamp.config.model import DeliveryTable, File, LimitsTable, RetryTable
 from backstamp.config.problem import ConfigurationError, Problem
 from backstamp.config.settings import Settings
@@ -60,16 +60,19 @@ def parse(content: bytes, file: str) -> Settings:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError((_syntax_problem(text, file, error),)) from None
+    mistakes = rules.repetitions(document)
     try:
         model = File.model_validate(document)
     except ValidationError as error:
-        found = lines.notes(text)
-        problems = [
-            Problem(file, lines.line_of(found, path) or 1, written(path), message)
-            for path, message in complaints(error.errors(include_url=False), File)
-        ]
-        raise ConfigurationError(tuple(sorted(problems, key=lambda problem: problem.line))) from None
-    return _settings(model)
+        mistakes += complaints(error.errors(include_url=False), File)
+    if not mistakes:
+        return _settings(model)
+    found = lines.notes(text)
+    problems = [
+        Problem(file, lines.line_of(found, path) or 1, lines.written(path), message)
+        for path, message in mistakes
+    ]
+    raise ConfigurationError(tuple(sorted(problems, key=lambda problem: problem.line)))
 
 
 def _syntax_problem(text: str, file: str, error: Exception) -> Problem:
@@ -83,7 +86,7 @@ def _syntax_problem(text: str, file: str, error: Exception) -> Problem:
         line, column = int(place[1]), f", column {place[2]}"
     else:
         line, column = text.rstrip().count("\n") + 1, ", at the end of the file" if place else ""
-    key = written(lines.reading_at(lines.notes(text), line))
+    key = lines.written(lines.reading_at(lines.notes(text), line))
     return Problem(
         file, line, key, f"not TOML: {reason[:1].lower()}{reason[1:]}{column}{_HINTS.get(reason, '')}"
     )

@@ -5,7 +5,7 @@ so what is said about a key stands here and nowhere else. Names are those of the
 What concerns one value is checked in `units`, what concerns several in `rules`.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,8 +13,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
-    model_validator,
+    field_validator,
 )
 
 from backstamp.config import rules, units
@@ -90,10 +91,13 @@ class ListenTable(Table):
     """true: the relay may add Date and Message-ID where they are missing (RFC 6409 §8);
     false: it adds trace lines only."""
 
-    @model_validator(mode="after")
-    def _closed(self) -> Self:
-        rules.not_an_open_relay(self.address, self.allow)
-        return self
+    @field_validator("allow")
+    @classmethod
+    def _closed(cls, allow: list[units.Network], info: ValidationInfo) -> list[units.Network]:
+        # A validator of the key, not of the table: it speaks up whatever else is wrong in the table.
+        if "address" in info.data:
+            rules.not_an_open_relay(info.data["address"], allow)
+        return allow
 
 
 class LimitsTable(Table):
@@ -175,18 +179,6 @@ class RouteTable(Table):
     """Name or IP address, and port, of the server that takes the mail."""
 
 
-def _different_addresses(tables: list[ListenTable]) -> list[ListenTable]:
-    rules.all_different(
-        [table.address if table.address.port else index for index, table in enumerate(tables)], "address"
-    )
-    return tables
-
-
-def _different_matches(tables: list[RouteTable]) -> list[RouteTable]:
-    rules.all_different([table.match for table in tables], "match")
-    return tables
-
-
 class DnsTable(Table):
     """Name resolution."""
 
@@ -217,20 +209,11 @@ class File(Table):
     relay's address, and back."""
     queue: QueueTable
     process: ProcessTable = ProcessTable()
-    listen: Annotated[list[ListenTable], Field(min_length=1), AfterValidator(_different_addresses)]
+    listen: Annotated[list[ListenTable], Field(min_length=1)]
     limits: LimitsTable = LimitsTable()
     retry: RetryTable = RetryTable()
     delivery: DeliveryTable = DeliveryTable()
-    route: Annotated[list[RouteTable], AfterValidator(_different_matches)] = []
+    route: list[RouteTable] = []
     dns: DnsTable = DnsTable()
     admin: AdminTable = AdminTable()
     log: LogTable = LogTable()
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        admin = self.admin.address
-        if admin is not None and admin.port and admin in [table.address for table in self.listen]:
-            raise rules.ComplaintError(
-                [(("admin", "address"), f'"{admin}" is an address of [[listen]] already')]
-            )
-        return self

@@ -4,11 +4,12 @@ A rule takes values and returns them, or raises `ValueError` with a sentence. A 
 several values raises `ComplaintError`, which also says which of them it means.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from backstamp.config.lines import Path
-from backstamp.config.units import Address, Network, shown
+from backstamp.config.lines import Path, written
+from backstamp.config.units import Address, Network, match, shown, socket_address
 
 _PRIVATE = tuple(
     ip_network(text)
@@ -57,7 +58,7 @@ def no_tls(value: str) -> str:
     """Refuse what later releases bring, rather than to listen without what was asked for."""
     if value != "none":
         raise ValueError(
-            f"{shown(value)} is not supported yet; {value} arrives in a later release: write none"
+            f"{shown(value)} is not supported yet; it arrives in a later release: write none"
         )
     return value
 
@@ -105,21 +106,40 @@ def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
         raise ComplaintError(places)
 
 
-def all_different(values: Sequence[Hashable], key: str) -> None:
-    """Refuse a second table with the same `key`.
+def repetitions(document: Mapping[str, object]) -> list[tuple[Path, str]]:
+    """Return what stands twice across tables: addresses to listen on, destinations of routes.
 
-    Raises:
-        ComplaintError: names each repetition and the table it repeats.
+    Takes the parsed TOML as it is and passes over what cannot be read, so that these mistakes
+    are told together with those in single values.
     """
-    first: dict[Hashable, int] = {}
-    places: list[tuple[Path, str]] = []
-    for index, value in enumerate(values):
-        if first.setdefault(value, index) != index:
-            places.append(
-                ((index, key), f"{shown(str(value))} stands in the table number {first[value] + 1} already")
-            )
-    if places:
-        raise ComplaintError(places)
+    listens = _values(document.get("listen"), "listen", "address", socket_address)
+    admin = _values([document.get("admin")], "admin", "address", socket_address)
+    routes = _values(document.get("route"), "route", "match", match)
+    # Port 0 is another port every time; the admin side is one table, so its path has no index.
+    addresses = listens + [(("admin", "address"), value) for _, value in admin]
+    addresses = [(path, value) for path, value in addresses if not str(value).endswith(":0")]
+    return _repeated(addresses) + _repeated(routes)
+
+
+def _values(
+    tables: object, table: str, key: str, parse: Callable[[object], Hashable]
+) -> list[tuple[Path, Hashable]]:
+    """Return one key of repeated tables, parsed, with its path; what cannot be parsed is left out."""
+    found: list[tuple[Path, Hashable]] = []
+    for index, one in enumerate(tables if isinstance(tables, list) else ()):
+        if isinstance(one, dict) and key in one:
+            with suppress(ValueError):
+                found.append(((table, index, key), parse(one[key])))
+    return found
+
+
+def _repeated(values: Sequence[tuple[Path, Hashable]]) -> list[tuple[Path, str]]:
+    first: dict[Hashable, Path] = {}
+    return [
+        (path, f"{shown(str(value))} is {written(first[value])} already")
+        for path, value in values
+        if first.setdefault(value, path) != path
+    ]
 
 
 def _strangers_in(network: Network) -> bool:

@@ -1,0 +1,35 @@
+"""The command line: one module a command, each with `register(app)`.
+
+Start-up is felt at every `backstamp queue list`, so modules here import typer and nothing
+heavy; rooms are imported inside the command that needs them. Exit codes: 0 done, 1 it went
+wrong, 2 wrong usage or a configuration that cannot be used.
+"""
+
+from collections.abc import Callable
+
+import typer
+
+from backstamp.cli import check, version
+
+COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (check.register, version.register)
+"""What registers commands, in the order of `--help`."""
+
+
+def build() -> typer.Typer:
+    """Return the whole application."""
+    app = typer.Typer(
+        name="backstamp",
+        help="Backstamp, an outbound SMTP relay.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,  # help without rich: a tenth of a second of every start
+        pretty_exceptions_enable=False,  # an unknown exception is a plain traceback, without values of mail
+    )
+    for register in COMMANDS:
+        register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; the entry point of `backstamp` and `python -m backstamp`."""
+    build()()
