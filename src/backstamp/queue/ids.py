@@ -4,8 +4,11 @@ Time-ordered so that listings read well, random so that no two machines ever agr
 The text is Crockford's base 32, which sorts as the bytes do.
 """
 
+from base64 import b32hexencode
+
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+_FROM_B32HEX = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUV", _ALPHABET.encode())
 
 
 def make(milliseconds: int, chance: bytes) -> bytes:
@@ -15,12 +18,9 @@ def make(milliseconds: int, chance: bytes) -> bytes:
 
 def text(queue_id: bytes) -> str:
     """Return the 26 characters people and logs see."""
-    number = int.from_bytes(queue_id, "big")
-    characters = []
-    for _ in range(26):
-        characters.append(_ALPHABET[number & 31])
-        number >>= 5
-    return "".join(reversed(characters))
+    # 26 characters hold 130 bits, two zero bits first; base32 of the standard library wants them at the front.
+    padded = int.from_bytes(queue_id, "big") << 30
+    return b32hexencode(padded.to_bytes(20, "big"))[:26].translate(_FROM_B32HEX).decode("ascii")
 
 
 def parse(written: str) -> bytes:

@@ -20,7 +20,7 @@ from backstamp.queue.committer import Committer
 from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine
 from backstamp.queue.files import Files
 from backstamp.queue.ledger import Entry
-from backstamp.queue.port import DamagedError, Message, QueueRefusedError, Reason
+from backstamp.queue.port import DamagedError, Message, QueueRefusedError, Reason, StampNotDurableError
 from backstamp.queue.record import (
     HEADER_SIZE,
     Damage,
@@ -43,10 +43,6 @@ TOO_MANY = Reply(452, "4.5.3 Too many recipients")
 
 FirstDue = Callable[[float, float, float], float]
 """now, arrival (seconds since the epoch), chance from [0, 1) → when to try what a start found waiting."""
-
-
-class StampNotDurableError(Exception):
-    """A stamp could not be made durable. In memory it holds, so this process will not send again (Q8)."""
 
 
 class LocalSettings(msgspec.Struct, frozen=True):

@@ -119,6 +119,10 @@ class DamagedError(Exception):
         self.envelope = envelope
 
 
+class StampNotDurableError(Exception):
+    """A stamp could not be made durable. In memory it holds, so this process will not send again (Q8)."""
+
+
 class Intake(Protocol):
     """The listener's side of the queue."""
 
