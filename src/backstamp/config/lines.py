@@ -61,10 +61,14 @@ def reading_at(found: list[tuple[Path, int]], line: int) -> Path:
 
 
 def written(path: Path) -> str:
-    """Return a path as people write it: `listen[0].address`."""
+    """Return a path as people write it: `listen[0].address`, `a."b.c"`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False)
+            text += f".{name}" if text else name
     return text
 
 

@@ -31,7 +31,7 @@ _WIDEST = {4: 16, 6: 32}
 
 
 class ComplaintError(ValueError):
-    """A rule over several values is broken; each sentence with the key it means, from the table checked."""
+    """A rule over several values is broken; each sentence with the place it means, below the key checked."""
 
     def __init__(self, places: Sequence[tuple[Path, str]]) -> None:
         super().__init__("; ".join(text for _, text in places))
@@ -57,9 +57,7 @@ def no_listener_process(value: int) -> int:
 def no_tls(value: str) -> str:
     """Refuse what later releases bring, rather than to listen without what was asked for."""
     if value != "none":
-        raise ValueError(
-            f"{shown(value)} is not supported yet; it arrives in a later release: write none"
-        )
+        raise ValueError(f"{shown(value)} is not supported yet; it arrives in a later release: write none")
     return value
 
 
@@ -93,7 +91,7 @@ def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
     (prefixes from /16, for IPv6 from /32).
 
     Raises:
-        ComplaintError: names each such network.
+        ComplaintError: names each such network by its index.
     """
     if ip_address(address.host).is_loopback:
         return
@@ -101,7 +99,7 @@ def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
     for index, network in enumerate(allow):
         if _strangers_in(network):
             text = f"{shown(str(network))} on {address} is an open relay; write your own networks"
-            places.append((("allow", index), text))
+            places.append(((index,), text))
     if places:
         raise ComplaintError(places)
 

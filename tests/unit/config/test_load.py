@@ -1,0 +1,332 @@
+"""Files in, settings or every mistake out: the exact lines people read."""
+# ruff: noqa: E501 - tables of whole messages read best with one message a line
+
+import os
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backstamp.config import ConfigurationError, load, parse
+from backstamp.config.units import Address
+from backstamp.listener.settings import Limits
+from backstamp.policy.destination import DestinationPolicy, NextHop, Route, Timeouts
+from backstamp.policy.retry import RetryPolicy
+
+MINIMUM = """\
+hostname = "relay.example.org"
+[queue]
+directory = "queue"
+[[listen]]
+address = "127.0.0.1:2525"
+"""
+DESIGN = """\
+hostname = "relay.example.org"
+
+[queue]
+directory = "/var/lib/backstamp/queue"
+partitions = 1
+
+[process]
+listeners = 0
+
+[[listen]]
+address = "127.0.0.1:2525"
+tls = "none"
+auth = "off"
+allow = ["127.0.0.0/8"]
+submission = true
+
+[limits]
+message_size = "50MB"
+recipients = 1000
+
+[retry]
+schedule = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"]
+lifetime = "5d"
+
+[delivery]
+port = 25
+private_addresses = false
+
+[[route]]
+match = "*"
+via = "127.0.0.1:2526"
+
+[dns]
+nameservers = ["127.0.0.1:53"]
+
+[admin]
+address = "127.0.0.1:8025"
+"""
+
+
+def problems(text: str | bytes) -> list[str]:
+    with pytest.raises(ConfigurationError) as raised:
+        parse(text if isinstance(text, bytes) else text.encode(), "x.toml")
+    assert str(raised.value).splitlines() == [str(problem) for problem in raised.value.problems]
+    return [str(problem) for problem in raised.value.problems]
+
+
+def test_the_file_outside_checks_rely_on():
+    settings = parse(DESIGN.encode(), "x.toml")
+    assert settings.hostname == "relay.example.org"
+    assert settings.queue_directory == "/var/lib/backstamp/queue"
+    (listener,) = settings.listeners
+    assert (listener.hostname, listener.host, listener.port) == ("relay.example.org", "127.0.0.1", 2525)
+    assert listener.allow == (ip_network("127.0.0.0/8"),)
+    assert listener.submission
+    assert listener.limits == Limits()
+    assert settings.destination == DestinationPolicy()
+    assert settings.routes == (Route("*", NextHop("127.0.0.1", 2526)),)
+    assert settings.nameservers == (Address("127.0.0.1", 53),)
+    assert settings.admin == ("127.0.0.1", 8025)
+    assert not settings.log_attempts
+
+
+def test_the_defaults_are_those_of_the_rooms():
+    settings = parse(MINIMUM.encode(), "x.toml")
+    assert settings.destination == DestinationPolicy()
+    assert settings.listeners[0].limits == Limits()
+    assert settings.listeners[0].allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert settings.listeners[0].submission
+    assert (settings.routes, settings.nameservers, settings.admin) == ((), (), None)
+
+
+def test_every_key_arrives_in_its_room():
+    text = """
+    hostname = "Relay.Example.org"
+    queue.directory = "var/queue"
+    [[listen]]
+    address = "127.0.0.1:25"
+    [[listen]]
+    address = "[::]:25"
+    allow = ["fd00::/8"]
+    submission = false
+    [limits]
+    message_size = "20MiB"
+    recipients = 5
+    connections = 7
+    hops = 30
+    command_timeout = "6m"
+    data_timeout = "2h"
+    [retry]
+    schedule = ["2s", "1m30s"]
+    lifetime = "10m"
+    [delivery]
+    port = 2626
+    private_addresses = true
+    connections = 3
+    messages_per_connection = 4
+    recipients_per_transaction = 50
+    idle = "500ms"
+    [delivery.timeouts]
+    connect = "1s"
+    greeting = "2s"
+    mail = "3s"
+    rcpt = "4s"
+    data = "5s"
+    block = "6s"
+    final = "7s"
+    quit = "8s"
+    [[route]]
+    match = "*.Example.org"
+    via = "[::1]:2526"
+    [dns]
+    nameservers = ["127.0.0.1:5353", "::1"]
+    [log]
+    attempts = true
+    """
+    settings = parse(text.encode(), "x.toml")
+    assert settings.hostname == "relay.example.org"
+    assert settings.queue_directory == "var/queue"
+    first, second = settings.listeners
+    assert (first.host, first.port, first.submission) == ("127.0.0.1", 25, True)
+    assert (second.host, second.port, second.submission) == ("::", 25, False)
+    limits = Limits(message_size=20 * 2**20, recipients=5, connections=7, hops=30, idle=360, message=7200)
+    assert first.limits == second.limits == limits
+    assert settings.destination == DestinationPolicy(
+        retry=RetryPolicy(schedule=(2, 90), lifetime=600),
+        timeouts=Timeouts(connect=1, greeting=2, mail=3, rcpt=4, data=5, block=6, final=7, quit=8),
+        connections=3,
+        messages_per_connection=4,
+        recipients_per_transaction=50,
+        idle=0.5,
+        port=2626,
+        private_addresses=True,
+    )
+    assert settings.routes == (Route("*.example.org", NextHop("::1", 2526)),)
+    assert settings.nameservers == (Address("127.0.0.1", 5353), Address("::1", 53))
+    assert settings.log_attempts
+
+
+def test_all_mistakes_at_once_in_the_order_of_the_file():
+    text = """\
+hostnam = "relay.example.org"
+
+[queue]
+partitions = 3
+
+[[listen]]
+address = "0.0.0.0:2525"
+tls = "starttls"
+auth = true
+allow = ["0.0.0.0/0", "10.0.0.0/8"]
+
+[[listen]]
+address = "localhost:25"
+key = "privkey.pem"
+
+[retry]
+schedule = [
+  "1m",
+  # a comment
+  "5 parsecs",
+]
+liftime = "5d"
+
+[limits]
+message_size = "lots"
+recipients = 100000
+hops = "many"
+schedule = ["1m"]
+
+[[route]]
+match = "*"
+via = "127.0.0.1"
+
+[[route]]
+match = "*"
+via = "sink:25"
+colour = "blue"
+
+[admin]
+address = "0.0.0.0:2525"
+"""
+    assert problems(text) == [
+        "x.toml:1: hostname: missing; it has no default",
+        "x.toml:1: hostnam: unknown key; did you mean hostname?",
+        "x.toml:3: queue.directory: missing; it has no default",
+        "x.toml:4: queue.partitions: 3 is not supported yet; this release has 1 partition",
+        'x.toml:8: listen[0].tls: "starttls" is not supported yet; it arrives in a later release: write none',
+        "x.toml:9: listen[0].auth: true is not one of off, optional or required",
+        'x.toml:10: listen[0].allow[0]: "0.0.0.0/0" on 0.0.0.0:2525 is an open relay; write your own networks',
+        'x.toml:13: listen[1].address: "localhost:25" is not an IP address and a port;'
+        " write 127.0.0.1:2525 or [::1]:2525",
+        "x.toml:14: listen[1].key: means something only with tls = starttls or implicit,"
+        " which arrive in a later release",
+        'x.toml:20: retry.schedule[1]: "5 parsecs" is not a duration; write 30s, 5m, 2h or 1d',
+        "x.toml:22: retry.liftime: unknown key; did you mean lifetime?",
+        'x.toml:25: limits.message_size: "lots" is not a size; write 64kB, 50MB or 20MiB',
+        "x.toml:26: limits.recipients: 100000 is too large; write 65000 or less",
+        'x.toml:27: limits.hops: "many" is not a whole number',
+        "x.toml:28: limits.schedule: unknown key here; it belongs in [retry]",
+        'x.toml:32: route[0].via: "127.0.0.1" is not a host and a port; write smtp.example.net:25 or [::1]:2526',
+        'x.toml:35: route[1].match: "*" is route[0].match already',
+        "x.toml:37: route[1].colour: unknown key; known are match, via",
+        'x.toml:40: admin.address: "0.0.0.0:2525" is listen[0].address already',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "line"),
+    [
+        ('directory = "queue"', "directory = 5", "3: queue.directory: 5 is not a string; write it in double quotes"),
+        ('directory = "queue"', 'directory = ""', '3: queue.directory: "" is empty'),
+        ("[[listen]]", "[listen]", '4: listen: {"address": "127.0.0.1:2525"} is not a list; write […], for a table [[…]]'),
+        ("[queue]\n", "[queues]\n", "1: queue: missing; it has no default\n2: queues: unknown key; did you mean queue?"),
+        ("[[listen]]", "submission = true\n[[listen]]", "4: queue.submission: unknown key here; it belongs in [listen]"),
+        ("[[listen]]", "[[listen]]\nsubmission = 1", "5: listen[0].submission: 1 is neither true nor false"),
+        ("[[listen]]", "[[listen]]\nallow = 1", "5: listen[0].allow: 1 is not a list; write […], for a table [[…]]"),
+        ("[queue]\n", "log = 1\n[queue]\n", "2: log: 1 is not a table; write it as a table of its own, with [ ] around its name"),
+        ("[queue]\n", "[retry]\nschedule = []\n[queue]\n", "3: retry.schedule: is empty; write at least one"),
+        ("[queue]\n", "[limits]\nrecipients = 0\n[queue]\n", "3: limits.recipients: 0 is too small; write 1 or more"),
+        ("[queue]\n", "[limits]\nrecipients = true\n[queue]\n", "3: limits.recipients: true is not a whole number"),
+        ("[queue]\n", '[limits]\nmessage_size = "1B"\n[queue]\n', "3: limits.message_size: 1 octets are out of bounds; write 1kB to 2GB"),
+        ("[queue]\n", "[process]\nlisteners = 2\n[queue]\n", "3: process.listeners: 2 is not supported yet; in this release the delivery process listens itself: write 0"),
+        ("[[listen]]", '[[listen]]\nauth = "required"', '5: listen[0].auth: "required" is not supported yet; AUTH arrives in a later release: write off'),
+        ("[[listen]]", '[[listen]]\ncertificate = "c"', "5: listen[0].certificate: means something only with tls = starttls or implicit, which arrive in a later release"),
+        ('"relay.example.org"', '"192.0.2.1"', '1: hostname: "192.0.2.1" is not a domain name; write relay.example.org'),
+        ("[queue]\n", "delivery.timeouts.finl = 1\n[queue]\n", "2: delivery.timeouts.finl: unknown key; did you mean final?"),
+        ("[queue]\n", "delivery.timeouts = {final = 1}\n[queue]\n", "2: delivery.timeouts.final: 1 is not a duration; write 30s, 5m, 2h or 1d"),
+    ],
+)  # fmt: skip
+def test_one_mistake(replaced, by, line):
+    assert problems(MINIMUM.replace(replaced, by)) == [f"x.toml:{part}" for part in line.split("\n")]
+
+
+def test_no_listener_at_all():
+    assert problems('listen = []\nhostname = "a.b"\nqueue.directory = "q"') == [
+        "x.toml:1: listen: is empty; write at least one"
+    ]
+
+
+def test_an_empty_file():
+    assert problems("") == [
+        f"x.toml:1: {key}: missing; it has no default" for key in ("hostname", "queue", "listen")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a = 1\nhostname = relay.example.org\n", "2: hostname: not TOML: invalid value, column 12; strings stand in double quotes"),
+        ("[[listen]]\naddress = \n", "2: listen[0].address: not TOML: invalid value, column 11; strings stand in double quotes"),
+        ("[[listen]]\n[[listen]]\naddress 5\n", "3: listen[1].address: not TOML: expected '=' after a key in a key/value pair, column 9; write key = value"),
+        ('[retry]\nschedule = ["1m", 5 parsecs]\n', "2: retry.schedule[1]: not TOML: unclosed array, column 21"),
+        ('[retry]\nschedule = ["1m"\nlifetime = "5d"\n', "3: retry.schedule[0]: not TOML: unclosed array, column 1"),
+        ('[queue]\ndirectory = "q\n', "2: queue.directory: not TOML: illegal character '\\n', column 15"),
+        ("[queue]\ndirectory = '''q\n", "2: queue.directory: not TOML: expected \"'''\", at the end of the file"),
+        ("[queue\na = 1", "1: queue: not TOML: expected ']' at the end of a table declaration, column 7"),
+        ("[queue]\na = 1\n[queue]\n", "3: queue: not TOML: cannot declare ('queue',) twice, column 7"),
+        ("[queue]\na = 1\na = 2\n", "3: queue.a: not TOML: cannot overwrite a value, column 6"),
+        ("a = {b = 1", "1: a.b: not TOML: unclosed inline table, at the end of the file"),
+        ("a = 2024-02-31\n", "1: a: not TOML: invalid date or datetime, column 5"),
+        ("=\n", "1: not TOML: invalid statement, column 1"),
+    ],
+)  # fmt: skip
+def test_syntax_errors_name_file_line_and_key(text, line):
+    assert problems(text) == [f"x.toml:{line}"]
+
+
+def test_what_is_not_utf_8():
+    assert problems(MINIMUM.encode() + b"\n# caf\xe9") == [
+        "x.toml:7: octet 0xe9 is not UTF-8, as TOML must be"
+    ]
+
+
+def test_depth_and_huge_numbers_are_sentences_too():
+    assert problems("a = " + "[" * 100_000) == ["x.toml: not TOML: nested too deeply"]
+    (huge,) = problems("a = " + "9" * 10_000)
+    assert huge.startswith("x.toml:1: a: not TOML: exceeds the limit")
+
+
+def test_a_byte_order_mark_is_no_mistake():
+    assert parse(b"\xef\xbb\xbf" + MINIMUM.encode(), "x.toml").hostname == "relay.example.org"
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    for name, reason in (("missing.toml", "no such file or directory"), ("", "is a directory")):
+        path = os.path.join(tmp_path, name)
+        with pytest.raises(ConfigurationError) as raised:
+            load(path)
+        assert str(raised.value) == f"{path}: cannot be read: {reason}"
+
+
+@pytest.mark.parametrize("name", ["backstamp", "dev", "docker", "compose"])
+def test_the_shipped_files_are_good(name):
+    root = os.path.join(os.path.dirname(__file__), "..", "..", "..")
+    load(os.path.join(root, "conf", f"{name}.toml"))
+
+
+@given(
+    st.text()
+    | st.builds(lambda cut, junk: MINIMUM[:cut] + junk + MINIMUM[cut:], st.integers(0, 120), st.text())
+)
+def test_any_text_gives_settings_or_problems_of_one_line(text):
+    try:
+        parse(text.encode("utf-8", "surrogatepass"), "x.toml")
+    except ConfigurationError as error:
+        assert error.problems
+        assert all("\n" not in str(problem) for problem in error.problems)

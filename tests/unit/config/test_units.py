@@ -1,0 +1,231 @@
+"""What people write, as values; what they must not write, with the sentence they read."""
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backstamp.config import units
+from backstamp.config.units import Address
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30),
+        ("5m", 300),
+        ("2h", 7200),
+        ("1d", 86400),
+        ("1w", 604800),
+        ("1h30m", 5400),
+        ("1d2h3m4s500ms", 86400 + 7200 + 180 + 4.5),
+        ("500ms", 0.5),
+        ("90m", 5400),
+    ],
+)
+def test_durations(text, seconds):
+    assert units.duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("5 parsecs", '"5 parsecs" is not a duration; write 30s, 5m, 2h or 1d'),
+        ("", '"" is not a duration; write 30s, 5m, 2h or 1d'),
+        ("30", '"30" is not a duration; write 30s, 5m, 2h or 1d'),
+        ("30m1h", '"30m1h" is not a duration; write 30s, 5m, 2h or 1d'),
+        ("-5m", '"-5m" is not a duration; write 30s, 5m, 2h or 1d'),
+        ("1.5h", '"1.5h" is not a duration; write 30s, 5m, 2h or 1d'),
+        ("٣s", '"٣s" is not a duration; write 30s, 5m, 2h or 1d'),
+        (30, "30 is not a duration; write 30s, 5m, 2h or 1d"),
+        (True, "true is not a duration; write 30s, 5m, 2h or 1d"),
+        ("0s", '"0s" is no time at all; write 30s, 5m, 2h or 1d'),
+        ("999999999w", '"999999999w" is more than ten years'),
+    ],
+)
+def test_bad_durations(value, message):
+    with pytest.raises(ValueError) as raised:
+        units.duration(value)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [
+        ("512B", 512),
+        ("64kB", 64_000),
+        ("64KB", 64_000),
+        ("50MB", 50_000_000),
+        ("50 MB", 50_000_000),
+        ("1GB", 10**9),
+        ("64KiB", 65_536),
+        ("20MiB", 20_971_520),
+        ("1GiB", 2**30),
+    ],
+)
+def test_sizes(text, octets):
+    assert units.size(text) == octets
+
+
+@pytest.mark.parametrize("value", ["50", "50M", "50mb", "MB", "-1MB", "1.5MB", "", 50, None, ["50MB"]])
+def test_bad_sizes(value):
+    with pytest.raises(ValueError, match="is not a size; write 64kB, 50MB or 20MiB"):
+        units.size(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "relay.example.org", "RELAY.Example.ORG", "xn--bcher-kva.example", "1.a"]
+)
+def test_domains(text):
+    assert units.domain(text) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a..b",
+        "-a.org",
+        "a-.org",
+        "a_b.org",
+        "a b",
+        "192.0.2.1",
+        "[::1]",
+        "a" * 64,
+        "a." * 127,
+        5,
+    ],
+)
+def test_bad_domains(value):
+    with pytest.raises(ValueError, match=r"is not a domain name; write relay\.example\.org"):
+        units.domain(value)
+
+
+def test_a_domain_is_not_translated_to_a_labels():
+    with pytest.raises(ValueError, match=r'"bücher.example" is not ASCII; write its A-labels \(xn--…\)'):
+        units.domain("bücher.example")
+
+
+@pytest.mark.parametrize("text", ["*", "*.example.org", "example.org", "*.Example.ORG"])
+def test_matches(text):
+    assert units.match(text) == text.lower()
+
+
+@pytest.mark.parametrize("value", ["", "**", "*.", "a.*", "*example.org", "user@example.org", "*.*.org", 5])
+def test_bad_matches(value):
+    with pytest.raises(ValueError, match=r"is not a destination; write example.org, \*.example.org or \*"):
+        units.match(value)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "address"),
+    [
+        (units.next_hop, "127.0.0.1:2526", Address("127.0.0.1", 2526)),
+        (units.next_hop, "[::1]:2526", Address("::1", 2526)),
+        (units.next_hop, "SMTP.example.net:25", Address("smtp.example.net", 25)),
+        (units.next_hop, "sink:2526", Address("sink", 2526)),
+        (units.socket_address, "0.0.0.0:0", Address("0.0.0.0", 0)),
+        (units.socket_address, "[0:0:0:0:0:0:0:1]:25", Address("::1", 25)),
+        (units.nameserver, "127.0.0.1:5353", Address("127.0.0.1", 5353)),
+        (units.nameserver, "192.0.2.53", Address("192.0.2.53", 53)),
+        (units.nameserver, "2001:db8::53", Address("2001:db8::53", 53)),
+        (units.nameserver, "[2001:db8::53]:53", Address("2001:db8::53", 53)),
+    ],
+)
+def test_addresses(parse, text, address):
+    assert parse(text) == address
+
+
+BAD_EVERYWHERE = [
+    "",
+    ":25",
+    "127.0.0.1:",
+    "::1:25",
+    "[127.0.0.1]:25",
+    "[::1]",
+    "[x]:1",
+    "1.2.3.4:65536",
+    "fe80::1%eth0",
+    25,
+]
+
+
+@pytest.mark.parametrize("value", [*BAD_EVERYWHERE, "smtp.example.net", "127.0.0.1:0", "a_b:25", "1.2.3:25"])
+def test_bad_next_hops(value):
+    with pytest.raises(ValueError, match=r"is not a host and a port; write|names no host; write"):
+        units.next_hop(value)
+
+
+@pytest.mark.parametrize("value", [*BAD_EVERYWHERE, "localhost:25", "127.0.0.1"])
+def test_bad_socket_addresses(value):
+    with pytest.raises(ValueError, match="is not an IP address and a port; write"):
+        units.socket_address(value)
+
+
+# "::1:25" is left out: without a port it is an address, and a name server needs no port.
+@pytest.mark.parametrize(
+    "value", [*(value for value in BAD_EVERYWHERE if value != "::1:25"), "dns.example.net:53", "127.0.0.1:0"]
+)
+def test_bad_nameservers(value):
+    with pytest.raises(ValueError, match="is not a name server; write"):
+        units.nameserver(value)
+
+
+def test_an_address_is_written_as_it_is_read():
+    for text in ("127.0.0.1:25", "[::1]:25", "smtp.example.net:25"):
+        assert str(units.next_hop(text)) == text
+
+
+@pytest.mark.parametrize("text", ["192.168.0.0/16", "fd00::/8", "0.0.0.0/0"])
+def test_networks(text):
+    assert units.network(text) == ip_network(text)
+
+
+def test_a_single_address_is_a_network():
+    assert units.network("192.0.2.1") == ip_network("192.0.2.1/32")
+
+
+@pytest.mark.parametrize("value", ["", "10.0.0.0/33", "ten", "10.0.0.0/8/8", 10, True, 3232235777])
+def test_bad_networks(value):
+    with pytest.raises(ValueError, match="is not a network; write"):
+        units.network(value)
+
+
+def test_a_host_with_a_prefix_is_never_guessed():
+    with pytest.raises(ValueError) as raised:
+        units.network("10.1.2.3/8")
+    assert (
+        str(raised.value) == '"10.1.2.3/8" has bits set beyond its prefix; write 10.0.0.0/8, or one address'
+    )
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        units.duration,
+        units.size,
+        units.domain,
+        units.match,
+        units.next_hop,
+        units.socket_address,
+        units.nameserver,
+        units.network,
+    ],
+)
+@given(value=st.one_of(st.text(), st.integers(), st.none(), st.booleans(), st.lists(st.text()), st.floats()))
+def test_anything_gives_a_value_or_a_sentence(parse, value):
+    try:
+        parse(value)
+    except ValueError as error:
+        assert "; write" in str(error) or "ten years" in str(error)
+        assert "\n" not in str(error)
+
+
+def test_long_values_are_cut():
+    with pytest.raises(ValueError) as raised:
+        units.duration("x" * 10_000)
+    assert len(str(raised.value)) < 150
