@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from tests.support.queues import local_queue, message
 
 from backstamp.clock import SystemClock
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.reply import Reply
+from backstamp.queue import ids
 from backstamp.queue.engine import Engine
 from backstamp.queue.memory import MemoryQueue
 from backstamp.queue.port import Flag, Reason
 from backstamp.queue.record import covers
 from backstamp.queue.stamps import IllegalStampError, Stamp
-from backstamp.queue import ids
-from tests.support.queues import local_queue, message
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Engine]]
 REPLY = Reply(550, "5.1.1 no such user")

@@ -34,7 +34,9 @@ Find = Callable[[], AsyncIterator[Candidate | Outcome]]
 class Connect(Protocol):
     """Opens a session; a host that does not give one is a value."""
 
-    def __call__(self, candidate: Candidate, policy: DestinationPolicy) -> Awaitable[Connection | Refusal | Fault]:
+    def __call__(
+        self, candidate: Candidate, policy: DestinationPolicy
+    ) -> Awaitable[Connection | Refusal | Fault]:
         """Connect, read the greeting, say EHLO."""
         ...
 
@@ -303,9 +305,7 @@ class Attempter:
                 )
             )
 
-    def _doubt(
-        self, claim: Delivery, progress: _Progress, outcomes: dict[int, Outcome], host: str
-    ) -> None:
+    def _doubt(self, claim: Delivery, progress: _Progress, outcomes: dict[int, Outcome], host: str) -> None:
         for ordinal, outcome in outcomes.items():
             if outcome.scope is Scope.MESSAGE and outcome.verdict is Verdict.DEFERRED:
                 self._emit(

@@ -15,7 +15,7 @@ from backstamp.queue.port import Load
 def mail_parameters(
     load: Load, recipients: Iterable[bytes], *, host: str, extensions: Collection[str], size_limit: int | None
 ) -> bytes | Outcome:
-    """Return the MAIL parameters for a peer (SIZE apart, which the client adds), or why it cannot have the mail.
+    """Return the MAIL parameters for a peer, or why it cannot have the mail. The client adds SIZE.
 
     `extensions` are the peer's EHLO keywords in upper case; `size_limit` is None where it named none.
     """
@@ -37,7 +37,7 @@ def mail_parameters(
 
 
 def _needs_utf8(load: Load, recipients: Iterable[bytes], eight_bit: bool) -> bool:
-    """Tell whether an address or the header is beyond ASCII; a declaration alone needs nothing (RFC 6531 §3.2)."""
+    """Tell whether an address or the header is beyond ASCII; a declaration alone needs nothing."""
     if not load.sender.isascii() or not all(recipient.isascii() for recipient in recipients):
         return True
     return eight_bit and not load.content.partition(b"\r\n\r\n")[0].isascii()

@@ -18,7 +18,7 @@ def make(milliseconds: int, chance: bytes) -> bytes:
 
 def text(queue_id: bytes) -> str:
     """Return the 26 characters people and logs see."""
-    # 26 characters hold 130 bits, two zero bits first; base32 of the standard library wants them at the front.
+    # 26 characters hold 130 bits, two zero bits first; the library wants them at the front of 160.
     padded = int.from_bytes(queue_id, "big") << 30
     return b32hexencode(padded.to_bytes(20, "big"))[:26].translate(_FROM_B32HEX).decode("ascii")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.queues import local_queue, message
 
 from backstamp.clock import SystemClock
 from backstamp.mail.reply import Reply
@@ -17,7 +18,6 @@ from backstamp.queue.record import HEADER_SIZE, SALT_SIZE, covers, encode_envelo
 from backstamp.queue.recovery import FormatError, read_only
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Alarm, Event
-from tests.support.queues import local_queue, message
 
 REPLY = Reply(550, "5.1.1 no such user")
 
