@@ -19,7 +19,8 @@ from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply, printable
-from backstamp.net.client import Connection, Refusal, Result, Transaction
+from backstamp.net.client import Connection, Refusal
+from backstamp.net.transaction import Result, Transaction
 from backstamp.policy import classify
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem

@@ -1,0 +1,365 @@
+"""The SMTP client: aiosmtplib's session, with a protocol of ours that takes many replies.
+
+aiosmtplib keeps one reply at a time, re-parses addresses and rewrites content; so it opens
+the session here (greeting, EHLO, QUIT, and one day STARTTLS and AUTH), and transactions run
+on our subclass of its protocol, which hands every reply to a `Machine` in the callback that
+read it. Hosts that give no session are values. Sockets are connected here, to the address
+that was judged, and nothing is resolved again.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Mapping
+from typing import cast
+
+import aiosmtplib
+import msgspec
+from aiosmtplib.protocol import SMTPProtocol
+
+from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.reply import Reply
+from backstamp.net.transaction import Machine, Result, Settled, Transaction
+from backstamp.policy.destination import Timeouts
+
+LINE = 8192
+"""Octets of one reply line, at most; RFC 5321 §4.5.3.1.5 asks for 512."""
+
+REPLY = 32768
+"""Octets of one reply with all its lines, at most."""
+
+BLOCK = 65536
+"""Octets of content written between two looks at back-pressure."""
+
+_SEPARATORS = (b" ", b"-", b"")
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A host that answered, but gives no session."""
+
+    reply: Reply
+    phase: Phase
+
+
+class _Protocol(SMTPProtocol):
+    """aiosmtplib's protocol; while a machine runs, all replies are its."""
+
+    machine: Machine | None = None
+    spoiled = False
+    """The peer spoke out of turn or made no sense: the session cannot be used any more."""
+    _rest = b""
+    _deadline = 0.0
+    _armed: asyncio.TimerHandle | None = None
+    _lines: list[bytes]
+    _length = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take octets from the peer."""
+        if self.machine is None:
+            if self._response_pending:
+                super().data_received(data)
+            else:
+                self.spoiled = True
+            return
+        if self._rest:
+            data = self._rest + data
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            self._line(data[start:end])
+            start = end + 1
+            if self.machine is None:
+                self.spoiled = self.spoiled or start < len(data)
+                self._rest = b""
+                return
+        self._rest = data[start:]
+        if len(self._rest) > LINE:
+            self._nonsense("a reply line without an end")
+
+    def _line(self, line: bytes) -> None:
+        """Take one line of a reply (RFC 5321 §4.2.1)."""
+        machine = self.machine
+        assert machine is not None
+        line = line.removesuffix(b"\r")
+        code, separator = line[:3], line[3:4]
+        self._length += len(line)
+        if not (code.isdigit() and b"2" <= code < b"6" and separator in _SEPARATORS) or len(line) > LINE:
+            self._nonsense(f"not a reply: {line[:80]!r}")
+        elif self._length > REPLY or (self._lines and self._lines[0][:3] != code):
+            self._nonsense("a reply of too many lines, or of two codes")
+        elif separator == b"-":
+            self._lines.append(line)
+        else:
+            text = line[4:]
+            if self._lines:
+                text = b"\n".join([*(earlier[4:] for earlier in self._lines), text])
+                self._lines.clear()
+            self._length = 0
+            machine.reply(Reply(int(code), text.decode("utf-8", "backslashreplace")))
+            self._deadline = self._loop.time() + self._wait(machine.phase)
+
+    def _nonsense(self, text: str) -> None:
+        self.spoiled = True
+        if self.machine is not None:
+            self.machine.broken("protocol", text)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The session is over; what was not answered will not be."""
+        super().connection_lost(exc)
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        if self.machine is not None:
+            reason = f": {exc}" if exc is not None else ""
+            self.machine.broken("disconnected", f"the server closed the connection{reason}")
+
+    # ---- transactions ----
+
+    def begin(self, machine: Machine, timeouts: Timeouts) -> None:
+        """Give the session to a machine."""
+        self.machine = machine
+        self.timeouts = timeouts
+        self._lines = []
+        self._length = 0
+        self._rest = b""
+        self._deadline = self._loop.time() + self._wait(Phase.MAIL)
+        if self._armed is None or self._armed.when() > self._deadline:
+            self._arm()
+        if self.is_connected:
+            machine.start()
+        else:
+            machine.broken("disconnected", "the server closed the connection")
+
+    def send(self, octets: bytes | memoryview) -> None:
+        """Write, or leave it: where the connection is going down, its end is on the way to the machine."""
+        if self.transport is not None and not self.transport.is_closing():
+            cast(asyncio.WriteTransport, self.transport).write(octets)
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough of what was written. Raises OSError if it is gone."""
+        await self._drain_helper()
+
+    def _wait(self, phase: Phase) -> float:
+        """Return how long to wait for the next reply (RFC 5321 §4.5.3.2)."""
+        timeouts = self.timeouts
+        if phase is Phase.FINAL:
+            return timeouts.final
+        if phase is Phase.DATA:
+            return timeouts.data
+        return timeouts.rcpt if phase is Phase.RCPT else timeouts.mail
+
+    def extend(self, seconds: float) -> None:
+        """Move the deadline: something else than a reply was progress."""
+        self._deadline = self._loop.time() + seconds
+        self._arm()
+
+    def _arm(self) -> None:
+        # One timer for the session, looked at again when it fires: a deadline moves with every
+        # reply, and a timer set and cancelled each time would cost more than the reply.
+        if self._armed is not None:
+            self._armed.cancel()
+        self._armed = self._loop.call_at(self._deadline, self._expired)
+
+    def _expired(self) -> None:
+        self._armed = None
+        if self.machine is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._arm()
+            return
+        self.spoiled = True
+        self.machine.broken("timeout", f"no answer in time ({self.machine.phase.value})")
+        if self.transport is not None:
+            cast(asyncio.WriteTransport, self.transport).abort()
+
+
+class _Client(aiosmtplib.SMTP):
+    """aiosmtplib's client over our protocol."""
+
+    protocol: _Protocol | None
+
+    async def _create_connection(self, timeout: float | None) -> aiosmtplib.SMTPResponse:
+        """Read the greeting on the socket that was connected for us."""
+        loop = asyncio.get_running_loop()
+        protocol = _Protocol(loop=loop, connection_lost_callback=self._on_connection_lost)
+        self.transport, _ = await loop.create_connection(lambda: protocol, sock=self.sock)
+        self.protocol = protocol
+        response = await protocol.read_response(timeout=timeout)
+        if response.code != 220:
+            raise aiosmtplib.SMTPConnectResponseError(response.code, response.message)
+        return response
+
+
+class Connection:
+    """A session with a host, ready for transactions. Make it with `connect`."""
+
+    def __init__(self, client: _Client, timeouts: Timeouts) -> None:
+        self._client = client
+        self._timeouts = timeouts
+        assert client.protocol is not None
+        self._protocol = client.protocol
+        self._reset = False
+        self._lost = False
+        self.extensions: Mapping[str, str] = {
+            name.upper(): value for name, value in client.esmtp_extensions.items()
+        }
+        """EHLO keywords in upper case, each with its arguments."""
+        size = self.extensions.get("SIZE", "")
+        self.size_limit = int(size) if size.isdecimal() and int(size) else None
+        """The largest message the host takes, in octets; None where it names no limit (RFC 1870 §4)."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether another MAIL may be sent."""
+        return not self._lost and not self._protocol.spoiled and self._protocol.is_connected
+
+    async def transact(self, transaction: Transaction, settled: Settled) -> Result:
+        """Run one transaction.
+
+        `settled` is called by the callback that parsed the final 2yz, before anything else
+        happens (Q4); a cancellation of this call does not undo that. What went wrong is in
+        the result.
+
+        Raises:
+            ValueError: a control character in an address or parameter; nothing was sent.
+        """
+        protocol = self._protocol
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def finished() -> None:
+            protocol.machine = None
+            wake()
+
+        machine = Machine(
+            transaction,
+            write=protocol.send,
+            settled=settled,
+            finished=finished,
+            large=wake,
+            pipelining="PIPELINING" in self.extensions,
+            size="SIZE" in self.extensions,
+            reset=self._reset,
+        )
+        try:
+            protocol.begin(machine, self._timeouts)
+            await waiter
+            if not machine.done:
+                waiter = loop.create_future()
+                await self._stream(machine)
+                await waiter
+        except BaseException:
+            # Cancelled in the middle: nobody can tell any more which reply is whose.
+            self._lost = True
+            protocol.machine = None
+            self._client.close()
+            raise
+        if machine.phase is Phase.CONTENT:
+            # Ended before the content was all out: the peer is still in the middle of it.
+            self._lost = True
+        self._reset = not machine.clean
+        result = machine.result
+        replies = (result.mail, *result.recipients, result.data, result.final)
+        if result.fault is not None or any(reply is not None and reply.code == 421 for reply in replies):
+            self._lost = True
+        if machine.error is not None:
+            raise machine.error
+        return result
+
+    async def _stream(self, machine: Machine) -> None:
+        """Write a long content in blocks, each within its time (RFC 5321 §4.5.3.2.5), then the dot."""
+        protocol = self._protocol
+        assert machine.stream is not None
+        view = memoryview(machine.stream)
+        for start in range(0, len(view), BLOCK):
+            if machine.done:
+                return
+            protocol.extend(self._timeouts.block)
+            protocol.send(view[start : start + BLOCK])
+            with contextlib.suppress(OSError):  # the machine hears of it from `connection_lost`
+                await protocol.drain()
+        if not machine.done:
+            machine.dot()
+            protocol.extend(self._timeouts.final)
+
+    async def close(self) -> None:
+        """Say QUIT if the host still listens, and let go. Never raises."""
+        client = self._client
+        try:
+            if self.usable:
+                await client.quit(timeout=self._timeouts.quit)
+        except (aiosmtplib.SMTPException, OSError):
+            return
+        finally:
+            client.close()
+
+
+async def connect(
+    address: str, port: int, *, helo: str, timeouts: Timeouts, source: str | None = None
+) -> Connection | Refusal | Fault:
+    """Open a session: connect, read the greeting, say EHLO (HELO where that is refused, RFC 5321 §3.2)."""
+    sock = await _socket(address, port, timeouts, source)
+    if isinstance(sock, Fault):
+        return sock
+    client = _Client(sock=sock, local_hostname=helo, start_tls=False, timeout=timeouts.greeting)
+    phase = Phase.GREETING
+    try:
+        await client.connect()
+        phase = Phase.EHLO
+        await _hello(client, helo, timeouts)
+    except aiosmtplib.SMTPResponseException as error:
+        client.close()
+        if not 200 <= error.code <= 599:
+            return Fault(phase, "protocol", error.message)
+        return Refusal(Reply(error.code, _readable(error.message)), phase)
+    except aiosmtplib.SMTPTimeoutError:
+        client.close()
+        return Fault(phase, "timeout", f"no answer in time ({phase.value})")
+    except (aiosmtplib.SMTPException, OSError) as error:
+        client.close()
+        return Fault(phase, "disconnected", f"the server closed the connection: {_readable(str(error))}")
+    except BaseException:
+        client.close()
+        raise
+    return Connection(client, timeouts)
+
+
+async def _hello(client: _Client, helo: str, timeouts: Timeouts) -> None:
+    try:
+        await client.ehlo(hostname=helo, timeout=timeouts.greeting)
+    except aiosmtplib.SMTPHeloError as error:
+        if not 500 <= error.code <= 599:
+            raise
+        await client.helo(hostname=helo, timeout=timeouts.greeting)
+
+
+async def _socket(address: str, port: int, timeouts: Timeouts, source: str | None) -> socket.socket | Fault:
+    """Connect a socket to exactly this address."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        # Commands are written in groups already; waiting for more would only add delay (Nagle).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source is not None:
+            sock.bind((source, 0))
+        async with asyncio.timeout(timeouts.connect):
+            await loop.sock_connect(sock, (address, port))
+    except TimeoutError:
+        sock.close()
+        return Fault(Phase.CONNECT, "timeout", f"no connection within {timeouts.connect:g} seconds")
+    except OSError as error:
+        sock.close()
+        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,211 @@
+"""One SMTP transaction as a machine: replies in, octets out. No waiting, no sockets.
+
+It is driven by whoever reads the socket: each complete reply goes to `reply`, and what must
+be written next comes out of the `write` it was given, in the same turn. So the `D` of a
+delivered recipient is enqueued by the very callback that parsed the final 2yz (Q4), and
+between 354 and the content no task has to be woken. Where the peer offers PIPELINING, MAIL,
+every RCPT and DATA go out at once (RFC 2920); otherwise one by one, and DATA only if a
+recipient was taken.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.reply import Reply
+from backstamp.smtp.data import stuff
+
+AT_ONCE = 256 * 1024
+"""Octets of content up to which it is written in one piece; more is written with back-pressure."""
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+Settled = Callable[[Reply, Sequence[int]], None]
+"""Called with the final 2yz and the indices of the recipients it is for, in the turn that parsed it."""
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """What to send. `parameters` belong to MAIL; SIZE is added where the peer offers it."""
+
+    sender: bytes
+    recipients: tuple[bytes, ...]
+    content: bytes
+    parameters: bytes = b""
+
+
+class Result(msgspec.Struct):
+    """What came back; None where no reply came.
+
+    `in_doubt`: the final dot may be out, some recipient had been taken, and no reply came.
+    """
+
+    recipients: list[Reply | None]
+    mail: Reply | None = None
+    data: Reply | None = None
+    final: Reply | None = None
+    fault: Fault | None = None
+    in_doubt: bool = False
+
+
+class Machine:
+    """Runs one transaction."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        *,
+        write: Callable[[bytes], None],
+        settled: Settled,
+        finished: Callable[[], None],
+        large: Callable[[], None],
+        pipelining: bool,
+        size: bool,
+        reset: bool,
+    ) -> None:
+        for argument in (transaction.sender, transaction.parameters, *transaction.recipients):
+            if _CONTROL.search(argument):
+                raise ValueError(f"control character in {argument!r}")
+        self.result = Result([None] * len(transaction.recipients))
+        self.phase = Phase.MAIL
+        self.done = False
+        self.clean = False
+        """The peer's transaction is over: the next MAIL needs no RSET."""
+        self.stream: bytes | None = None
+        """Stuffed content too long for one piece: after `large` was called, whoever drives must write it."""
+        self.error: Exception | None = None
+        """What `settled` raised: a bug that must not be swallowed."""
+        self._transaction = transaction
+        self._write = write
+        self._settled = settled
+        self._finished = finished
+        self._large = large
+        self._pipelining = pipelining
+        self._size = size
+        self._accepted: list[int] = []
+        self._waiting: deque[Callable[[Reply], None]] = deque()
+        self._commands: deque[tuple[Phase, bytes, Callable[[Reply], None]]] = deque()
+        self._plan(reset)
+
+    def start(self) -> None:
+        """Write the first command, or the whole group."""
+        if self._pipelining:
+            lines = []
+            for _, line, handler in self._commands:
+                lines.append(line)
+                self._waiting.append(handler)
+            self._commands.clear()
+            self._write(b"".join(lines))
+        else:
+            self._next()
+
+    def reply(self, reply: Reply) -> None:
+        """Take the next reply."""
+        if not self._waiting:
+            self.broken("protocol", f"a reply nobody asked for: {reply}")
+            return
+        self._waiting.popleft()(reply)
+        if reply.code == 421 and not self.done:
+            # RFC 5321 §3.8: the service is closing; what was not answered will not be.
+            self._finish()
+
+    def broken(self, problem: str, text: str) -> None:
+        """The session ended, or nothing came in time."""
+        if self.done:
+            return
+        self.result.fault = Fault(self.phase, problem, text)
+        self.result.in_doubt = self.phase is Phase.FINAL and bool(self._accepted)
+        self._finish()
+
+    def dot(self) -> None:
+        """Write the final dot behind a streamed content."""
+        self.stream = None
+        self.phase = Phase.FINAL
+        self._write(b".\r\n")
+
+    # ---- commands ----
+
+    def _plan(self, reset: bool) -> None:
+        transaction = self._transaction
+        if reset:
+            self._commands.append((Phase.MAIL, b"RSET\r\n", self._on_reset))
+        parameters = transaction.parameters
+        if self._size:
+            parameters = b"SIZE=%d %b" % (len(transaction.content), parameters)
+        line = b"MAIL FROM:<%b> %b" % (transaction.sender, parameters)
+        self._commands.append((Phase.MAIL, line.rstrip() + b"\r\n", self._on_mail))
+        for recipient in transaction.recipients:
+            self._commands.append((Phase.RCPT, b"RCPT TO:<%b>\r\n" % recipient, self._on_rcpt))
+        self._commands.append((Phase.DATA, b"DATA\r\n", self._on_data))
+        self._index = 0
+
+    def _next(self) -> None:
+        """Without PIPELINING: write the next command."""
+        if self._pipelining:
+            return
+        self.phase, line, handler = self._commands.popleft()
+        if self.phase is Phase.DATA and not self._accepted:
+            self._finish()
+            return
+        self._waiting.append(handler)
+        self._write(line)
+
+    # ---- replies ----
+
+    def _on_reset(self, _: Reply) -> None:
+        self._next()
+
+    def _on_mail(self, reply: Reply) -> None:
+        self.result.mail = reply
+        if reply.positive:
+            self.phase = Phase.RCPT
+            self._next()
+        elif not self._pipelining:
+            self._finish()
+
+    def _on_rcpt(self, reply: Reply) -> None:
+        index = self._index
+        self._index += 1
+        self.result.recipients[index] = reply
+        if reply.positive and self.result.mail is not None and self.result.mail.positive:
+            self._accepted.append(index)
+        if self._index == len(self.result.recipients):
+            self.phase = Phase.DATA
+        self._next()
+
+    def _on_data(self, reply: Reply) -> None:
+        self.result.data = reply
+        if reply.code != 354:
+            self._finish()
+            return
+        self._waiting.append(self._on_final)
+        if not self._accepted:
+            # RFC 2920 §3.1: DATA was taken though nobody was; the dot ends it and counts for nobody.
+            self.phase = Phase.FINAL
+            self._write(b".\r\n")
+            return
+        octets = stuff(self._transaction.content)
+        if len(octets) <= AT_ONCE:
+            self.phase = Phase.FINAL
+            self._write(octets + b".\r\n")
+        else:
+            self.phase = Phase.CONTENT
+            self.stream = octets
+            self._large()
+
+    def _on_final(self, reply: Reply) -> None:
+        self.result.final = reply
+        # A reply that came before the content was all out leaves the session in the middle of a line.
+        self.clean = self.phase is Phase.FINAL
+        if reply.positive and self._accepted and self.phase is Phase.FINAL:
+            try:
+                self._settled(reply, self._accepted)
+            except Exception as error:
+                self.error = error
+        self._finish()
+
+    def _finish(self) -> None:
+        self.done = True
+        self._finished()
