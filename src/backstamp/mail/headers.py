@@ -1,0 +1,84 @@
+"""Header lines the relay adds, and the two things it looks for (RFC 5321 §4.4, §6.3; RFC 6409 §8).
+
+A relay prepends one Received line and touches nothing else; a submission server may add
+Date and Message-ID where they are missing. Everything is bytes; the body is never looked at.
+"""
+
+import re
+from typing import Final
+
+_WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_RECEIVED: Final = re.compile(rb"(?:^|\r\n)received[ \t]*:", re.IGNORECASE)
+_DATE: Final = re.compile(rb"(?:^|\r\n)date[ \t]*:", re.IGNORECASE)
+_MESSAGE_ID: Final = re.compile(rb"(?:^|\r\n)message-id[ \t]*:", re.IGNORECASE)
+_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
+_DAY: Final = 86400
+
+
+def date(seconds: float) -> str:
+    """Return an RFC 5322 §3.3 date-time in UTC of seconds since the epoch (not before it)."""
+    days, second = divmod(int(seconds), _DAY)
+    # Days to civil date after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    era, day_of_era = divmod(days + 719468, 146097)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * shifted + 2) // 5 + 1
+    month = shifted + 3 if shifted < 10 else shifted - 9
+    year = year_of_era + era * 400 + (month <= 2)
+    return (
+        f"{_WEEKDAYS[(days + 3) % 7]}, {day:02} {_MONTHS[month - 1]} {year}"
+        f" {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02} +0000"
+    )
+
+
+def received(*, helo: str, peer: str, hostname: str, protocol: str, queue_id: str, seconds: float) -> bytes:
+    """Return a Received field with its CRLF (RFC 5321 §4.4); `protocol` as RFC 3848 and RFC 6531 name it.
+
+    Raises:
+        ValueError: a part holds a control character: a field must not become two.
+    """
+    literal = f"IPv6:{peer}" if ":" in peer else peer
+    lines = (
+        f"Received: from {helo} ([{literal}])\r\n"
+        f"\tby {hostname} with {protocol} id {queue_id};\r\n"
+        f"\t{date(seconds)}\r\n"
+    )
+    if lines.count("\r") != 3 or lines.count("\n") != 3 or "\0" in lines:
+        raise ValueError("control character in a Received field")
+    return lines.encode("utf-8")
+
+
+def block(content: bytes) -> bytes:
+    """Return the header block of a content, without the empty line; empty where there is none."""
+    if content.startswith(b"\r\n"):
+        return b""
+    end = content.find(b"\r\n\r\n")
+    return content if end < 0 else content[:end]
+
+
+def hops(header: bytes) -> int:
+    """Return how many relays a header has seen: its Received fields (RFC 5321 §6.3)."""
+    return len(_RECEIVED.findall(header))
+
+
+def repairs(header: bytes, *, queue_id: str, hostname: str, seconds: float) -> bytes:
+    """Return the Date and Message-ID fields that a submitted header lacks (RFC 6409 §8.2, §8.3)."""
+    lines = b""
+    if not _DATE.search(header):
+        lines += f"Date: {date(seconds)}\r\n".encode()
+    if not _MESSAGE_ID.search(header):
+        lines += f"Message-ID: <{queue_id}@{hostname}>\r\n".encode()
+    return lines
+
+
+def separator(content: bytes) -> bytes:
+    """Return the CRLF that must stand between added fields and a content that has no header.
+
+    A content that begins with something else than a field, an empty line or a folded line
+    would otherwise become part of the added field.
+    """
+    if not content or content.startswith(b"\r\n") or _FIELD.match(content):
+        return b""
+    return b"\r\n"

@@ -1,0 +1,48 @@
+"""The content on the wire: where it ends, dot-stuffing, line ends (RFC 5321 §4.5.2, §2.3.8).
+
+Only CRLF.CRLF ends a content, and only CRLF ends a line. A bare CR or LF is what message
+smuggling is made of (CVE-2023-51764 and its kin), so it is found here and refused by the
+listener. Everything works on whole buffers with `bytes.find`; nothing looks at lines.
+"""
+
+from typing import Final
+
+END: Final = b"\r\n.\r\n"
+
+
+def find_end(buffer: bytes | bytearray, start: int = 0) -> tuple[int, int] | None:
+    """Return where the content in a buffer ends and where the next command begins, None if not yet.
+
+    The buffer begins with the content's first octet. `start` is how far an earlier look came;
+    it need not be exact, but everything before it less four octets must have been looked at.
+    """
+    if buffer.startswith(b".\r\n"):
+        return 0, 3
+    at = buffer.find(END, max(0, start - len(END) + 1))
+    return None if at < 0 else (at + 2, at + len(END))
+
+
+def unstuff(raw: bytes) -> bytes:
+    """Remove the dot that the client put before lines that begin with one."""
+    if raw.startswith(b"."):
+        raw = raw[1:]
+    return raw.replace(b"\r\n.", b"\r\n") if b"\r\n." in raw else raw
+
+
+def stuff(content: bytes) -> bytes:
+    """Return content as it goes out before the final dot: dots doubled, ended by CRLF."""
+    if not content.endswith(b"\r\n") and content:
+        content += b"\r\n"
+    if content.startswith(b"."):
+        content = b"." + content
+    return content.replace(b"\r\n.", b"\r\n..") if b"\r\n." in content else content
+
+
+def bare(content: bytes) -> str | None:
+    """Return what a content must not have and has (a bare CR, a bare LF, NUL), None if it is clean."""
+    ends = content.count(b"\r\n")
+    if content.count(b"\n") != ends:
+        return "bare LF"
+    if content.count(b"\r") != ends:
+        return "bare CR"
+    return "NUL" if b"\0" in content else None
