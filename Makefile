@@ -32,7 +32,7 @@ $(STAMP):
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 	  || { echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@echo "setting up $(VENV) (once; a minute or two)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/installed-* && touch $@

@@ -9,9 +9,7 @@ from typing import Final
 
 _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_RECEIVED: Final = re.compile(rb"(?:^|\r\n)received[ \t]*:", re.IGNORECASE)
-_DATE: Final = re.compile(rb"(?:^|\r\n)date[ \t]*:", re.IGNORECASE)
-_MESSAGE_ID: Final = re.compile(rb"(?:^|\r\n)message-id[ \t]*:", re.IGNORECASE)
+_OBSOLETE: Final = re.compile(rb"\r\n([!-9;-~]+)[ \t]+:")
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 _DAY: Final = 86400
 
@@ -58,17 +56,26 @@ def block(content: bytes) -> bytes:
     return content if end < 0 else content[:end]
 
 
-def hops(header: bytes) -> int:
+def normal(header: bytes) -> bytes:
+    """Return a header block for `hops` and `repairs`: lower case, every field behind a CRLF, `name:`."""
+    lowered = b"\r\n" + header.lower()
+    if b" :" in lowered or b"\t:" in lowered:
+        # RFC 5322 §4.5 still reads white space before the colon.
+        lowered = _OBSOLETE.sub(rb"\r\n\1:", lowered)
+    return lowered
+
+
+def hops(normal_header: bytes) -> int:
     """Return how many relays a header has seen: its Received fields (RFC 5321 §6.3)."""
-    return len(_RECEIVED.findall(header))
+    return normal_header.count(b"\r\nreceived:")
 
 
-def repairs(header: bytes, *, queue_id: str, hostname: str, seconds: float) -> bytes:
+def repairs(normal_header: bytes, *, queue_id: str, hostname: str, seconds: float) -> bytes:
     """Return the Date and Message-ID fields that a submitted header lacks (RFC 6409 §8.2, §8.3)."""
     lines = b""
-    if not _DATE.search(header):
+    if b"\r\ndate:" not in normal_header:
         lines += f"Date: {date(seconds)}\r\n".encode()
-    if not _MESSAGE_ID.search(header):
+    if b"\r\nmessage-id:" not in normal_header:
         lines += f"Message-ID: <{queue_id}@{hostname}>\r\n".encode()
     return lines
 

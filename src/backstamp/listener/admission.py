@@ -1,0 +1,32 @@
+"""Who may relay what. Decided by the connection, never by what a client says of itself. Pure."""
+
+import ipaddress
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+
+from backstamp.mail.address import is_literal
+
+DENIED = "550 5.7.1 Relaying denied"
+LITERAL = "550 5.1.2 Address literals are not accepted"
+
+
+def may_relay(peer: str, allow: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Tell whether a client at this address may relay; an IPv4-mapped address is judged as IPv4."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address.version == network.version and address in network for network in allow)
+
+
+def recipient(address: bytes, *, allowed: bool) -> str | None:
+    """Return the refusal of a recipient, None if it is taken.
+
+    A recipient named by the number of its host would be a way around DNS and the rules for
+    private addresses; nobody needs it, so it is refused.
+    """
+    if not allowed:
+        return DENIED
+    return LITERAL if is_literal(address) else None

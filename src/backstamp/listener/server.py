@@ -1,0 +1,95 @@
+"""A listener: one address, its sessions, and their orderly end."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from backstamp.clock import Clock
+from backstamp.listener.intake import Door
+from backstamp.listener.session import Session
+from backstamp.listener.settings import ListenerSettings
+from backstamp.queue.port import Intake
+from backstamp.telemetry.events import Event
+
+FULL = b"421 4.3.2 Too many connections\r\n"
+BACKLOG = 1024
+"""Connections the kernel keeps while the loop is busy."""
+
+
+class Listener:
+    """Accepts clients on one address. `settings` may be replaced while it runs; new sessions see it."""
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        queue: Intake,
+        *,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.settings = settings
+        self._door = Door(queue, clock=clock, emit=emit, entropy=entropy)
+        self._sessions: set[Session] = set()
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+        self.address = (settings.host, settings.port)
+        """Where it listens; the port is the real one once it does."""
+
+    @property
+    def connections(self) -> int:
+        """Clients connected."""
+        return len(self._sessions)
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        settings = self.settings
+        self._server = await loop.create_server(
+            self._session, settings.host, settings.port, backlog=BACKLOG, reuse_address=True
+        )
+        name = self._server.sockets[0].getsockname()
+        self.address = (str(name[0]), int(name[1]))
+
+    def stop_accepting(self) -> None:
+        """Take no more clients."""
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self, grace: float) -> None:
+        """Send clients away: idle ones at once, those in a message after it, in at most `grace` seconds."""
+        self.stop_accepting()
+        for session in list(self._sessions):
+            session.end()
+        try:
+            async with asyncio.timeout(grace):
+                while self._sessions:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            for session in list(self._sessions):
+                if session.transport is not None:
+                    session.transport.abort()
+
+    def _session(self) -> Session:
+        return Session(
+            self.settings,
+            self._door,
+            opened=self._opened,
+            closed=self._closed,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def _opened(self, session: Session) -> bytes | None:
+        """Count a session in; return the refusal if there are too many."""
+        self._sessions.add(session)
+        sock = session.transport.get_extra_info("socket")
+        if sock is not None:
+            # Replies are written in groups; waiting for more would only add delay (Nagle).
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return FULL if len(self._sessions) > self.settings.limits.connections else None
+
+    def _closed(self, session: Session) -> None:
+        self._sessions.discard(session)
+        if not self._sessions:
+            self._empty.set()
