@@ -1,0 +1,257 @@
+"""The composition root: makes every room's part from the settings and lets them run together.
+
+The only module that names a queue engine. Start: queue (locked, recovered), admin, delivery,
+listeners last. Shutdown runs against the flow: stop accepting, stop claiming, let
+transactions end, commit, close. What keeps the relay from starting is one line for the
+operator (`StartError`).
+"""
+
+import asyncio
+import errno
+import os
+import random
+from collections.abc import Awaitable, Sequence
+
+from backstamp import __version__
+from backstamp.admin.server import AdminServer
+from backstamp.clock import Clock, SystemClock
+from backstamp.config import Settings
+from backstamp.delivery.candidates import Candidate, Finder
+from backstamp.delivery.dispatcher import Dispatcher
+from backstamp.delivery.reports import Reporter
+from backstamp.listener.server import Listener
+from backstamp.mail.fault import Fault
+from backstamp.net.client import Connection, Refusal, connect
+from backstamp.net.resolver import Resolver
+from backstamp.policy import retry
+from backstamp.policy.destination import DestinationPolicy, RouteTable
+from backstamp.queue.files import DiskFiles, QueueLockedError
+from backstamp.queue.local import LocalQueue, open_queue
+from backstamp.queue.recovery import FormatError
+from backstamp.queue.views import LedgerView
+from backstamp.telemetry.events import Alarm, Started, Stopped
+from backstamp.telemetry.log import EventLog
+from backstamp.telemetry.metrics import Metrics
+
+GRACE = 30.0
+"""Seconds that transactions under way have to end when the relay stops."""
+
+SESSION_GRACE = 5.0
+"""Seconds that a client in the middle of DATA has to end it."""
+
+
+class StartError(Exception):
+    """The relay cannot start; the text is one line that says why and names what to look at."""
+
+
+class Relay:
+    """One relay: listeners, queue, delivery and the HTTP side in one loop."""
+
+    def __init__(self, settings: Settings, log: EventLog, metrics: Metrics, *, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock or SystemClock()
+        self._listeners: list[Listener] = []
+        self._queue: LocalQueue
+        self._dispatcher: Dispatcher
+        self._resolver: Resolver
+        self._admin: AdminServer | None = None
+        self._starting = True
+        self._stop = asyncio.Event()
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where the listeners listen, then the admin side."""
+        found = [listener.address for listener in self._listeners]
+        return [*found, self._admin.address] if self._admin is not None else found
+
+    def stop(self) -> None:
+        """Ask for an orderly end; `run` returns when it is reached."""
+        self._stop.set()
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Start, relay until `stop`, and end in order.
+
+        Raises:
+            StartError: it could not start; nothing is left open.
+        """
+        await self._open_queue()
+        try:
+            self._compose()
+            async with asyncio.TaskGroup() as group:
+                try:
+                    await self._open_ports()
+                    running = group.create_task(self._dispatcher.run(), name="dispatcher")
+                    self._started()
+                    if ready is not None:
+                        ready.set()
+                    await self._stop.wait()
+                finally:
+                    await self._shut()
+                running.cancel()
+        except* StartError as errors:
+            raise _first(errors) from None
+        finally:
+            await self._queue.close()
+            await self._resolver.close()
+        waiting = self._queue.ledger.waiting
+        self._log.emit(Stopped(time=self._now(), waiting=waiting))
+
+    def reload(self, settings: Settings) -> None:
+        """Take new routes, destination policy and listener limits: new frozen tables, swapped in.
+
+        Addresses, the queue and the admin side need a restart; an alarm says so if they differ.
+        """
+        self._dispatcher.reload(RouteTable(settings.routes), settings.destination)
+        by_address = {(new.host, new.port): new for new in settings.listeners}
+        fixed = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
+        for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
+            if (new := by_address.get((old.host, old.port))) is not None:
+                listener.settings = new
+        fixed = fixed or self._settings.queue_directory != settings.queue_directory
+        if fixed or self._settings.admin != settings.admin:
+            problem = "addresses, queue directory or admin side changed in the configuration"
+            self._log.emit(Alarm(time=self._now(), problem=problem, action="restart to apply; the rest is in force"))
+
+    # ---- start ----
+
+    async def _open_queue(self) -> None:
+        root = self._settings.queue_directory
+        policy = self._settings.destination.retry
+        try:
+            self._queue = await open_queue(
+                DiskFiles(),
+                root,
+                clock=self._clock,
+                emit=self._log.emit,
+                salt=lambda: os.urandom(16),
+                first_due=lambda now, arrival, chance: retry.first_attempt(policy, now, arrival, chance),
+            )
+        except QueueLockedError:
+            raise StartError(f"queue directory {root}: another relay is using it") from None
+        except FormatError as error:
+            raise StartError(f"queue directory {root}: {error}") from None
+        except OSError as error:
+            raise StartError(f"queue directory {root}: {_reason(error)}") from None
+
+    def _compose(self) -> None:
+        settings, clock, emit = self._settings, self._clock, self._log.emit
+        destination = settings.destination
+        self._resolver = Resolver(settings.nameservers, clock=clock)
+        chance = random.SystemRandom().random
+        self._dispatcher = Dispatcher(
+            self._queue,
+            self._connect,
+            Finder(
+                self._resolver,
+                port=destination.port,
+                private=destination.private_addresses,
+                own_names=frozenset({settings.hostname.lower()}),
+                own_addresses=frozenset(listener.host for listener in settings.listeners),
+                chance=chance,
+            ),
+            routes=RouteTable(settings.routes),
+            policy=destination,
+            reporter=Reporter(
+                self._queue, hostname=settings.hostname, clock=clock, entropy=os.urandom, emit=emit
+            ),
+            clock=clock,
+            chance=chance,
+            emit=emit,
+            trace=settings.log_attempts,
+        )
+        self._listeners = [
+            Listener(listen, self._queue, clock=clock, emit=emit, entropy=os.urandom)
+            for listen in settings.listeners
+        ]
+        ledger = self._queue.ledger
+        gauges = (
+            ("queue_recipients", "Recipients still to be delivered.", lambda: ledger.waiting),
+            ("queue_messages", "Messages with a recipient that is not final.", lambda: len(ledger.entries)),
+            ("deliveries_claimed", "Deliveries in a lane or under way.", lambda: ledger.claimed),
+            ("connections", "Connections to other hosts.", lambda: self._dispatcher.connections),
+            ("lanes", "Next hops with something to do.", lambda: self._dispatcher.lanes),
+            ("clients", "Clients connected.", lambda: sum(one.connections for one in self._listeners)),
+        )
+        for name, documentation, function in gauges:
+            self._metrics.gauge(name, documentation, function)
+        if settings.admin is not None:
+            self._admin = AdminServer(
+                settings.admin.host,
+                settings.admin.port,
+                collector=self._metrics.collector(),
+                ready=self._unready,
+                queue=LedgerView(self._queue),
+            )
+
+    async def _open_ports(self) -> None:
+        if self._admin is not None:
+            host, port = self._settings.admin or ("", 0)
+            await _bind(self._admin.start(), f"admin address {host} port {port}")
+        for listener in self._listeners:
+            name = f"listen address {listener.settings.host} port {listener.settings.port}"
+            await _bind(listener.start(), name)
+
+    def _started(self) -> None:
+        self._starting = False
+        addresses = tuple(f"{host}:{port}" for host, port in self.addresses)
+        self._log.emit(
+            Started(
+                time=self._now(), version=__version__, addresses=addresses, waiting=self._queue.ledger.waiting
+            )
+        )
+
+    async def _connect(self, candidate: Candidate, policy: DestinationPolicy) -> Connection | Refusal | Fault:
+        return await connect(
+            candidate.address, candidate.port, helo=self._settings.hostname, timeouts=policy.timeouts
+        )
+
+    def _unready(self) -> str | None:
+        """Why the relay should get no mail now, None if it should."""
+        if self._stop.is_set():
+            return "stopping"
+        return "starting" if self._starting else self._queue.problem
+
+    # ---- end ----
+
+    async def _shut(self) -> None:
+        """Stop what was started, against the flow of mail."""
+        self._stop.set()
+        for listener in self._listeners:
+            listener.stop_accepting()
+        async with asyncio.TaskGroup() as group:
+            for listener in self._listeners:
+                group.create_task(listener.close(SESSION_GRACE))
+        if not self._starting:
+            await self._dispatcher.drain(GRACE)
+        if self._admin is not None:
+            await self._admin.close()
+
+    def _now(self) -> int:
+        return int(self._clock.wall() * 1e6)
+
+
+async def _bind(start: Awaitable[None], name: str) -> None:
+    try:
+        await start
+    except OSError as error:
+        raise StartError(f"{name}: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    reasons = {
+        errno.EADDRINUSE: "already in use by another program",
+        errno.EACCES: "permission denied",
+        errno.EADDRNOTAVAIL: "not an address of this machine",
+        errno.EROFS: "the file system is read-only",
+    }
+    return reasons.get(error.errno or 0) or (error.strerror or str(error)).lower()
+
+
+def _first(errors: BaseExceptionGroup[StartError]) -> StartError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StartError)
+    return error
