@@ -47,7 +47,9 @@ class StartError(Exception):
 class Relay:
     """One relay: listeners, queue, delivery and the HTTP side in one loop."""
 
-    def __init__(self, settings: Settings, log: EventLog, metrics: Metrics, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, log: EventLog, metrics: Metrics, *, clock: Clock | None = None
+    ) -> None:
         self._settings = settings
         self._log = log
         self._metrics = metrics
@@ -112,7 +114,9 @@ class Relay:
         fixed = fixed or self._settings.queue_directory != settings.queue_directory
         if fixed or self._settings.admin != settings.admin:
             problem = "addresses, queue directory or admin side changed in the configuration"
-            self._log.emit(Alarm(time=self._now(), problem=problem, action="restart to apply; the rest is in force"))
+            self._log.emit(
+                Alarm(time=self._now(), problem=problem, action="restart to apply; the rest is in force")
+            )
 
     # ---- start ----
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from backstamp.clock import Clock
 from backstamp.listener.intake import Door
@@ -69,7 +70,7 @@ class Listener:
         except TimeoutError:
             for session in list(self._sessions):
                 if session.transport is not None:
-                    session.transport.abort()
+                    cast(asyncio.WriteTransport, session.transport).abort()
 
     def _session(self) -> Session:
         return Session(
@@ -83,6 +84,7 @@ class Listener:
     def _opened(self, session: Session) -> bytes | None:
         """Count a session in; return the refusal if there are too many."""
         self._sessions.add(session)
+        assert session.transport is not None
         sock = session.transport.get_extra_info("socket")
         if sock is not None:
             # Replies are written in groups; waiting for more would only add delay (Nagle).

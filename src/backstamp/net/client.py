@@ -53,9 +53,13 @@ class _Protocol(SMTPProtocol):
     _lines: list[bytes]
     _length = 0
 
+    def idle(self) -> bool:
+        """Tell whether no transaction runs."""
+        return self.machine is None
+
     def data_received(self, data: bytes) -> None:
         """Take octets from the peer."""
-        if self.machine is None:
+        if self.idle():
             if self._response_pending:
                 super().data_received(data)
             else:
@@ -67,7 +71,7 @@ class _Protocol(SMTPProtocol):
         while (end := data.find(b"\n", start)) >= 0:
             self._line(data[start:end])
             start = end + 1
-            if self.machine is None:
+            if self.idle():
                 self.spoiled = self.spoiled or start < len(data)
                 self._rest = b""
                 return

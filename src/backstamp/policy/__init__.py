@@ -1,1 +1,1 @@
-"""Every decision about a destination, as pure functions of data: routes, retry times, classification, MX order."""
+"""Every decision about a destination, as pure functions: routes, retry times, classification, MX."""

@@ -67,7 +67,10 @@ class RouteTable:
                 self._exact[match] = route
 
     def lookup(self, domain: str) -> Route | None:
-        """Return the route for a domain (lower case A-labels); `*.example.org` does not cover `example.org`."""
+        """Return the route for a domain (lower case A-labels).
+
+        `*.example.org` does not cover `example.org` itself.
+        """
         found = self._exact.get(domain)
         parent = domain
         while found is None and parent:

@@ -5,6 +5,9 @@ counts is decided by `policy.classify`. Order, chance and own names are argument
 """
 
 import enum
+import ipaddress
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
@@ -40,3 +43,65 @@ class DnsFault(msgspec.Struct, frozen=True):
 
     problem: DnsProblem
     text: str
+
+
+def ordered(found: Exchangers, chances: Sequence[float]) -> tuple[Exchanger, ...]:
+    """Return exchangers in the order to try: by preference, equal ones by their chance (RFC 5321 §5.1)."""
+    ranked = sorted(zip(found.hosts, chances, strict=True), key=lambda pair: (pair[0].preference, pair[1]))
+    return tuple(exchanger for exchanger, _ in ranked)
+
+
+def without_self(hosts: tuple[Exchanger, ...], own_names: frozenset[str]) -> tuple[Exchanger, ...]:
+    """Return the exchangers better than this relay itself (RFC 5321 §5.1); none left means a loop."""
+    own = min((host.preference for host in hosts if host.name in own_names), default=None)
+    return hosts if own is None else tuple(host for host in hosts if host.preference < own)
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def forbidden(address: str, *, private: bool, own: frozenset[str]) -> str | None:
+    """Return why the relay must not connect to an address, None if it may.
+
+    An address that carries an IPv4 address (mapped, 6to4, Teredo, NAT64) is judged by that
+    too. With `private` private and loopback addresses are meant: tests and closed networks.
+    """
+    if address in own and not private:
+        return "this relay's own address"
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "not an address"
+    return next((why for one in _faces(parsed) if (why := _kind(one, private)) is not None), None)
+
+
+def _faces(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """Return an address and the IPv4 addresses inside it."""
+    if isinstance(address, IPv4Address):
+        return [address]
+    if address.ipv4_mapped is not None:
+        # The mapped form itself is reserved; what counts is where it leads.
+        return [address.ipv4_mapped]
+    if address in _NAT64:
+        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    inner: list[IPv4Address | IPv6Address] = [address]
+    if address.sixtofour is not None:
+        inner.append(address.sixtofour)
+    if address.teredo is not None:
+        inner.extend(address.teredo)
+    return inner
+
+
+def _kind(address: IPv4Address | IPv6Address, private: bool) -> str | None:
+    if address.is_unspecified:
+        return "the unspecified address"
+    if address.is_multicast:
+        return "a multicast address"
+    if private:
+        return None
+    if address.is_loopback:
+        return "a loopback address"
+    if address.is_link_local:
+        return "a link-local address"
+    # Carrier-grade NAT (RFC 6598) is neither private nor global to the standard library.
+    return None if address.is_global else "a private or reserved address"

@@ -89,7 +89,7 @@ class Engine:
         """Enqueue stamps, after their reasons; `_owed` is called when reasons and stamps are durable."""
         raise NotImplementedError
 
-    async def _read(self, entry: Entry) -> tuple[Envelope, bytes]:
+    async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
         """Read a message back; raises DamagedError."""
         raise NotImplementedError
 
@@ -116,7 +116,7 @@ class Engine:
         """Return envelope and content of a claim, verified."""
         entry = delivery.entry
         try:
-            envelope, content = entry.hot or await self._read(entry)
+            envelope, content = entry.hot or await self.read(entry)
         except DamagedError as damage:
             # Nothing ends silently (promise 3): these recipients fail, with a report if one can be made.
             marks = dict.fromkeys(delivery.waiting(), Stamp.FAILED)
@@ -156,7 +156,7 @@ class Engine:
             while (due := self.ledger.take_report(now)) is not None:
                 entry, ordinals, reasons = due
                 try:
-                    envelope, content = entry.hot or await self._read(entry)
+                    envelope, content = entry.hot or await self.read(entry)
                 except DamagedError as damage:
                     if damage.envelope is None:
                         # Its sender is unknown: the alarm is all the report there can be.

@@ -211,7 +211,8 @@ class LocalQueue(Engine):
         message = Message(entry.queue_id, self._now(), Envelope(b"", ()), encode_reasons(reasons))
         return Append(message, _nothing, Kind.REASON)
 
-    async def _read(self, entry: Entry) -> tuple[Envelope, bytes]:
+    async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
+        """Read a message back."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read_record, entry)
 

@@ -62,7 +62,8 @@ class MemoryQueue(Engine):
         if not durable.done():
             durable.set_result(None)
 
-    async def _read(self, entry: Entry) -> tuple[Envelope, bytes]:
+    async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
+        """Read a message back."""
         return self._messages[entry]
 
     def _finished(self, segment: Segment) -> None:

@@ -110,14 +110,10 @@ def numbers(files: Files, directory: str) -> dict[int, set[str]]:
     return dict(sorted(found.items()))
 
 
-def read_only(files: Files, root: str) -> Fold:
-    """Fold a queue without changing it: for `queue list` and `queue show` on a stopped queue."""
-    directory = f"{root}/{PARTITION}"
-    fold = Fold()
-    for number, suffixes in numbers(files, directory).items():
-        if segments.MAIL_SUFFIX in suffixes:
-            _feed(fold, reader.scan(files, directory, number))
-    return fold
+def readable(files: Files, root: str) -> list[int]:
+    """Return the numbers of the segments that have records."""
+    found = numbers(files, f"{root}/{PARTITION}")
+    return [number for number, suffixes in found.items() if segments.MAIL_SUFFIX in suffixes]
 
 
 def recover(files: Files, root: str, salt: Callable[[], bytes]) -> Recovered:
@@ -140,13 +136,14 @@ def recover(files: Files, root: str, salt: Callable[[], bytes]) -> Recovered:
         found = reader.scan(files, directory, number)
         problems += [_put_aside(files, root, found, damaged) for damaged in found.damaged]
         kept[number] = _open(files, root, found, problems)
-        _feed(fold, found)
+        feed(fold, found)
     files.sync_directory(directory)
     _settle(files, kept, fold, problems)
     return Recovered(kept, fold, next_number, problems, len(present))
 
 
-def _feed(fold: Fold, found: Scan) -> None:
+def feed(fold: Fold, found: Scan) -> None:
+    """Give a segment's records to the fold."""
     for record in found.records:
         if record.header.kind == Kind.MAIL:
             fold.mail(found.number, record.header, record.envelope, found.image)

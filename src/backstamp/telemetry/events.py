@@ -14,7 +14,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     time: int
 
 
-class Started(Event, tag="started"):
+class Started(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="started"):
     """The relay's ports answer. `addresses` are those of the listeners, then the admin side's."""
 
     version: str
@@ -22,13 +22,13 @@ class Started(Event, tag="started"):
     waiting: int
 
 
-class Stopped(Event, tag="stopped"):
+class Stopped(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="stopped"):
     """The relay drained and closed; `waiting` recipients stay queued."""
 
     waiting: int
 
 
-class Accepted(Event, tag="accepted"):
+class Accepted(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="accepted"):
     """A message is on stable storage and its client was told 250."""
 
     queue_id: str
@@ -39,7 +39,7 @@ class Accepted(Event, tag="accepted"):
     duration: float
 
 
-class Refused(Event, tag="refused"):
+class Refused(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="refused"):
     """A client was told no: `command` is the verb, `reply` what it read."""
 
     client: str
@@ -49,7 +49,7 @@ class Refused(Event, tag="refused"):
     recipient: str = ""
 
 
-class Attempt(Event, tag="attempt"):
+class Attempt(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="attempt"):
     """A transaction begins: one message, some recipients of a domain, one host."""
 
     queue_id: str
@@ -59,7 +59,7 @@ class Attempt(Event, tag="attempt"):
     attempt: int
 
 
-class Delivered(Event, tag="delivered"):
+class Delivered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="delivered"):
     """A remote server took the message for a recipient and the stamp `D` is durable."""
 
     queue_id: str
@@ -70,7 +70,7 @@ class Delivered(Event, tag="delivered"):
     delay: float
 
 
-class Deferred(Event, tag="deferred"):
+class Deferred(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="deferred"):
     """An attempt did not succeed; `retry_at` (seconds since the epoch) says when the next one is."""
 
     queue_id: str
@@ -82,7 +82,7 @@ class Deferred(Event, tag="deferred"):
     retry_at: float
 
 
-class Failed(Event, tag="failed"):
+class Failed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="failed"):
     """A recipient is given up and the stamp `F` is durable; a report follows where one is wanted."""
 
     queue_id: str
@@ -93,7 +93,7 @@ class Failed(Event, tag="failed"):
     scope: str
 
 
-class Bounced(Event, tag="bounced"):
+class Bounced(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="bounced"):
     """Failed recipients are closed (`B`). `report` is the report's queue id, empty where none is wanted."""
 
     queue_id: str
@@ -102,7 +102,7 @@ class Bounced(Event, tag="bounced"):
     recipients: tuple[str, ...]
 
 
-class InDoubt(Event, tag="in_doubt"):
+class InDoubt(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="in_doubt"):
     """The final dot went out and no reply came: the recipient may get a second copy."""
 
     queue_id: str
@@ -111,7 +111,7 @@ class InDoubt(Event, tag="in_doubt"):
     reply: str
 
 
-class Recovered(Event, tag="recovered"):
+class Recovered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="recovered"):
     """The queue was read at start."""
 
     segments: int
@@ -120,8 +120,8 @@ class Recovered(Event, tag="recovered"):
     duration: float
 
 
-class Alarm(Event, tag="alarm"):
-    """Something an operator must see: damage, a failed write, an unreadable stamp. `action` is what was done."""
+class Alarm(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="alarm"):
+    """Something an operator must see: damage, a failed write. `action` is what was done."""
 
     problem: str
     action: str

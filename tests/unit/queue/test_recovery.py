@@ -15,7 +15,9 @@ from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import DamagedError, Flag, Message, Reason
 from backstamp.queue.record import HEADER_SIZE, SALT_SIZE, covers, encode_envelope
-from backstamp.queue.recovery import FormatError, read_only
+from backstamp.queue.recovery import FormatError
+from backstamp.queue.view import qmail_form
+from backstamp.queue.views import stopped
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Alarm, Event
 
@@ -350,9 +352,9 @@ async def test_reading_a_stopped_queue_changes_nothing(tmp_path: Path) -> None:
     queue, sent = await failed(tmp_path / "q")
     root = await crash(queue, tmp_path / "q")
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    [found] = read_only(DiskFiles(), str(root)).open()
-    assert found.header.queue_id == sent.queue_id
-    assert "".join(stamp.letter for stamp in found.stamps) == "TF"
+    [found] = stopped(DiskFiles(), str(root))
+    assert found.queue_id == ids.text(sent.queue_id)
+    assert qmail_form(found) == "Ta@one.example\nFb@one.example"
     assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 

@@ -1,0 +1,50 @@
+"""A cache with a time to live and one question at a time: what the resolver remembers.
+
+Concurrent askers of one key share one question; an asker who goes away does not take the
+question along. Bounded: the oldest entries go first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+class Cache(Generic[V]):
+    """Values by key, each until its time."""
+
+    def __init__(self, now: Callable[[], float], *, size: int) -> None:
+        self._now = now
+        self._size = size
+        self._kept: dict[str, tuple[float, V]] = {}
+        self._asking: dict[str, asyncio.Task[V]] = {}
+
+    async def get(self, key: str, ask: Callable[[], Awaitable[tuple[V, float]]]) -> V:
+        """Return the value of a key; `ask` gives value and time to live (seconds) where it is not known."""
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > self._now():
+            return kept[1]
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
+        return await asyncio.shield(task)
+
+    async def _ask(self, key: str, ask: Callable[[], Awaitable[tuple[V, float]]]) -> V:
+        try:
+            value, seconds = await ask()
+        finally:
+            del self._asking[key]
+        self._kept.pop(key, None)
+        if len(self._kept) >= self._size:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = (self._now() + seconds, value)
+        return value
+
+    async def close(self) -> None:
+        """End the questions under way."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

@@ -1,0 +1,67 @@
+"""A queued message as people and programs look at it. Pure data, for the HTTP side and the command line."""
+
+import msgspec
+
+from backstamp.mail.envelope import Envelope
+from backstamp.queue import ids
+from backstamp.queue.fold import Found
+from backstamp.queue.stamps import MEANINGS, Stamp
+
+
+class RecipientView(msgspec.Struct, frozen=True):
+    """One recipient: the stamp's letter, what it means, and when the next attempt is (seconds since the epoch).
+
+    `retry_at` is None where none is scheduled: it is under way, over, or the relay is stopped.
+    """
+
+    address: str
+    stamp: str
+    meaning: str
+    retry_at: float | None = None
+
+
+class MessageView(msgspec.Struct, frozen=True):
+    """One message; `arrival` is seconds since the epoch, `size` octets of content."""
+
+    queue_id: str
+    arrival: float
+    sender: str
+    size: int
+    recipients: tuple[RecipientView, ...]
+
+
+def view(
+    queue_id: bytes,
+    arrival: int,
+    size: int,
+    envelope: Envelope,
+    stamps: list[Stamp],
+    retry_at: dict[int, float] | None = None,
+) -> MessageView:
+    """Return the view of a message; `retry_at` is by ordinal."""
+    times = retry_at or {}
+    return MessageView(
+        ids.text(queue_id),
+        arrival / 1e6,
+        _text(envelope.sender),
+        size,
+        tuple(
+            RecipientView(_text(recipient.address), stamp.letter, MEANINGS[stamp], times.get(ordinal))
+            for ordinal, (recipient, stamp) in enumerate(zip(envelope.recipients, stamps, strict=True))
+        ),
+    )
+
+
+def of_found(found: Found, envelope: Envelope) -> MessageView:
+    """Return the view of a message found on disk."""
+    header = found.header
+    return view(header.queue_id, header.arrival, header.content_length, envelope, found.stamps)
+
+
+def qmail_form(message: MessageView) -> str:
+    """Return recipients as qmail keeps them: stamp and address, `Tuser@example.org`, one a line."""
+    return "\n".join(f"{recipient.stamp}{recipient.address}" for recipient in message.recipients)
+
+
+def _text(address: bytes) -> str:
+    return address.decode("utf-8", "backslashreplace")

@@ -1,0 +1,90 @@
+"""An event as a line: JSON for programs, text for people. Pure.
+
+JSON has the declared fields in their order, `time` as RFC 3339 in UTC with milliseconds.
+Text is for a terminal: the time of day, the event, the queue id, and what a person wants
+to know, the stamp among it.
+"""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import msgspec
+
+from backstamp.mail.reply import printable
+from backstamp.telemetry import events
+from backstamp.telemetry.events import Event
+
+_encoder = msgspec.json.Encoder()
+
+
+def moment(microseconds: int) -> str:
+    """Return a time as RFC 3339 has it, UTC, with milliseconds."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{rest // 1000:03}Z"
+
+
+@lru_cache(16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def json(event: Event) -> bytes:
+    """Return an event as one line of JSON."""
+    encoded = _encoder.encode(event)
+    # The encoder knows time only as a number, and puts it last.
+    rest = encoded[1 : -len(b'"time":%d}' % event.time)].rstrip(b",")
+    return b'{"time":"%b",%b}\n' % (moment(event.time).encode(), rest)
+
+
+def text(event: Event) -> bytes:
+    """Return an event as one line for a person."""
+    queue_id = getattr(event, "queue_id", "")
+    words = printable(_words(event), 2000)
+    clock = moment(event.time)[11:23]
+    return f"{clock}  {event.__struct_config__.tag!s:<10}{queue_id:<28}{words}\n".encode("utf-8", "replace")
+
+
+def _words(event: Event) -> str:  # one row an event: a table in the form of code
+    match event:
+        case events.Accepted():
+            who = f"from <{event.sender}> by {event.client}"
+            return f"{who}, {event.recipients} recipients, {event.size} octets, {_span(event.duration)}"
+        case events.Attempt():
+            return f"attempt {event.attempt} at {event.mx} for {event.recipients} at {event.domain}"
+        case events.Delivered():
+            return (
+                f"<{event.recipient}> stamped D after {_span(event.duration)}: {event.mx} said {event.reply}"
+            )
+        case events.Deferred():
+            return (
+                f"<{event.recipient}> until {moment(int(event.retry_at * 1e6))}: {_at(event.mx)}{event.reply}"
+            )
+        case events.Failed():
+            return f"<{event.recipient}> stamped F: {_at(event.mx)}{event.reply}"
+        case events.Bounced():
+            told = f"report {event.report} to <{event.sender}>" if event.report else "no report wanted"
+            return f"{len(event.recipients)} stamped B, {told}"
+        case events.InDoubt():
+            return f"<{event.recipient}> may have been taken by {event.mx}: {event.reply}"
+        case events.Refused():
+            return f"{event.client} {event.command} <{event.recipient or event.sender}>: {event.reply}"
+        case events.Started():
+            return (
+                f"version {event.version} on {', '.join(event.addresses)}, {event.waiting} recipients waiting"
+            )
+        case events.Stopped():
+            return f"{event.waiting} recipients stay queued"
+        case events.Recovered():
+            return f"{event.recipients} recipients of {event.messages} messages in {event.segments} segments"
+        case events.Alarm():
+            return f"{event.problem}; {event.action}"
+        case _:
+            return ""
+
+
+def _at(mx: str) -> str:
+    return f"{mx} said " if mx else ""
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,0 +1,106 @@
+"""Every metric, declared once: counters from events, gauges from the rooms (docs/metrics.md).
+
+Counting is an integer addition in the loop; Prometheus' own objects are made only when
+somebody asks. Names follow Prometheus' conventions: base units, `_total` for counters.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from backstamp.telemetry import events
+from backstamp.telemetry.events import Event
+
+PREFIX: Final = "backstamp_"
+
+COUNTERS: Final[dict[type[Event], tuple[str, str]]] = {
+    events.Accepted: ("messages_accepted", "Messages on stable storage whose client was told 250."),
+    events.Refused: ("commands_refused", "MAIL, RCPT and DATA commands answered 4yz or 5yz."),
+    events.Attempt: ("transactions", "Transactions begun, where attempts are logged."),
+    events.Delivered: ("recipients_delivered", "Recipients a remote server took, durably stamped."),
+    events.Deferred: ("recipients_deferred", "Outcomes that will be tried again."),
+    events.Failed: ("recipients_failed", "Recipients given up."),
+    events.Bounced: ("reports", "Messages whose failures were closed, with a report where one is wanted."),
+    events.InDoubt: ("recipients_in_doubt", "Recipients whose final dot went out without a reply."),
+    events.Alarm: ("alarms", "Events an operator should see."),
+}
+
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 3600, 14400, 86400)
+"""Upper bounds of the histograms, in seconds."""
+
+DELAY: Final = ("delivery_delay_seconds", "From acceptance to the durable stamp.")
+DURATION: Final = ("transaction_duration_seconds", "From MAIL to the durable stamp.")
+
+
+class Histogram:
+    """Counts of observations by bucket."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BUCKETS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self._counts[bisect_left(BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def family(self, name: str, documentation: str) -> Metric:
+        """Return it as Prometheus wants it: cumulative."""
+        totals = list(accumulate(self._counts))
+        bounds = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
+        return HistogramMetricFamily(
+            PREFIX + name, documentation, buckets=list(zip(bounds, totals, strict=True)), sum_value=self._sum
+        )
+
+
+class Metrics:
+    """The relay's numbers."""
+
+    def __init__(self) -> None:
+        self._counts: dict[type[Event], int] = dict.fromkeys(COUNTERS, 0)
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._delay = Histogram()
+        self._duration = Histogram()
+        self.lost = 0
+        """Events that could not be written."""
+
+    def count(self, event: Event) -> None:
+        """Count an event."""
+        kind = type(event)
+        if kind in self._counts:
+            self._counts[kind] += 1
+        if isinstance(event, events.Delivered):
+            self._delay.observe(event.delay)
+            self._duration.observe(event.duration)
+
+    def gauge(self, name: str, documentation: str, function: Callable[[], float]) -> None:
+        """Declare a number a room knows; asked whenever somebody looks."""
+        self._gauges[name] = (documentation, function)
+
+    def families(self) -> Iterator[Metric]:
+        """Yield every metric as it stands."""
+        for kind, (name, documentation) in COUNTERS.items():
+            yield CounterMetricFamily(PREFIX + name, documentation, value=self._counts[kind])
+        yield CounterMetricFamily(
+            PREFIX + "events_lost", "Events that could not be written.", value=self.lost
+        )
+        yield self._delay.family(*DELAY)
+        yield self._duration.family(*DURATION)
+        for name, (documentation, function) in self._gauges.items():
+            yield GaugeMetricFamily(PREFIX + name, documentation, value=function())
+
+    def collector(self) -> Collector:
+        """Return what a Prometheus registry takes."""
+        return _Collector(self)
+
+
+class _Collector(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics.families()
