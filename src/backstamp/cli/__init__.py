@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import typer
 
-from backstamp.cli import check, version
+from backstamp.cli import check, serve, version
 
-COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (check.register, version.register)
+COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (serve.register, check.register, version.register)
 """What registers commands, in the order of `--help`."""
 
 

@@ -72,6 +72,11 @@ class Dispatcher:
         """Lanes with something to do or somebody at work."""
         return len(self._lanes)
 
+    def reload(self, routes: RouteTable, policy: DestinationPolicy) -> None:
+        """Take a new table and policy; lanes at work keep theirs until they are done."""
+        self._routes = routes
+        self._policy = policy
+
     async def run(self) -> None:
         """Deliver until `drain`."""
         async with asyncio.TaskGroup() as self._group:

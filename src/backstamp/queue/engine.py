@@ -12,7 +12,7 @@ from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.mail.reply import Reply
 from backstamp.queue.ledger import Claim, Entry, Ledger
-from backstamp.queue.port import DamagedError, Flag, Load, Message, Owed, QueueRefusedError, Reason
+from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Message, Owed, QueueRefusedError, Reason
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Alarm, Event
@@ -103,7 +103,7 @@ class Engine:
         """Return once the message is on stable storage (Q1)."""
         await self._write(message, release=True)
 
-    async def claim(self, limit: int) -> Sequence[Claim]:
+    async def claim(self, limit: int) -> Sequence[Delivery]:
         """Wait until something is due; return at most `limit` deliveries, the earliest due first."""
         while True:
             now = self._clock.monotonic()
@@ -112,14 +112,15 @@ class Engine:
             due = self.ledger.next_due()
             await self._claimable.wait(None if due is None else max(0.0, due - now))
 
-    async def load(self, delivery: Claim) -> Load:
+    async def load(self, delivery: Delivery) -> Load:
         """Return envelope and content of a claim, verified."""
-        entry = delivery.entry
+        claim = _claim(delivery)
+        entry = claim.entry
         try:
             envelope, content = entry.hot or await self.read(entry)
         except DamagedError as damage:
             # Nothing ends silently (promise 3): these recipients fail, with a report if one can be made.
-            marks = dict.fromkeys(delivery.waiting(), Stamp.FAILED)
+            marks = dict.fromkeys(claim.waiting(), Stamp.FAILED)
             self._emit(
                 Alarm(time=self._now(), problem=str(damage), action="kept in corrupt/, recipients failed")
             )
@@ -130,22 +131,22 @@ class Engine:
         return Load(
             envelope.sender,
             envelope.parameters,
-            {ordinal: recipients[ordinal] for ordinal in delivery.waiting()},
+            {ordinal: recipients[ordinal] for ordinal in claim.waiting()},
             content,
             Flag(entry.flags),
         )
 
     def stamp(
-        self, delivery: Claim, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
+        self, delivery: Delivery, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
     ) -> asyncio.Future[None]:
         """Enqueue stamps at once, without an await (Q4); the future ends when they are durable."""
-        return self._mark(delivery.entry, marks, reasons)
+        return self._mark(_claim(delivery).entry, marks, reasons)
 
-    def give_back(self, delivery: Claim, retry_at: float) -> None:
+    def give_back(self, delivery: Delivery, retry_at: float) -> None:
         """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()
-        self.ledger.give_back(delivery, due, retry_at)
+        self.ledger.give_back(_claim(delivery), due, retry_at)
         self._claimable.ring()
         self._reportable.ring()
 
@@ -213,3 +214,9 @@ class Engine:
 
     def _now(self) -> int:
         return int(self._clock.wall() * 1e6)
+
+
+def _claim(delivery: Delivery) -> Claim:
+    """Return the claim behind a handle: only what an engine gave out can come back to it."""
+    assert isinstance(delivery, Claim)
+    return delivery

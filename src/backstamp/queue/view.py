@@ -9,9 +9,10 @@ from backstamp.queue.stamps import MEANINGS, Stamp
 
 
 class RecipientView(msgspec.Struct, frozen=True):
-    """One recipient: the stamp's letter, what it means, and when the next attempt is (seconds since the epoch).
+    """One recipient: the stamp's letter, what it means, and when the next attempt is.
 
-    `retry_at` is None where none is scheduled: it is under way, over, or the relay is stopped.
+    `retry_at` is seconds since the epoch; None where none is scheduled: it is under way,
+    over, or the relay is stopped.
     """
 
     address: str

@@ -30,10 +30,9 @@ def _second(seconds: int) -> str:
 
 def json(event: Event) -> bytes:
     """Return an event as one line of JSON."""
-    encoded = _encoder.encode(event)
-    # The encoder knows time only as a number, and puts it last.
-    rest = encoded[1 : -len(b'"time":%d}' % event.time)].rstrip(b",")
-    return b'{"time":"%b",%b}\n' % (moment(event.time).encode(), rest)
+    number = b'"time":%d' % event.time
+    # The encoder knows time only as a number; it stands behind the event's name, before all strangers' words.
+    return _encoder.encode(event).replace(number, b'"time":"%b"' % moment(event.time).encode(), 1) + b"\n"
 
 
 def text(event: Event) -> bytes:

@@ -1,0 +1,108 @@
+"""The HTTP side: is it alive, is it ready, how much, and what waits. Read-only so far.
+
+It binds only where it was told, answers GET only, and shows nothing but queue and numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from backstamp.queue.view import MessageView
+
+PAGE: Final = 100
+"""Messages a listing has if nothing else is asked."""
+
+PAGE_LIMIT: Final = 1000
+
+
+class QueueView(Protocol):
+    """What the HTTP side asks of the queue."""
+
+    async def list(self, limit: int, after: str | None) -> Sequence[MessageView]:
+        """Return messages, oldest first, those behind a queue id."""
+        ...
+
+    async def show(self, queue_id: str) -> MessageView | None:
+        """Return one message."""
+        ...
+
+
+class AdminServer:
+    """Serves `/metrics`, `/healthz`, `/readyz` and `/api/v1/queue`."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        collector: Collector,
+        ready: Callable[[], str | None],
+        queue: QueueView,
+    ) -> None:
+        self.address = (host, port)
+        """Where it listens; the port is the real one once it does."""
+        self._ready = ready
+        self._queue = queue
+        self._registry = CollectorRegistry()
+        self._registry.register(collector)
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/api/v1/queue", self._list)
+        application.router.add_get("/api/v1/queue/{queue_id}", self._show)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the address cannot be had."""
+        await self._runner.setup()
+        host, port = self.address
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        name = self._runner.addresses[0]
+        self.address = (str(name[0]), int(name[1]))
+
+    async def close(self) -> None:
+        """Stop listening and end what is under way."""
+        await self._runner.cleanup()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        reason = self._ready()
+        return (
+            web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
+        )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        asked = request.query.get("limit", str(PAGE))
+        if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= PAGE_LIMIT):
+            return _json({"error": f"limit is a number from 1 to {PAGE_LIMIT}"}, 400)
+        try:
+            found = await self._queue.list(int(asked), request.query.get("after"))
+        except ValueError as error:
+            return _json({"error": f"after: {error}"}, 400)
+        return _json({"messages": found})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        found = await self._queue.show(request.match_info["queue_id"])
+        return _json({"error": "no such message in the queue"}, 404) if found is None else _json(found)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
