@@ -46,33 +46,46 @@ class DnsFault(msgspec.Struct, frozen=True):
 
 
 def ordered(found: Exchangers, chances: Sequence[float]) -> tuple[Exchanger, ...]:
-    """Return exchangers in the order to try: by preference, equal ones by their chance (RFC 5321 §5.1)."""
+    """Return exchangers in the order to try: by preference, equal ones by their chance (RFC 5321 §5.1).
+
+    Raises:
+        ValueError: there is not one chance for each exchanger.
+    """
     ranked = sorted(zip(found.hosts, chances, strict=True), key=lambda pair: (pair[0].preference, pair[1]))
     return tuple(exchanger for exchanger, _ in ranked)
 
 
 def without_self(hosts: tuple[Exchanger, ...], own_names: frozenset[str]) -> tuple[Exchanger, ...]:
-    """Return the exchangers better than this relay itself (RFC 5321 §5.1); none left means a loop."""
+    """Return the exchangers better than this relay itself (RFC 5321 §5.1); none left means a loop.
+
+    `own_names` are lower case A-labels, as the exchangers' names are.
+    """
     own = min((host.preference for host in hosts if host.name in own_names), default=None)
     return hosts if own is None else tuple(host for host in hosts if host.preference < own)
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
+_LOOPBACK = IPv6Address("::1")
 
 
 def forbidden(address: str, *, private: bool, own: frozenset[str]) -> str | None:
-    """Return why the relay must not connect to an address, None if it may.
+    """Return why the relay must not connect to an address, in a few words, None if it may.
 
-    An address that carries an IPv4 address (mapped, 6to4, Teredo, NAT64) is judged by that
-    too. With `private` private and loopback addresses are meant: tests and closed networks.
+    An address that carries an IPv4 address (mapped, RFC 4291 §2.5.5.2; NAT64, RFC 6052; 6to4,
+    RFC 3056; Teredo, RFC 4380) is judged by that too. With `private` private, loopback and the
+    relay's `own` addresses are meant: tests and closed networks. Link-local ones never are,
+    cloud machines tell their secrets there.
     """
-    if address in own and not private:
-        return "this relay's own address"
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return "not an address"
-    return next((why for one in _faces(parsed) if (why := _kind(one, private)) is not None), None)
+    faces = _faces(parsed)
+    if not private and any(str(face) in own for face in faces):
+        return "this relay's own address"
+    return next((why for face in faces if (why := _kind(face, private)) is not None), None)
 
 
 def _faces(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
@@ -97,11 +110,18 @@ def _kind(address: IPv4Address | IPv6Address, private: bool) -> str | None:
         return "the unspecified address"
     if address.is_multicast:
         return "a multicast address"
-    if private:
-        return None
-    if address.is_loopback:
-        return "a loopback address"
     if address.is_link_local:
         return "a link-local address"
-    # Carrier-grade NAT (RFC 6598) is neither private nor global to the standard library.
-    return None if address.is_global else "a private or reserved address"
+    if _reserved(address):
+        return "a reserved address"
+    if private or address.is_global:
+        # Carrier-grade NAT (RFC 6598) is neither private nor global to the standard library.
+        return None
+    return "a loopback address" if address.is_loopback else "a private address"
+
+
+def _reserved(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether nothing was ever assigned there; `is_global` calls some of that global."""
+    if isinstance(address, IPv4Address):
+        return address.is_reserved or address.packed[0] == 0
+    return address not in _GLOBAL_UNICAST and address not in _UNIQUE_LOCAL and address != _LOOPBACK
