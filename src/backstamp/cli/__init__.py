@@ -9,9 +9,16 @@ from collections.abc import Callable
 
 import typer
 
-from backstamp.cli import check, serve, version
+from backstamp.cli import check, demo, queue, serve, sink, version
 
-COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (serve.register, check.register, version.register)
+COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
+    serve.register,
+    check.register,
+    queue.register,
+    sink.register,
+    demo.register,
+    version.register,
+)
 """What registers commands, in the order of `--help`."""
 
 

@@ -140,7 +140,7 @@ class Dispatcher:
         lane.workers += 1
         task = self._group.create_task(self._work(lane))
         self._workers.add(task)
-        task.add_done_callback(self._workers.discard)
+        task.add_done_callback(self._gone)
 
     async def _work(self, lane: Lane[Worker]) -> None:
         """Take deliveries of a lane until there has been none for a while."""
@@ -152,7 +152,10 @@ class Dispatcher:
             lane.workers -= 1
             self._leave(lane)
             await slot.close()
-            self._idle.set()
+
+    def _gone(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        self._idle.set()
 
     async def _next(self, lane: Lane[Worker]) -> Delivery | None:
         """Return the next delivery, None if there was none for the policy's idle time."""

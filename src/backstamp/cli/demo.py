@@ -1,0 +1,96 @@
+"""`backstamp demo`: the relay, a sink behind it, and one sample message. What `make run` runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from backstamp.cli.configuration import BAD_CONFIGURATION, ConfigOption, load_or_exit
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from backstamp.app import Relay
+    from backstamp.config import Settings
+
+SAMPLE = """\
+From: Ada <ada@example.org>
+To: Grace <grace@example.com>
+Subject: Hello
+
+This message was accepted with one durable write, and its delivery is one byte.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(config: ConfigOption) -> None:
+    """Run the relay with a sink behind it, send one message through, and go on serving."""
+    settings = load_or_exit(config)
+    from backstamp import running  # noqa: PLC0415 - the rooms, only where they are needed
+    from backstamp.app import Relay, StartError  # noqa: PLC0415
+
+    if not settings.routes:
+        _fail(f"{config}: the demo wants a [[route]] that leads to the sink")
+    try:
+        with running.event_log(sys.stdout) as (log, metrics):
+            running.loop(_demo(Relay(settings, log, metrics), settings))
+    except StartError as error:
+        _fail(str(error))
+
+
+async def _demo(relay: Relay, settings: Settings) -> None:
+    import asyncio  # noqa: PLC0415
+
+    from backstamp import running  # noqa: PLC0415
+    from backstamp.sink.server import Sink  # noqa: PLC0415
+
+    via = settings.routes[0].via
+    sink = Sink(via.host, via.port)
+    try:
+        await sink.start()
+    except OSError as error:
+        _fail(f"sink {via.host}:{via.port}: {(error.strerror or str(error)).lower()}")
+    running.on_signals(relay, lambda: None)
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay.run(ready))
+        group.create_task(_introduce(relay, settings, ready))
+    await sink.close()
+    _say(f"the sink took {sink.messages} messages")
+
+
+async def _introduce(relay: Relay, settings: Settings, ready: asyncio.Event) -> None:
+    """Send the sample when the relay is there, and say what to try next."""
+    import asyncio  # noqa: PLC0415
+
+    await ready.wait()
+    host, port = relay.addresses[0]
+    _say(f"relay on {host}:{port}; everything goes to the built-in sink. One sample message:")
+    await asyncio.to_thread(_send, host, port)
+    await asyncio.sleep(0.5)
+    _say(f"send it more:   swaks --server {host}:{port} --from you@example.org --to them@example.com")
+    if settings.admin is not None:
+        _say(f"look at it:     curl http://{settings.admin}/metrics")
+    _say("stop it:        Ctrl-C")
+
+
+def _send(host: str, port: int) -> None:
+    import smtplib  # noqa: PLC0415
+
+    with smtplib.SMTP(host, port, timeout=10) as client:
+        client.sendmail("ada@example.org", ["grace@example.com"], SAMPLE)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"# {text}", err=True)
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(f"backstamp: {text}", err=True)
+    raise typer.Exit(BAD_CONFIGURATION)

@@ -1,0 +1,110 @@
+"""`backstamp sink`: a server that takes all mail and delivers none of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from backstamp.sink.server import Sink
+
+from backstamp.cli.configuration import BAD_CONFIGURATION
+
+Listen = Annotated[str, typer.Option("--listen", metavar="ADDR", help="Address and port: 127.0.0.1:2526.")]
+Replies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reply",
+        metavar="VERB=REPLY",
+        help="Answer CONNECT, EHLO, MAIL, RCPT, DATA or DOT so: RCPT=450 4.2.0 later.",
+    ),
+]
+First = Annotated[int | None, typer.Option("--first", metavar="N", help="Use each --reply N times only.")]
+Delay = Annotated[
+    float, typer.Option("--delay", metavar="SECONDS", help="Wait before answering the final dot.")
+]
+Dropping = Annotated[bool, typer.Option("--drop-after-dot", help="Close at the final dot, without a reply.")]
+Connections = Annotated[
+    int | None, typer.Option("--connections", metavar="N", help="Tell 421 above N connections.")
+]
+Directory = Annotated[
+    Path | None, typer.Option("--directory", metavar="DIR", help="Keep each message as a file.")
+]
+Log = Annotated[
+    Path | None, typer.Option("--log", metavar="FILE", help="Append a JSON line for each message.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(sink)
+
+
+def sink(
+    listen: Listen,
+    reply: Replies = None,
+    first: First = None,
+    delay: Delay = 0.0,
+    drop_after_dot: Dropping = False,
+    connections: Connections = None,
+    directory: Directory = None,
+    log: Log = None,
+) -> None:
+    """Take all mail, count it, deliver none of it. For tests; faults on demand."""
+    import contextlib  # noqa: PLC0415 - rooms and what only this needs, here
+
+    from backstamp import running  # noqa: PLC0415
+    from backstamp.sink.keep import Keeper  # noqa: PLC0415
+    from backstamp.sink.script import Script  # noqa: PLC0415
+    from backstamp.sink.server import OK, Options, Sink  # noqa: PLC0415
+
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        _fail(f"--listen {listen}: write address:port, 127.0.0.1:2526")
+    script = Script()
+    for item in reply or ():
+        verb, _, words = item.partition("=")
+        code, _, text = words.partition(" ")
+        if not (code.isdecimal() and len(code) == 3):
+            _fail(f"--reply {item}: write VERB=CODE TEXT, RCPT=450 4.2.0 later")
+        script.say(verb.upper(), int(code), text, times=first)
+    if delay or drop_after_dot:
+        script.do("DOT", octets=b"" if drop_after_dot else OK, delay=delay, close=drop_after_dot)
+    with contextlib.ExitStack() as stack:
+        try:
+            keeper = stack.enter_context(Keeper(directory, log)) if directory or log else None
+        except OSError as error:
+            _fail(f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        receive = keeper.keep if keeper is not None else None
+        server = Sink(
+            host.strip("[]"),
+            int(port),
+            options=Options(connections=connections),
+            script=script,
+            received=receive,
+        )
+        running.loop(_run(server, listen))
+
+
+async def _run(server: Sink, listen: str) -> None:
+    import asyncio  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    try:
+        await server.start()
+    except OSError as error:
+        _fail(f"sink {listen}: {(error.strerror or str(error)).lower()}")
+    typer.echo("sink on {}:{}".format(*server.address))
+    await stop.wait()
+    await server.close()
+    typer.echo(f"{server.messages} messages, {server.recipients} recipients, {server.octets} octets")
+
+
+def _fail(text: str) -> None:
+    typer.echo(f"backstamp: {text}", err=True)
+    raise typer.Exit(BAD_CONFIGURATION)
