@@ -18,7 +18,7 @@ from backstamp.delivery.settle import Settlement, settle
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Outcome, Scope, Verdict
-from backstamp.mail.reply import Reply, printable
+from backstamp.mail.reply import Reply
 from backstamp.net.client import Connection, Refusal
 from backstamp.net.transaction import Result, Transaction
 from backstamp.policy import classify
@@ -28,6 +28,7 @@ from backstamp.queue import ids
 from backstamp.queue.port import DamagedError, Delivery, Load, Outlet, StampNotDurableError
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry import events
+from backstamp.text import printable
 
 Find = Callable[[], AsyncIterator[Candidate | Outcome]]
 

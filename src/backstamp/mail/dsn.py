@@ -13,7 +13,8 @@ import msgspec
 
 from backstamp.mail import headers
 from backstamp.mail.envelope import parameter
-from backstamp.mail.reply import Reply, printable
+from backstamp.mail.reply import Reply
+from backstamp.text import printable
 
 HEADER_LIMIT: Final = 65536
 """Octets of the original's header that are returned at most."""

@@ -2,7 +2,7 @@
 
 A reply is three digits and text; the lines of a multi-line reply are joined by a line
 feed, without their codes. Text comes from strangers: it is decoded leniently and is
-made printable where it is shown (`printable`), never where it is judged.
+made printable where it is shown (`text.printable`), never where it is judged.
 """
 
 import re
@@ -11,7 +11,6 @@ from typing import NamedTuple
 import msgspec
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?=\s|$)")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class EnhancedStatus(NamedTuple):
@@ -60,9 +59,3 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}" if self.text else str(self.code)
-
-
-def printable(text: str, limit: int = 500) -> str:
-    """Return text fit for a log line or a report: no control characters, at most `limit` characters."""
-    clean = _UNPRINTABLE.sub(" ", text).strip()
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

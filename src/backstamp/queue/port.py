@@ -6,9 +6,8 @@ needs to be sent is loaded apart from it (`load`), so that a claimed delivery co
 memory than a waiting one, however long its lane.
 """
 
-import asyncio
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -152,7 +151,7 @@ class Outlet(Protocol):
 
     def stamp(
         self, delivery: Delivery, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
-    ) -> asyncio.Future[None]:
+    ) -> Awaitable[None]:
         """Enqueue stamps at once, without an await (Q4); the future ends when they are durable.
 
         `reasons` are durable no later than the stamps (Q5). The same marks again change nothing.

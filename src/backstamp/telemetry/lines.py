@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import msgspec
 
-from backstamp.mail.reply import printable
 from backstamp.telemetry import events
 from backstamp.telemetry.events import Event
+from backstamp.text import printable
 
 _encoder = msgspec.json.Encoder()
 
