@@ -55,7 +55,7 @@ class Relay:
         self._metrics = metrics
         self._clock = clock or SystemClock()
         self._listeners: list[Listener] = []
-        self._queue: LocalQueue
+        self.queue: LocalQueue
         self._dispatcher: Dispatcher
         self._resolver: Resolver
         self._admin: AdminServer | None = None
@@ -95,9 +95,9 @@ class Relay:
         except* StartError as errors:
             raise _first(errors) from None
         finally:
-            await self._queue.close()
+            await self.queue.close()
             await self._resolver.close()
-        waiting = self._queue.ledger.waiting
+        waiting = self.queue.ledger.waiting
         self._log.emit(Stopped(time=self._now(), waiting=waiting))
 
     def reload(self, settings: Settings) -> None:
@@ -124,7 +124,7 @@ class Relay:
         root = self._settings.queue_directory
         policy = self._settings.destination.retry
         try:
-            self._queue = await open_queue(
+            self.queue = await open_queue(
                 DiskFiles(),
                 root,
                 clock=self._clock,
@@ -145,7 +145,7 @@ class Relay:
         self._resolver = Resolver(settings.nameservers, clock=clock)
         chance = random.SystemRandom().random
         self._dispatcher = Dispatcher(
-            self._queue,
+            self.queue,
             self._connect,
             Finder(
                 self._resolver,
@@ -158,7 +158,7 @@ class Relay:
             routes=RouteTable(settings.routes),
             policy=destination,
             reporter=Reporter(
-                self._queue, hostname=settings.hostname, clock=clock, entropy=os.urandom, emit=emit
+                self.queue, hostname=settings.hostname, clock=clock, entropy=os.urandom, emit=emit
             ),
             clock=clock,
             chance=chance,
@@ -166,10 +166,10 @@ class Relay:
             trace=settings.log_attempts,
         )
         self._listeners = [
-            Listener(listen, self._queue, clock=clock, emit=emit, entropy=os.urandom)
+            Listener(listen, self.queue, clock=clock, emit=emit, entropy=os.urandom)
             for listen in settings.listeners
         ]
-        ledger = self._queue.ledger
+        ledger = self.queue.ledger
         gauges = (
             ("queue_recipients", "Recipients still to be delivered.", lambda: ledger.waiting),
             ("queue_messages", "Messages with a recipient that is not final.", lambda: len(ledger.entries)),
@@ -186,7 +186,7 @@ class Relay:
                 settings.admin.port,
                 collector=self._metrics.collector(),
                 ready=self._unready,
-                queue=LedgerView(self._queue),
+                queue=LedgerView(self.queue),
             )
 
     async def _open_ports(self) -> None:
@@ -202,7 +202,7 @@ class Relay:
         addresses = tuple(f"{host}:{port}" for host, port in self.addresses)
         self._log.emit(
             Started(
-                time=self._now(), version=__version__, addresses=addresses, waiting=self._queue.ledger.waiting
+                time=self._now(), version=__version__, addresses=addresses, waiting=self.queue.ledger.waiting
             )
         )
 
@@ -215,7 +215,7 @@ class Relay:
         """Why the relay should get no mail now, None if it should."""
         if self._stop.is_set():
             return "stopping"
-        return "starting" if self._starting else self._queue.problem
+        return "starting" if self._starting else self.queue.problem
 
     # ---- end ----
 
