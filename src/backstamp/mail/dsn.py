@@ -1,12 +1,15 @@
 """The report to a sender whose mail could not be delivered: RFC 3464 in RFC 6522's multipart/report.
 
 Three parts: words for a person, fields for a program, and the header of the original. It
-comes from the null reverse-path and says that it was made by a machine (RFC 3834 §5), so
+says that it was made by a machine (RFC 3834 §5) and goes out with the null reverse-path, so
 that nobody answers it. Where an address or the header is beyond ASCII the parts take the
-types of RFC 6533. Pure; nothing a stranger sent can begin a line of its own.
+types of RFC 6533. Pure. Nothing a stranger sent can begin a line of its own, end a part or
+make a line too long; what does not fit is changed, never refused: a report must get out.
 """
 
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -19,8 +22,15 @@ from backstamp.text import printable
 HEADER_LIMIT: Final = 65536
 """Octets of the original's header that are returned at most."""
 
-LINE: Final = 900
-"""Characters of what a remote server said, at most; RFC 5322 §2.1.1 allows 998 octets a line."""
+LINE: Final = 998
+"""Octets of a line at most, without its CRLF (RFC 5322 §2.1.1)."""
+
+SAID: Final = 900
+"""Characters of what a remote server said, at most: even one word of that size fits a line."""
+
+_WIDTH: Final = 76
+_STRAY: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
+_HEX: Final = re.compile(rb"\+([0-9A-F]{2})")
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -45,32 +55,23 @@ def report(
     arrival: float,
     original: bytes,
 ) -> bytes:
-    """Return the content of a report. Times in seconds since the epoch; ids as text.
+    """Return the content of a report, with CRLF line ends of at most 998 octets.
 
-    Raises:
-        ValueError: an address holds a control character: a field must not become two.
+    Times are seconds since the epoch, not before it; ids are text of letters and digits, of
+    at most 60; `hostname` is a domain in A-labels. Of `original` only the header is returned,
+    at most 64 KiB of it; an empty one leaves the third part out.
     """
     header = _returned(original)
-    wide = not (sender.isascii() and header.isascii() and all(one.address.isascii() for one in failures))
-    names = [_name(one.address) for one in failures]
-    to = _name(sender)
-    boundary = f"{report_id}/{hostname}"
-    # RFC 2046 §5.1.1: the boundary must not occur in a part; the id is fresh, but a sender may guess.
-    while f"--{boundary}".encode() in header:
-        boundary += "="
-    plain = "utf-8" if wide else "us-ascii"
+    words = _words(failures, hostname, bool(header))
+    fields = _fields(failures, hostname, original_id, original_parameters, arrival)
+    to = _short(sender)
+    wide = not (header.isascii() and words.isascii() and fields.isascii() and to.isascii())
     encoding = "8bit" if wide else "7bit"
-    parts = [
-        _part(f"text/plain; charset={plain}", encoding, _words(failures, names, hostname)),
-        _part(
-            "message/global-delivery-status" if wide else "message/delivery-status",
-            encoding,
-            _fields(failures, names, hostname, original_id, original_parameters, arrival, wide),
-        ),
-    ]
+    kinds = _WIDE if wide else _NARROW
+    bodies = [words.encode(), fields.encode()]
     if header:
-        kind = "message/global-headers" if wide else "text/rfc822-headers"
-        parts.append(_part(kind, encoding, "") + header + b"\r\n")
+        bodies.append(header + b"\r\n")
+    boundary = _boundary(report_id, bodies)
     top = (
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>\r\n"
         f"To: <{to}>\r\n"
@@ -83,18 +84,33 @@ def report(
         f'\tboundary="{boundary}"\r\n'
         f"Content-Transfer-Encoding: {encoding}\r\n"
         f"\r\n"
-        f"This is a MIME-encapsulated message.\r\n"
-    ).encode()
-    separator = f"\r\n--{boundary}\r\n".encode()
-    return top + b"".join(separator + part for part in parts) + f"\r\n--{boundary}--\r\n".encode()
+        f"This is a report in the format of RFC 3464.\r\n"
+    )
+    parts = [
+        f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+        + body
+        for kind, body in zip(kinds, bodies, strict=False)
+    ]
+    return top.encode() + b"".join(parts) + f"\r\n--{boundary}--\r\n".encode()
 
 
-def _part(kind: str, encoding: str, text: str) -> bytes:
-    return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{text}".encode()
+_NARROW: Final = ("text/plain; charset=us-ascii", "message/delivery-status", "text/rfc822-headers")
+_WIDE: Final = ("text/plain; charset=utf-8", "message/global-delivery-status", "message/global-headers")
 
 
-def _words(failures: Sequence[Failure], names: Sequence[str], hostname: str) -> str:
-    """Return the part for a person."""
+def _boundary(report_id: str, bodies: Iterable[bytes]) -> str:
+    """Return what separates the parts and occurs in none (RFC 2046 §5.1.1).
+
+    The id is fresh, but whoever guessed it must not be able to end a part.
+    """
+    number = 0
+    while any(f"--{report_id}={number}".encode() in body for body in bodies):
+        number += 1
+    return f"{report_id}={number}"
+
+
+def _words(failures: Sequence[Failure], hostname: str, attached: bool) -> str:
+    """Return the part for a person: who failed, what the other side said, what happens now."""
     lines = [
         f"This is the mail relay at {hostname}.",
         "",
@@ -102,74 +118,103 @@ def _words(failures: Sequence[Failure], names: Sequence[str], hostname: str) -> 
         "given up on them and will not try again; other recipients are not affected.",
         "",
     ]
-    for failure, name in zip(failures, names, strict=True):
-        who = f"{_ascii(failure.host)} said: " if failure.host else ""
-        lines += [f"  <{name}>", f"    {who}{_said(failure.reply)}", ""]
-    lines += [
-        "If the address is right, the text above says what the other side objects to.",
-        "The header of your message is attached.",
-        "",
-    ]
+    for failure in failures:
+        who = f"{_host(failure.host)} said: " if failure.host else ""
+        lines += [f"  <{_short(failure.address)}>", *_wrapped(who + _said(failure.reply), "    "), ""]
+    if attached:
+        lines += ["The header of your message is attached.", ""]
     return "\r\n".join(lines)
 
 
 def _fields(
-    failures: Sequence[Failure],
-    names: Sequence[str],
-    hostname: str,
-    original_id: str,
-    original_parameters: bytes,
-    arrival: float,
-    wide: bool,
+    failures: Sequence[Failure], hostname: str, original_id: str, original_parameters: bytes, arrival: float
 ) -> str:
-    """Return the part for a program (RFC 3464 §2)."""
-    lines = [f"Reporting-MTA: dns; {hostname}"]
+    """Return the part for a program (RFC 3464 §2): fields of the message, then of each recipient."""
+    lines = []
     envelope_id = parameter(original_parameters, b"ENVID")
     if envelope_id:
-        lines.append(f"Original-Envelope-Id: {printable(envelope_id.decode('ascii', 'replace'))}")
-    lines += [f"X-Backstamp-Queue-ID: {original_id}", f"Arrival-Date: {headers.date(arrival)}"]
-    for failure, name in zip(failures, names, strict=True):
+        lines.append(f"Original-Envelope-Id: {_ascii(_xtext(envelope_id))}")
+    lines += [
+        f"Reporting-MTA: dns; {hostname}",
+        f"X-Backstamp-Queue-ID: {original_id}",
+        f"Arrival-Date: {headers.date(arrival)}",
+    ]
+    for failure in failures:
         lines.append("")
-        original = parameter(failure.parameters, b"ORCPT")
-        if original:
-            lines.append(f"Original-Recipient: {printable(original.decode('ascii', 'replace'))}")
-        kind = "utf-8" if wide and not failure.address.isascii() else "rfc822"
+        lines += _original(parameter(failure.parameters, b"ORCPT"))
+        kind = "rfc822" if failure.address.isascii() else "utf-8"
         lines += [
-            f"Final-Recipient: {kind}; {name}",
+            f"Final-Recipient: {kind}; {_short(failure.address)}",
             "Action: failed",
-            f"Status: {failure.reply.enhanced}",
+            f"Status: {_status(failure.reply)}",
         ]
         if failure.host:
-            lines.append(f"Remote-MTA: dns; {_ascii(failure.host)}")
-        lines += [
-            f"Diagnostic-Code: smtp; {_said(failure.reply)}",
-            f"Last-Attempt-Date: {headers.date(failure.time)}",
-        ]
+            lines.append(f"Remote-MTA: dns; {_host(failure.host)}")
+        lines += _wrapped(f"Diagnostic-Code: smtp; {_said(failure.reply)}", "", " ")
+        lines.append(f"Last-Attempt-Date: {headers.date(failure.time)}")
     return "\r\n".join([*lines, ""])
+
+
+def _original(written: bytes | None) -> list[str]:
+    """Return the recipient as the sender's first server knew it, if the sender told (RFC 3461 §4.2)."""
+    kind, _, address = (written or b"").partition(b";")
+    return [f"Original-Recipient: {_ascii(_xtext(kind))[:40]}; {_xtext(address)}"] if address else []
 
 
 def _returned(original: bytes) -> bytes:
     """Return the original's header, cut behind a whole line, fit to stand in a part."""
     header = headers.block(original)
     if len(header) > HEADER_LIMIT:
-        header = header[: max(0, header.rfind(b"\r\n", 0, HEADER_LIMIT))]
+        end = header.rfind(b"\r\n", 0, HEADER_LIMIT + 2)
+        header = header[: end if end > 0 else HEADER_LIMIT]
+    header = _STRAY.sub(b" ", header)
     try:
         header.decode("utf-8")
     except UnicodeDecodeError:
         # Neither ASCII nor UTF-8: no type of part could say what it is.
         header = header.decode("ascii", "replace").replace("\ufffd", "?").encode("ascii")
-    return header
+    return b"\r\n".join(
+        line if len(line) <= LINE else line[:LINE].decode("utf-8", "ignore").encode()
+        for line in header.split(b"\r\n")
+    )
 
 
-def _name(address: bytes) -> str:
-    text = address.decode("utf-8", "replace")
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError(f"control character in the address {address!r}")
-    return text
+def _status(reply: Reply) -> str:
+    """Return a status RFC 3464 §2.3.4 lets stand beside `failed`."""
+    return str(reply.enhanced) if reply.code // 100 in {4, 5} else "5.0.0"
+
+
+def _wrapped(text: str, indent: str, further: str | None = None) -> list[str]:
+    """Return lines of up to 76 characters; a longer word stays whole."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent if further is None else further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _short(value: bytes) -> str:
+    """Return text that fits a line behind its field's name, in octets too."""
+    return printable(value.decode("utf-8", "replace")).encode()[:SAID].decode("utf-8", "ignore")
+
+
+def _host(host: str) -> str:
+    return _ascii(printable(host, 255))
 
 
 def _said(reply: Reply) -> str:
-    return _ascii(printable(str(reply), LINE))
+    return _ascii(printable(str(reply), SAID))
+
+
+def _xtext(value: bytes) -> str:
+    """Return what an ENVID or ORCPT means (RFC 3461 §4); what is not printable then stays as it came."""
+    meant = _HEX.sub(lambda found: bytes([int(found[1], 16)]), value)
+    if not (meant.isascii() and meant.decode("ascii").isprintable()):
+        meant = value
+    return _short(meant)
 
 
 def _ascii(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-_ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?=\s|$)")
+_ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?=\s|$)")
 
 
 class EnhancedStatus(NamedTuple):

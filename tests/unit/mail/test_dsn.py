@@ -1,0 +1,290 @@
+"""Reports: golden files, read back by the standard library's parser; nothing a stranger sends breaks one."""
+
+import email
+import email.policy
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backstamp.mail import dsn
+from backstamp.mail.dsn import Failure
+from backstamp.mail.reply import Reply
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "dsn"
+NOW = 1_800_000_000.0
+REPORT = "01JX0000000000000000000000"
+ORIGINAL = "01JW0000000000000000000000"
+HEADER = b"Received: from a\r\n\tby b; Thu, 14 Jan 2027\r\nSubject: Hello\r\nFrom: alice@example.org"
+CONTENT = HEADER + b"\r\n\r\nThe body is private.\r\n"
+UNKNOWN = Reply(550, "5.1.1 <bob@example.net>: Recipient address rejected:\nUser unknown")
+BOB = Failure(b"bob@example.net", b"", UNKNOWN, "mx.example.net", NOW)
+
+
+def make(
+    *failures: Failure,
+    sender: bytes = b"alice@example.org",
+    parameters: bytes = b"",
+    original: bytes = CONTENT,
+) -> bytes:
+    return dsn.report(
+        failures or (BOB,),
+        hostname="relay.example.org",
+        report_id=REPORT,
+        now=NOW,
+        sender=sender,
+        original_id=ORIGINAL,
+        original_parameters=parameters,
+        arrival=NOW - 86400,
+        original=original,
+    )
+
+
+def parts(report: bytes) -> list[Message]:
+    parsed = email.message_from_bytes(report)
+    assert not parsed.defects
+    found = parsed.get_payload()
+    assert isinstance(found, list)
+    return [part for part in found if isinstance(part, Message)]
+
+
+def blocks(part: Message) -> list[Message]:
+    """Return the groups of fields of the second part."""
+    if part.get_content_type() == "message/delivery-status":
+        found = part.get_payload()
+        assert isinstance(found, list)
+        groups = [group for group in found if isinstance(group, Message) and group.keys()]
+    else:
+        text = part.get_payload(decode=False)
+        if isinstance(text, list):
+            text = text[0].as_string()
+        assert isinstance(text, str)
+        groups = [email.message_from_string(group) for group in text.replace("\r", "").strip().split("\n\n")]
+    return groups
+
+
+CASES = {
+    "refused": make(),
+    "several": make(
+        Failure(
+            b"bob@example.net",
+            b"NOTIFY=FAILURE ORCPT=rfc822;bob+2Bx@example.net",
+            UNKNOWN,
+            "mx.example.net",
+            NOW,
+        ),
+        Failure(
+            b"carol@nowhere.example",
+            b"",
+            Reply(550, "5.1.2 nowhere.example: the domain does not exist"),
+            "",
+            NOW,
+        ),
+        Failure(
+            b"dave@example.com",
+            b"",
+            Reply(
+                554,
+                "5.4.7 delivery time expired; the last answer was: 451 4.7.1 Greylisted, see\nhttps://example.com",
+            ),
+            "mx1.example.com",
+            NOW - 60,
+        ),
+        parameters=b"RET=HDRS ENVID=QQ+2B314159",
+    ),
+    "no_header": make(original=b""),
+    "utf8_address": make(
+        Failure(
+            "jürgen@bücher.example".encode(), b"", Reply(550, "5.1.1 unbekannt: jürgen"), "mx.example", NOW
+        ),
+        BOB,
+        sender="алиса@example.org".encode(),
+    ),
+    "utf8_header": make(original="Subject: Grüße\r\nFrom: alice@example.org\r\n\r\nbody\r\n".encode()),
+    "latin1_header": make(original=b"Subject: Gr\xfc\xdfe\r\nFrom: alice@example.org\r\n\r\nbody\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reports_are_as_the_golden_files_have_them(name: str) -> None:
+    assert CASES[name] == (GOLDEN / f"{name}.eml").read_bytes()
+
+
+def test_there_is_no_golden_file_too_many() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.eml")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_strict_parser_finds_nothing_wrong(name: str) -> None:
+    parsed = email.message_from_bytes(CASES[name], policy=email.policy.default)
+    assert not [*parsed.defects, *(defect for part in parsed.walk() for defect in part.defects)]
+
+
+def test_the_header_says_who_to_whom_and_that_a_machine_wrote() -> None:
+    parsed = email.message_from_bytes(make())
+    assert parsed.items() == [
+        ("From", "Mail Delivery System <MAILER-DAEMON@relay.example.org>"),
+        ("To", "<alice@example.org>"),
+        ("Subject", "Undelivered Mail Returned to Sender"),
+        ("Date", "Fri, 15 Jan 2027 08:00:00 +0000"),
+        ("Message-ID", f"<{REPORT}@relay.example.org>"),
+        ("Auto-Submitted", "auto-replied"),
+        ("MIME-Version", "1.0"),
+        ("Content-Type", f'multipart/report; report-type=delivery-status;\r\n\tboundary="{REPORT}=0"'),
+        ("Content-Transfer-Encoding", "7bit"),
+    ]
+    assert parsed.get_content_type() == "multipart/report"
+    assert parsed.get_param("report-type") == "delivery-status"
+
+
+def test_three_parts_of_the_right_kind() -> None:
+    assert [part.get_content_type() for part in parts(make())] == [
+        "text/plain",
+        "message/delivery-status",
+        "text/rfc822-headers",
+    ]
+
+
+def test_fields_of_the_message_and_of_the_recipient() -> None:
+    message, recipient = blocks(parts(CASES["several"])[1])[:2]
+    assert message.items() == [
+        ("Original-Envelope-Id", "QQ+314159"),
+        ("Reporting-MTA", "dns; relay.example.org"),
+        ("X-Backstamp-Queue-ID", ORIGINAL),
+        ("Arrival-Date", "Thu, 14 Jan 2027 08:00:00 +0000"),
+    ]
+    said = "550 5.1.1 <bob@example.net>: Recipient address\r\n rejected: User unknown"
+    assert recipient.items() == [
+        ("Original-Recipient", "rfc822; bob+x@example.net"),
+        ("Final-Recipient", "rfc822; bob@example.net"),
+        ("Action", "failed"),
+        ("Status", "5.1.1"),
+        ("Remote-MTA", "dns; mx.example.net"),
+        ("Diagnostic-Code", f"smtp; {said}"),
+        ("Last-Attempt-Date", "Fri, 15 Jan 2027 08:00:00 +0000"),
+    ]
+
+
+def test_what_nobody_told_is_left_out() -> None:
+    message, recipient = blocks(parts(make(Failure(b"a@b.test", b"", Reply(550), "", NOW)))[1])
+    assert "Original-Envelope-Id" not in message
+    assert "Original-Recipient" not in recipient
+    assert "Remote-MTA" not in recipient
+    assert recipient["Status"] == "5.0.0"
+    assert recipient["Diagnostic-Code"] == "smtp; 550"
+
+
+@pytest.mark.parametrize("code", [250, 354, 0, 999])
+def test_the_status_is_one_that_can_stand_beside_failed(code: int) -> None:
+    assert (
+        blocks(parts(make(Failure(b"a@b.test", b"", Reply(code, "2.0.0 ok"), "", NOW)))[1])[1]["Status"]
+        == "5.0.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (b"rfc822;a+2Bb@x.test", "rfc822; a+b@x.test"),
+        (b"rfc822;a+0D+0AX-Evil:1@x.test", "rfc822; a+0D+0AX-Evil:1@x.test"),
+        (b"utf-8;a\\x{FC}@x.test", "utf-8; a\\x{FC}@x.test"),
+        (b"rfc822;", None),
+        (b"nonsense", None),
+    ],
+)
+def test_the_original_recipient_is_decoded_unless_it_would_break_the_line(
+    written: bytes, shown: str | None
+) -> None:
+    failure = Failure(b"a@x.test", b"ORCPT=" + written, UNKNOWN, "", NOW)
+    assert blocks(parts(make(failure))[1])[1]["Original-Recipient"] == shown
+
+
+def test_only_the_header_comes_back() -> None:
+    part = parts(make())[2]
+    assert part.get_payload() == HEADER.decode() + "\r\n"
+    assert b"private" not in make()
+
+
+@pytest.mark.parametrize("original", [b"", b"\r\nonly a body\r\n"])
+def test_without_a_header_there_is_no_third_part(original: bytes) -> None:
+    report = make(original=original)
+    assert len(parts(report)) == 2
+    assert b"attached" not in report
+
+
+def test_a_large_header_is_cut_behind_a_whole_line() -> None:
+    line = b"X-Line: " + b"x" * 90 + b"\r\n"
+    payload = parts(make(original=line * 2000 + b"\r\nbody"))[2].get_payload()
+    assert isinstance(payload, str)
+    assert payload.encode() == line * (dsn.HEADER_LIMIT // len(line))
+
+
+@pytest.mark.parametrize("mark", [b"x", "ü".encode()])
+def test_a_line_too_long_is_cut(mark: bytes) -> None:
+    report = make(original=b"Subject: " + mark * 100_000 + b"\r\nTo: a\r\n\r\nbody")
+    assert max(map(len, report.split(b"\r\n"))) <= 998
+    report.decode("utf-8")
+
+
+def test_a_guessed_boundary_ends_nothing() -> None:
+    evil = f"Subject: x\r\n\t\r\n--{REPORT}=0--\r\nX: --{REPORT}=1".encode()
+    report = make(Failure(b"a@b.test", b"", Reply(550, f"x\n--{REPORT}=0"), "", NOW), original=evil)
+    assert f'boundary="{REPORT}=2"'.encode() in report
+    assert len(parts(report)) == 3
+
+
+def test_internationalized_mail_takes_the_types_of_rfc_6533() -> None:
+    found = parts(CASES["utf8_address"])
+    assert [part.get_content_type() for part in found] == [
+        "text/plain",
+        "message/global-delivery-status",
+        "message/global-headers",
+    ]
+    report = CASES["utf8_address"].decode()
+    assert "\r\nFinal-Recipient: utf-8; jürgen@bücher.example\r\n" in report
+    assert "\r\nFinal-Recipient: rfc822; bob@example.net\r\n" in report
+    assert "\r\nTo: <алиса@example.org>\r\n" in report
+
+
+def test_a_header_in_no_known_code_is_returned_in_ascii() -> None:
+    assert CASES["latin1_header"].isascii()
+    assert b"Subject: Gr??e" in CASES["latin1_header"]
+
+
+octets = st.one_of(st.binary(max_size=60), st.text(max_size=1200).map(str.encode), st.just(b"\xff" * 2000))
+failures = st.lists(
+    st.builds(
+        Failure,
+        octets,
+        octets.map(lambda value: b"ORCPT=rfc822;" + value),
+        st.builds(Reply, st.integers(200, 599), st.text(max_size=1500)),
+        st.text(max_size=300),
+        st.floats(0, 4e9),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example], deadline=None)
+@given(failures, octets, octets, st.binary(max_size=3000))
+def test_whatever_strangers_send_a_report_stays_one(
+    made: list[Failure], sender: bytes, envelope_id: bytes, original: bytes
+) -> None:
+    report = make(*made, sender=sender, parameters=b"ENVID=" + envelope_id, original=original)
+    lines = report.split(b"\r\n")
+    assert max(map(len, lines)) <= 998
+    assert not any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines)
+    report.decode("utf-8")
+    found = parts(report)
+    assert len(found) in {2, 3}
+    wide = found[1].get_content_type() == "message/global-delivery-status"
+    assert wide is not report.isascii()
+    names = b"\r\n".join(lines).partition(b"status\r\n")[2].partition(f"\r\n--{REPORT}".encode())[0]
+    assert names.count(b"\r\nFinal-Recipient: ") == names.count(b"\r\nAction: failed\r\n") == len(made)
+    expected = make().split(b"\r\n")
+    assert [line.partition(b":")[0] for line in lines[:9]] == [
+        line.partition(b":")[0] for line in expected[:9]
+    ]
