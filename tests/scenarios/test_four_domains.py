@@ -11,10 +11,11 @@ import smtplib
 from collections.abc import Callable
 from pathlib import Path
 
-from backstamp.sink.server import Received, Sink
-from backstamp.telemetry import events
 from tests.support.dns import DnsServer
 from tests.support.relay import FAST, relay
+
+from backstamp.sink.server import Received, Sink
+from backstamp.telemetry import events
 
 SENDER = "sender@origin.test"
 

@@ -1,0 +1,109 @@
+"""The relay as a process of its own, for tests that kill it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+CONFIG = """\
+hostname = "relay.example.org"
+[queue]
+directory = "{queue}"
+[[listen]]
+address = "127.0.0.1:{port}"
+allow = ["127.0.0.0/8"]
+submission = false
+[retry]
+schedule = ["1s", "2s"]
+lifetime = "1h"
+[delivery]
+private_addresses = true
+[[route]]
+match = "*"
+via = "{via}"
+[admin]
+address = "127.0.0.1:{admin}"
+"""
+
+
+def free_port() -> int:
+    """Return a port nobody has at this moment."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Process:
+    """`backstamp serve` in a directory, started again as often as wanted."""
+
+    def __init__(self, directory: Path, via: tuple[str, int]) -> None:
+        self.directory = directory
+        self.queue = directory / "queue"
+        self.address = ("127.0.0.1", free_port())
+        self.admin = free_port()
+        self.config = directory / "backstamp.toml"
+        self.log = directory / "events.json"
+        self.config.write_text(
+            CONFIG.format(queue=self.queue, port=self.address[1], via="{}:{}".format(*via), admin=self.admin)
+        )
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until its ports answer."""
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "backstamp", "serve", "--config", str(self.config),
+                stdout=log, stderr=log, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            )  # fmt: skip
+        async with asyncio.timeout(30):
+            while not await self.answers():
+                assert self._process.returncode is None, self.log.read_text()[-2000:]
+                await asyncio.sleep(0.02)
+
+    async def answers(self) -> bool:
+        """Tell whether it greets."""
+        try:
+            reader, writer = await asyncio.open_connection(*self.address)
+        except OSError:
+            return False
+        line = b""
+        with contextlib.suppress(OSError):
+            line = await reader.readline()
+        writer.close()
+        return line.startswith(b"220")
+
+    async def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+        self._process = None
+
+    async def stop(self) -> int:
+        """SIGTERM; return the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        async with asyncio.timeout(60):
+            code = await self._process.wait()
+        self._process = None
+        return code
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return every whole event it wrote, of all its lives."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None:
+            await self.kill()
