@@ -1,8 +1,8 @@
 """A DNS server for tests: dnspython's messages over UDP and TCP, answers from a table.
 
 The zone is a dict of names (lower case, no trailing dot) to records by type; a name that is
-not in it does not exist. `fail` scripts trouble for a name: an rcode, silence, or an answer
-cut short on UDP.
+not in it does not exist. Trouble is scripted for a name, or for `name/TYPE`: an rcode,
+silence, an answer cut short on UDP, aliases not followed, a negative answer without its SOA.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ class DnsServer:
         self.rcodes: dict[str, dns.rcode.Rcode] = {}
         self.silent: set[str] = set()
         self.cut: set[str] = set()
+        self.bare: set[str] = set()
+        self.without_soa: set[str] = set()
         self.delay = 0.0
         self._ttl = ttl
         self._udp: asyncio.DatagramTransport
@@ -68,19 +70,21 @@ class DnsServer:
         kind = dns.rdatatype.to_text(question.rdtype)
         self.questions[name, kind] += 1
         self.transports[transport] += 1
-        if name in self.silent:
+        keys = {name, f"{name}/{kind}"}
+        if keys & self.silent:
             return None
         response = dns.message.make_response(query)
         response.flags |= dns.flags.RA
-        if name in self.rcodes:
-            response.set_rcode(self.rcodes[name])
-        elif name in self.cut and transport == "udp":
+        rcode = next((self.rcodes[key] for key in keys if key in self.rcodes), None)
+        if rcode is not None:
+            response.set_rcode(rcode)
+        elif keys & self.cut and transport == "udp":
             response.flags |= dns.flags.TC
         else:
-            self._fill(response, name, kind)
+            self._fill(response, name, kind, bare=bool(keys & self.bare), soa=not keys & self.without_soa)
         return response.to_wire()
 
-    def _fill(self, response: dns.message.Message, name: str, kind: str) -> None:
+    def _fill(self, response: dns.message.Message, name: str, kind: str, *, bare: bool, soa: bool) -> None:
         for _ in range(12):
             records = self.zone.get(name)
             if records is None:
@@ -94,9 +98,12 @@ class DnsServer:
             response.answer.append(
                 dns.rrset.from_text(f"{name}.", self._ttl, "IN", "CNAME", *records["CNAME"])
             )
+            if bare:
+                return
             name = records["CNAME"][0].rstrip(".").lower()
-        if not response.answer or response.rcode() != dns.rcode.NOERROR:
-            response.authority.append(dns.rrset.from_text("invalid.", self._ttl, "IN", "SOA", SOA))
+        if soa:
+            owner = name.rpartition(".")[2]
+            response.authority.append(dns.rrset.from_text(f"{owner}.", self._ttl, "IN", "SOA", SOA))
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
