@@ -82,7 +82,10 @@ class DnsServer:
             response.flags |= dns.flags.TC
         else:
             self._fill(response, name, kind, bare=bool(keys & self.bare), soa=not keys & self.without_soa)
-        return response.to_wire()
+        if transport == "tcp":
+            return response.to_wire(max_size=65535)
+        # What does not fit in the datagram the client takes (EDNS) is cut short, and says so.
+        return response.to_wire(prefer_truncation=True)
 
     def _fill(self, response: dns.message.Message, name: str, kind: str, *, bare: bool, soa: bool) -> None:
         for _ in range(12):

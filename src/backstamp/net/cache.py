@@ -20,6 +20,11 @@ class Cache(Generic[V]):
         self._kept: dict[str, tuple[float, V]] = {}
         self._asking: dict[str, asyncio.Task[V]] = {}
 
+    def peek(self, key: str) -> V | None:
+        """Return the value of a key if it is known and still good."""
+        kept = self._kept.get(key)
+        return kept[1] if kept is not None and kept[0] > self._now() else None
+
     async def get(self, key: str, ask: Callable[[], Awaitable[tuple[V, float]]]) -> V:
         """Return the value of a key; `ask` gives value and time to live (seconds) where it is not known."""
         kept = self._kept.get(key)
@@ -28,13 +33,12 @@ class Cache(Generic[V]):
         task = self._asking.get(key)
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
+            # Not in the task itself: one that is cancelled before it begins runs no line of it.
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
         return await asyncio.shield(task)
 
     async def _ask(self, key: str, ask: Callable[[], Awaitable[tuple[V, float]]]) -> V:
-        try:
-            value, seconds = await ask()
-        finally:
-            del self._asking[key]
+        value, seconds = await ask()
         self._kept.pop(key, None)
         if len(self._kept) >= self._size:
             del self._kept[next(iter(self._kept))]

@@ -2,12 +2,13 @@
 
 It says what DNS said and judges nothing: which fault is final is `policy.classify`'s. UDP
 with EDNS first, TCP where an answer was cut short. Time to live is kept within bounds,
-negative answers by their SOA (RFC 2308 §5), failures a few seconds. No DNSSEC here; that
-needs a validating resolver on this machine.
+negative answers by their SOA (RFC 2308 §5), failures a few seconds. What is no host name is
+not asked. No DNSSEC here; that needs a validating resolver on this machine.
 """
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,7 @@ import dns.nameserver
 import dns.rdatatype
 import dns.rdtypes.ANY.MX
 import dns.resolver
+import dns.rrset
 
 from backstamp.clock import Clock
 from backstamp.net.cache import Cache
@@ -27,10 +29,19 @@ from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
 EXCHANGERS: Final = 50
 """Mail exchangers kept of one domain."""
 
+ALIASES: Final = 8
+"""CNAME records followed by questions of our own, where a name server does not follow them."""
+
 TTL_MINIMUM: Final = 5.0
 TTL_MAXIMUM: Final = 3600.0
 TTL_FAILURE: Final = 10.0
+"""Seconds an answer is believed: at least, at most, and where there was none."""
+
 CACHE_SIZE: Final = 10_000
+"""Names kept, of each kind."""
+
+_NAME: Final = re.compile(r"(?=.{1,254}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_PERMANENT: Final = frozenset({DnsProblem.NO_DOMAIN, DnsProblem.NO_ADDRESS})
 
 
 class Resolver:
@@ -40,6 +51,9 @@ class Resolver:
         """Use these name servers (address and port), the system's where there are none.
 
         `timeout` is seconds for one question over all servers.
+
+        Raises:
+            dns.exception.DNSException: no name servers were given and the system's cannot be read.
         """
         self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
         if nameservers:
@@ -54,40 +68,54 @@ class Resolver:
         self._addresses: Cache[tuple[str, ...] | DnsFault] = Cache(clock.monotonic, size=CACHE_SIZE)
 
     async def exchangers(self, domain: str) -> Exchangers | DnsFault:
-        """Return the mail exchangers of a domain (A-labels, lower case)."""
+        """Return the mail exchangers of a domain (A-labels, lower case), best first, at most 50.
+
+        Without MX the domain itself is its host (RFC 5321 §5.1); `0 .` is a fault (RFC 7505 §3).
+        """
+        known = self._exchangers.peek(domain)
+        if known is not None:
+            return known
+        if _NAME.fullmatch(domain) is None:
+            return DnsFault(DnsProblem.BAD_NAME, domain)
         return await self._exchangers.get(domain, lambda: self._ask_exchangers(domain))
 
     async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
         """Return a host's addresses, IPv6 and IPv4 in turn; an address stands for itself."""
+        known = self._addresses.peek(host)
+        if known is not None:
+            return known
         try:
             return (str(ipaddress.ip_address(host)),)
         except ValueError:
-            return await self._addresses.get(host, lambda: self._ask_addresses(host))
+            pass
+        if _NAME.fullmatch(host) is None:
+            return DnsFault(DnsProblem.BAD_NAME, host)
+        return await self._addresses.get(host, lambda: self._ask_addresses(host))
 
     async def close(self) -> None:
-        """End what is under way."""
+        """End what is under way; who waits for it is cancelled."""
         await self._exchangers.close()
         await self._addresses.close()
 
     # ---- questions ----
 
     async def _ask_exchangers(self, domain: str) -> tuple[Exchangers | DnsFault, float]:
-        answer, seconds = await self._ask(domain, dns.rdatatype.MX)
-        if isinstance(answer, DnsFault):
-            return answer, seconds
-        if answer.rrset is None:
-            # RFC 5321 §5.1: without MX the domain itself is the host, with preference 0.
-            return Exchangers((Exchanger(0, domain),), implicit=True), seconds
-        hosts = []
-        for record in answer.rrset:
+        records, seconds = await self._ask(domain, dns.rdatatype.MX)
+        if isinstance(records, DnsFault):
+            return records, seconds
+        if records is None:
+            return Exchangers((Exchanger(0, domain.removesuffix(".").lower()),), implicit=True), seconds
+        best: dict[str, int] = {}
+        for record in records:
             assert isinstance(record, dns.rdtypes.ANY.MX.MX)
-            if record.exchange == dns.name.root:
-                if len(answer.rrset) == 1:
-                    return DnsFault(DnsProblem.NULL_MX, domain), seconds  # RFC 7505 §3
-                continue
-            hosts.append(Exchanger(record.preference, record.exchange.to_text(omit_final_dot=True).lower()))
-        hosts.sort(key=lambda host: host.preference)
+            name = record.exchange.to_text(omit_final_dot=True).lower()
+            if record.exchange == dns.name.root and len(records) == 1:
+                return DnsFault(DnsProblem.NULL_MX, domain), seconds
+            if _NAME.fullmatch(name) is not None:
+                best[name] = min(record.preference, best.get(name, record.preference))
+        hosts = sorted((Exchanger(preference, name) for name, preference in best.items()), key=_preference)
         if not hosts:
+            # There are MX records, so the domain's own address must not be used (RFC 5321 §5.1).
             return DnsFault(DnsProblem.NO_ADDRESS, domain), seconds
         return Exchangers(tuple(hosts[:EXCHANGERS])), seconds
 
@@ -98,47 +126,70 @@ class Resolver:
         lists: list[list[str]] = []
         faults = []
         seconds = TTL_MAXIMUM
-        for answer, ttl in (six.result(), four.result()):
+        for records, ttl in (six.result(), four.result()):
             seconds = min(seconds, ttl)
-            if isinstance(answer, DnsFault):
-                faults.append(answer)
+            if isinstance(records, DnsFault):
+                faults.append(records)
             else:
-                lists.append([record.to_text() for record in answer.rrset or ()])
+                lists.append([record.to_text() for record in records or ()])
         addresses = _in_turn(lists)
         if addresses:
             return addresses, seconds
+        # Some name servers deny a name when asked for AAAA; only two denials are one.
+        faults.sort(key=lambda fault: fault.problem in _PERMANENT)
         return (faults[0] if faults else DnsFault(DnsProblem.NO_ADDRESS, host)), seconds
 
     async def _ask(
         self, name: str, kind: dns.rdatatype.RdataType
-    ) -> tuple[dns.resolver.Answer | DnsFault, float]:
-        """Ask one question; return the answer (its rrset None where there is no such record) or a fault."""
+    ) -> tuple[dns.rrset.RRset | DnsFault | None, float]:
+        """Ask one question; return the records (None where there are none of the type) or a fault."""
+        seconds = TTL_MAXIMUM
+        question = dns.name.from_text(name)
+        seen: set[dns.name.Name] = set()
+        while question not in seen and len(seen) <= ALIASES:
+            seen.add(question)
+            answer = await self._ask_once(question, kind, name)
+            if not isinstance(answer, dns.resolver.Answer):
+                return answer[0], min(seconds, answer[1])
+            seconds = min(seconds, _ttl(answer.response))
+            if answer.rrset is not None or _denies(answer.response) or answer.canonical_name == question:
+                return answer.rrset, seconds
+            question = answer.canonical_name
+        return DnsFault(DnsProblem.ALIAS_LOOP, name), TTL_FAILURE
+
+    async def _ask_once(
+        self, question: dns.name.Name, kind: dns.rdatatype.RdataType, name: str
+    ) -> dns.resolver.Answer | tuple[DnsFault, float]:
         try:
-            question = dns.name.from_text(name)
-            answer = await self._resolver.resolve(question, kind, raise_on_no_answer=False, search=False)
+            return await self._resolver.resolve(question, kind, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN as error:
-            return DnsFault(DnsProblem.NO_DOMAIN, name), _negative(error)
+            ttl = min(map(_ttl, error.kwargs["responses"].values()), default=TTL_MINIMUM)
+            return DnsFault(DnsProblem.NO_DOMAIN, name), ttl
         except dns.resolver.LifetimeTimeout:
             return DnsFault(DnsProblem.TIMEOUT, name), TTL_FAILURE
-        except dns.resolver.NoNameservers:
-            return DnsFault(DnsProblem.SERVER_FAILURE, name), TTL_FAILURE
-        except dns.message.ChainTooLong:
-            return DnsFault(DnsProblem.ALIAS_LOOP, name), TTL_FAILURE
-        except (dns.exception.SyntaxError, dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel,
-                dns.name.BadEscape, UnicodeError):  # fmt: skip
-            return DnsFault(DnsProblem.BAD_NAME, name), TTL_MAXIMUM
+        except dns.resolver.NoNameservers as error:
+            looped = any(isinstance(one[3], dns.message.ChainTooLong) for one in error.kwargs["errors"])
+            problem = DnsProblem.ALIAS_LOOP if looped else DnsProblem.SERVER_FAILURE
+            return DnsFault(problem, name), TTL_FAILURE
         except (dns.exception.DNSException, OSError):
             return DnsFault(DnsProblem.SERVER_FAILURE, name), TTL_FAILURE
-        ttl = answer.chaining_result.minimum_ttl
-        return answer, min(max(float(ttl), TTL_MINIMUM), TTL_MAXIMUM)
 
 
-def _negative(error: dns.resolver.NXDOMAIN) -> float:
-    """Return how long a name's absence may be believed."""
-    for response in error.kwargs.get("responses", {}).values():
-        ttl = response.resolve_chaining().minimum_ttl
-        return min(max(float(ttl), TTL_MINIMUM), TTL_MAXIMUM)
-    return TTL_MINIMUM
+def _ttl(response: dns.message.QueryMessage) -> float:
+    """Return for how many seconds an answer is believed; a negative one without SOA hardly (RFC 2308 §5)."""
+    result = response.resolve_chaining()
+    if result.answer is None and not _denies(response):
+        return TTL_MINIMUM
+    return min(max(float(result.minimum_ttl), TTL_MINIMUM), TTL_MAXIMUM)
+
+
+def _denies(response: dns.message.QueryMessage) -> bool:
+    """Tell whether a zone's SOA vouches that there is nothing more; an alias may lead on otherwise."""
+    return any(records.rdtype == dns.rdatatype.SOA for records in response.authority)
+
+
+def _preference(host: Exchanger) -> int:
+    return host.preference
 
 
 def _in_turn(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
