@@ -59,6 +59,7 @@ class Relay:
         self._dispatcher: Dispatcher
         self._resolver: Resolver
         self._admin: AdminServer | None = None
+        self._entropy = _Entropy()
         self._starting = True
         self._stop = asyncio.Event()
 
@@ -143,7 +144,7 @@ class Relay:
         settings, clock, emit = self._settings, self._clock, self._log.emit
         destination = settings.destination
         self._resolver = Resolver(settings.nameservers, clock=clock)
-        chance = random.SystemRandom().random
+        chance = random.random
         self._dispatcher = Dispatcher(
             self.queue,
             self._connect,
@@ -158,7 +159,7 @@ class Relay:
             routes=RouteTable(settings.routes),
             policy=destination,
             reporter=Reporter(
-                self.queue, hostname=settings.hostname, clock=clock, entropy=os.urandom, emit=emit
+                self.queue, hostname=settings.hostname, clock=clock, entropy=self._entropy, emit=emit
             ),
             clock=clock,
             chance=chance,
@@ -166,7 +167,7 @@ class Relay:
             trace=settings.log_attempts,
         )
         self._listeners = [
-            Listener(listen, self.queue, clock=clock, emit=emit, entropy=os.urandom)
+            Listener(listen, self.queue, clock=clock, emit=emit, entropy=self._entropy)
             for listen in settings.listeners
         ]
         ledger = self.queue.ledger
@@ -234,6 +235,24 @@ class Relay:
 
     def _now(self) -> int:
         return int(self._clock.wall() * 1e6)
+
+
+class _Entropy:
+    """Random octets from the system, many at a time: each call there lets another thread run first."""
+
+    _BLOCK = 4096
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._at = 0
+
+    def __call__(self, count: int) -> bytes:
+        """Return so many octets, each given out once."""
+        if self._at + count > len(self._octets):
+            self._octets = os.urandom(max(self._BLOCK, count))
+            self._at = 0
+        self._at += count
+        return self._octets[self._at - count : self._at]
 
 
 async def _bind(start: Awaitable[None], name: str) -> None:

@@ -7,6 +7,7 @@ order they were given. It knows no files, only a sink that commits batches.
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Protocol
 from backstamp.queue.store import Announce, Job
 
 BATCH = 256
-"""Jobs a batch takes at most: bounds the wait of its first, far above what connections bring."""
+"""Jobs after which a batch is closed: bounds the wait of its first."""
 
 
 class Sink(Protocol):
@@ -41,16 +42,27 @@ class Committer:
         self._sink = sink
         self._failed = failed
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
+        self._gathered: list[Job] = []
         self._ended = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
-        self.submit: Callable[[Job], None] = self._inbox.put
-        """Hand over a job; never blocks."""
+
+    def submit(self, job: Job) -> None:
+        """Hand over a job; never blocks. Jobs of one turn of the loop go together: waking a thread costs."""
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(job)
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._inbox.put(gathered)
 
     async def close(self) -> None:
         """Commit what was handed over, seal, and end the thread."""
         if self._thread.is_alive():
+            if self._gathered:
+                self._hand_over()
             self._inbox.put(None)
             await asyncio.shield(self._ended)
 
@@ -67,21 +79,19 @@ class Committer:
     def _work(self) -> None:
         inbox, sink = self._inbox, self._sink
         while True:
-            batch: list[Job] = []
             if inbox.empty():
                 sink.prepare()
-            job = inbox.get()
-            try:
-                while job is not None:
-                    batch.append(job)
-                    if len(batch) == BATCH:
+            jobs = inbox.get()
+            batch: list[Job] = []
+            with contextlib.suppress(queue.Empty):
+                while jobs is not None:
+                    batch += jobs
+                    if len(batch) >= BATCH:
                         break
-                    job = inbox.get_nowait()
-            except queue.Empty:
-                pass
+                    jobs = inbox.get_nowait()
             if batch:
                 sink.commit(batch, self._announce)
-            if job is None:
+            if jobs is None:
                 sink.seal()
                 return
 

@@ -25,6 +25,7 @@ class Segment:
 
     __slots__ = (
         "directory",
+        "disk",
         "durable",
         "end",
         "failed",
@@ -49,6 +50,8 @@ class Segment:
         self.stamps = stamps
         self.image = image
         """The stamps as they stand in memory; what is on disk follows within one commit."""
+        self.disk = bytearray()
+        """The stamps as the commit thread last wrote them; empty until it first does."""
         self.live = 0
         """Messages in this segment with a stamp that is not final."""
         self.pins = 0

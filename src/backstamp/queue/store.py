@@ -241,8 +241,7 @@ class Store:
         assert segment is not None
         start = group[0].offset
         try:
-            self._files.write(segment.mail, buffers, start)
-            self._files.sync(segment.mail)
+            self._files.write_durably(segment.mail, buffers, start)
             segment.durable = segment.end
         except OSError as error:
             for job in group:
@@ -264,28 +263,39 @@ class Store:
             return
 
     def _stamp(self, jobs: list[Marks]) -> None:
+        """Write stamps: for each segment one write, from the first to the last that changes.
+
+        What lies between is written as it stands on disk already, so any part of the write
+        that persists is a valid state (Q2).
+        """
         dirty: dict[Segment, list[Marks]] = {}
         for job in jobs:
             if job.reason is not None and job.reason.error is not None:
                 job.error = job.reason.error
-                continue
-            segment = job.segment
-            dirty.setdefault(segment, []).append(job)
-            base = SALT_SIZE + job.first
-            try:
-                for ordinal, run in job.runs:
-                    self._files.write(segment.stamps, (run,), base + ordinal)
-            except OSError as error:
-                job.error = error
-                segment.failed = True
+            else:
+                dirty.setdefault(job.segment, []).append(job)
         for segment, members in dirty.items():
             try:
-                self._files.sync(segment.stamps)
+                self._write_stamps(segment, members)
             except OSError as error:
-                # Never retried and believed: after a failed fsync the pages are clean, not written.
+                # Never retried and believed: after a failed sync the pages are clean, not written.
                 segment.failed = True
                 for job in members:
                     job.error = error
+
+    def _write_stamps(self, segment: Segment, jobs: list[Marks]) -> None:
+        disk = segment.disk
+        if not disk:
+            disk += self._files.read(segment.stamps, CAPACITY, SALT_SIZE)
+        low, high = CAPACITY, 0
+        for job in jobs:
+            for ordinal, run in job.runs:
+                start = job.first + ordinal
+                end = start + len(run)
+                disk[start:end] = run
+                low = min(low, start)
+                high = max(high, end)
+        self._files.write_durably(segment.stamps, (bytes(disk[low:high]),), SALT_SIZE + low)
 
     def _create(self) -> Segment:
         number = self._next_number
