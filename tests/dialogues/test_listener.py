@@ -1,0 +1,65 @@
+"""Golden SMTP sessions against the live listener, whole, in one segment, and octet by octet.
+
+In the files `C:` is what the client says, `S:` what the server must answer (`*` stands for
+any rest of the line), `Q:` what must stand in the queue in the end.
+"""
+
+import asyncio
+import fnmatch
+from pathlib import Path
+
+import pytest
+from tests.support.door import Door, door
+
+FILES = sorted((Path(__file__).parent / "listener").glob("*.txt"))
+
+
+def rows(path: Path) -> list[tuple[str, str]]:
+    return [(row[0], row[3:]) for row in path.read_text().splitlines() if row[1:2] == ":" and row[0] in "CSQ"]
+
+
+def matches(line: str, pattern: str) -> bool:
+    literal = pattern.replace("[", "[[]")
+    return fnmatch.fnmatchcase(line, literal)
+
+
+def check_queue(opened: Door, expected: list[str]) -> None:
+    found = []
+    for message in opened.queue.messages:
+        envelope = message.envelope
+        recipients = b" ".join(recipient.address for recipient in envelope.recipients)
+        parts = [envelope.sender + b" -> " + recipients, envelope.parameters]
+        found.append(b" ".join(part for part in parts if part).decode())
+    assert found == expected
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+async def test_dialogue(path: Path) -> None:
+    async with door() as opened:
+        reader, writer = await opened.connect()
+        async with asyncio.timeout(10):
+            for who, words in rows(path):
+                if who == "C":
+                    writer.write(words.encode() + b"\r\n")
+                elif who == "S":
+                    line = (await reader.readline()).decode()
+                    assert line.endswith("\r\n")
+                    assert matches(line[:-2], words), f"{line!r} is not {words!r}"
+            assert await reader.read() == b""
+        writer.close()
+        check_queue(opened, [words for who, words in rows(path) if who == "Q"])
+
+
+@pytest.mark.parametrize("piece", [None, 1, 7])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+async def test_dialogue_however_it_is_cut(path: Path, piece: int | None) -> None:
+    """RFC 2920: what arrives together is answered in order, one reply a command."""
+    said = "".join(f"{words}\r\n" for who, words in rows(path) if who == "C").encode()
+    expected = [words for who, words in rows(path) if who == "S"]
+    async with door() as opened:
+        lines = (await opened.talk(said, piece=piece)).decode().split("\r\n")
+        assert lines.pop() == ""
+        assert len(lines) == len(expected)
+        for line, pattern in zip(lines, expected, strict=True):
+            assert matches(line, pattern), f"{line!r} is not {pattern!r}"
+        check_queue(opened, [words for who, words in rows(path) if who == "Q"])

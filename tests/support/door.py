@@ -1,0 +1,89 @@
+"""A listener under test: live on loopback, with a queue that only remembers."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import msgspec
+
+from backstamp.clock import SystemClock
+from backstamp.listener.server import Listener
+from backstamp.listener.settings import Limits, ListenerSettings
+from backstamp.queue.port import Message
+from backstamp.telemetry.events import Event
+
+SETTINGS = ListenerSettings("relay.example.org", "127.0.0.1", 0, (ip_network("127.0.0.0/8"),), False)
+
+
+class RecordingQueue:
+    """Takes everything; may be told to fail or to take its time."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.error: Exception | None = None
+        self.delay = 0.0
+
+    async def append(self, message: Message) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.error is not None:
+            raise self.error
+        self.messages.append(message)
+
+
+class Door:
+    """The listener, its queue, its events."""
+
+    def __init__(self, listener: Listener, queue: RecordingQueue, events: list[Event]) -> None:
+        self.listener = listener
+        self.queue = queue
+        self.events = events
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self.listener.address, limit=1 << 20)
+
+    async def talk(self, octets: bytes, *, piece: int | None = None) -> bytes:
+        """Send octets, end the sending side, and return all that comes back."""
+        reader, writer = await self.connect()
+        if piece is None:
+            writer.write(octets)
+        else:
+            for start in range(0, len(octets), piece):
+                writer.write(octets[start : start + piece])
+                await asyncio.sleep(0)
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+        async with asyncio.timeout(20):
+            answer = await _read(reader)
+        writer.close()
+        return answer
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    octets = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := await reader.read(65536):
+            octets += piece
+    return octets
+
+
+@contextlib.asynccontextmanager
+async def door(limits: Limits | None = None, **changes: object) -> AsyncIterator[Door]:
+    """Open a listener; `changes` are fields of its settings."""
+    settings = msgspec.structs.replace(SETTINGS, limits=limits or Limits(), **changes)
+    queue, events = RecordingQueue(), list[Event]()
+    numbers = itertools.count(1)
+    listener = Listener(
+        settings,
+        queue,
+        clock=SystemClock(),
+        emit=events.append,
+        entropy=lambda count: next(numbers).to_bytes(count, "big"),
+    )
+    await listener.start()
+    try:
+        yield Door(listener, queue, events)
+    finally:
+        await listener.close(1)

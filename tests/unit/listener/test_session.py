@@ -1,0 +1,298 @@
+"""The session on the wire: ends of data, line ends, bounds, time, failures of the queue."""
+
+import asyncio
+import smtplib
+import tracemalloc
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_network
+
+import pytest
+from tests.support.door import door
+
+from backstamp.listener.settings import Limits
+from backstamp.mail.reply import Reply
+from backstamp.queue.port import QueueRefusedError
+from backstamp.telemetry import events
+
+START = b"EHLO client.test\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"
+AGAIN = b"MAIL FROM:<smuggled@b.example>\r\nRCPT TO:<victim@d.example>\r\nDATA\r\n"
+FALSE_ENDS = [
+    b"\n.\n", b"\n.\r", b"\r.\n", b"\r.\r", b"\n.\r\n", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\0.\r\n",
+    b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\r\n.\0\r\n",
+]  # fmt: skip
+
+
+def content_of(raw: bytes) -> bytes:
+    """Return what stands below the Received field."""
+    return raw.partition(b"+0000\r\n")[2]
+
+
+@pytest.mark.parametrize("end", FALSE_ENDS, ids=repr)
+async def test_only_crlf_dot_crlf_ends_data(end: bytes) -> None:
+    """Security 1: each false end makes one message or none, never two."""
+    async with door() as opened:
+        said = START + b"Subject: x\r\n\r\nfirst" + end + AGAIN + b"Subject: y\r\n\r\nsecond\r\n.\r\nQUIT\r\n"
+        replies = (await opened.talk(said)).decode()
+        assert len(opened.queue.messages) <= 1
+        assert not any(message.envelope.sender.startswith(b"smuggled") for message in opened.queue.messages)
+        assert "550 5.6.0" in replies
+        assert replies.count("\r\n250 2.1.0") == 1
+
+
+async def test_bare_line_feeds_end_no_command() -> None:
+    async with door() as opened:
+        replies = await opened.talk(b"EHLO x.test\nNOOP\nQUIT\r\n")
+        assert replies.splitlines()[1:] == [
+            b"500 5.5.2 Syntax error: a command is one line of ASCII ended by CRLF",
+            b"500 5.5.2 Syntax error: a command is one line of ASCII ended by CRLF",
+            b"221 2.0.0 Bye",
+        ]
+
+
+@pytest.mark.parametrize("line", [b"NO\0OP", b"NOOP a\rb", b"NOOP \x1b[31m", b"RCPT TO:<a\0@b.example>"])
+async def test_control_characters_in_commands(line: bytes) -> None:
+    async with door() as opened:
+        assert b"\r\n500 5.5.2" in await opened.talk(line + b"\r\nQUIT\r\n")
+
+
+async def test_content_is_kept_octet_for_octet() -> None:
+    sent = (
+        b"Subject: x\r\n\r\n" + bytes(range(1, 10)) + bytes(range(14, 256)) + b"\r\n.\r\n..\r\n...x\r\n\r\n"
+    )
+    stuffed = sent.replace(b"\r\n.", b"\r\n..")
+    async with door() as opened:
+        await opened.talk(START + stuffed + b".\r\nQUIT\r\n")
+        [message] = opened.queue.messages
+        assert content_of(message.content) == sent
+
+
+async def test_an_empty_content_is_a_message() -> None:
+    async with door() as opened:
+        replies = await opened.talk(START + b".\r\nQUIT\r\n")
+        assert b"250 2.0.0 Ok: queued as" in replies
+        assert content_of(opened.queue.messages[0].content) == b""
+
+
+async def test_a_content_without_a_header_does_not_become_one() -> None:
+    async with door(submission=True) as opened:
+        await opened.talk(START + b"just words\r\n.\r\nQUIT\r\n")
+        header, _, body = opened.queue.messages[0].content.partition(b"\r\n\r\n")
+        assert body == b"just words\r\n"
+        assert b"\r\nMessage-ID: <" in header
+
+
+async def test_submission_adds_what_is_missing_and_relaying_does_not() -> None:
+    for submission in (True, False):
+        async with door(submission=submission) as opened:
+            await opened.talk(START + b"Subject: x\r\n\r\n.\r\nQUIT\r\n")
+            content = opened.queue.messages[0].content
+            assert (b"\r\nDate: " in content) is submission
+            assert (b"\r\nMessage-ID: <" in content) is submission
+    async with door(submission=True) as opened:
+        await opened.talk(START + b"date : then\r\nMESSAGE-ID: <a@b>\r\n\r\n.\r\nQUIT\r\n")
+        content = opened.queue.messages[0].content.lower()
+        assert content.count(b"date") == 1
+        assert content.count(b"message-id") == 1
+
+
+async def test_the_received_field() -> None:
+    async with door() as opened:
+        await opened.talk(START + b"Subject: x\r\n\r\n.\r\nQUIT\r\n")
+        field = opened.queue.messages[0].content.partition(b"\r\nSubject")[0].decode()
+        assert field.startswith(
+            "Received: from client.test ([127.0.0.1])\r\n\tby relay.example.org with ESMTP id "
+        )
+        assert parsedate_to_datetime(field.rpartition("\t")[2]).tzinfo is not None
+
+
+async def test_a_loop_is_refused() -> None:
+    hop = b"Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+    for count, reply in ((100, b"250 2.0.0"), (101, b"554 5.4.6")):
+        async with door() as opened:
+            replies = await opened.talk(START + hop * count + b"\r\nbody\r\n.\r\nQUIT\r\n")
+            assert replies.splitlines()[-2].startswith(reply)
+
+
+# ---- who, and how much ----
+
+
+async def test_only_who_is_allowed_may_relay() -> None:
+    async with door(allow=(ip_network("192.0.2.0/24"),)) as opened:
+        replies = await opened.talk(START + b"QUIT\r\n")
+        assert b"550 5.7.1 Relaying denied" in replies
+        assert b"554 5.5.1 No valid recipients" in replies
+        [denied, _] = [event for event in opened.events if isinstance(event, events.Refused)]
+        assert (denied.command, denied.client, denied.recipient) == ("RCPT", "127.0.0.1", "TO:<c@d.example>")
+
+
+async def test_recipients_beyond_the_limit_are_refused_and_the_others_kept() -> None:
+    async with door(Limits(recipients=2)) as opened:
+        more = b"".join(b"RCPT TO:<r%d@d.example>\r\n" % number for number in range(3))
+        said = START.replace(b"DATA\r\n", more + b"DATA\r\n") + b".\r\nQUIT\r\n"
+        replies = await opened.talk(said)
+        assert replies.count(b"452 4.5.3") == 2
+        assert len(opened.queue.messages[0].envelope.recipients) == 2
+
+
+@pytest.mark.parametrize("piece", [None, 1000])
+async def test_a_message_above_the_limit_is_read_to_its_end_and_refused(piece: int | None) -> None:
+    async with door(Limits(message_size=20_000)) as opened:
+        said = START + b"x" * 998 * 30 + b"\r\n.\r\nMAIL FROM:<a@b.example>\r\nQUIT\r\n"
+        replies = (await opened.talk(said, piece=piece)).splitlines()
+        assert replies[-3].startswith(b"552 5.3.4")
+        assert replies[-2].startswith(b"250 2.1.0")
+        assert not opened.queue.messages
+
+
+async def test_a_message_far_above_the_limit_ends_the_session() -> None:
+    async with door(Limits(message_size=20_000)) as opened:
+        replies = await opened.talk(START + b"x" * 100_000 + b"\r\n.\r\nNOOP\r\nQUIT\r\n")
+        # The last word may be lost: the client is still sending when the connection closes.
+        assert b"221 " not in replies
+        assert not opened.queue.messages
+        assert opened.listener.connections == 0
+
+
+async def test_a_message_of_exactly_the_limit_is_taken() -> None:
+    async with door(Limits(message_size=20_000)) as opened:
+        await opened.talk(START + b"x" * 19_998 + b"\r\n.\r\nQUIT\r\n")
+        assert len(opened.queue.messages) == 1
+
+
+async def test_an_endless_line_costs_no_memory() -> None:
+    async with door() as opened:
+        reader, writer = await opened.connect()
+        await reader.readline()
+        tracemalloc.start()
+        for _ in range(160):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+        await asyncio.sleep(0.05)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        writer.write(b"\r\nNOOP\r\nQUIT\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"500 5.5.2 Command line too long\r\n250 2.0.0")
+        assert size < 4_000_000
+        writer.close()
+
+
+async def test_too_many_errors_end_the_session() -> None:
+    async with door() as opened:
+        replies = (await opened.talk(b"WHAT\r\n" * 50)).splitlines()
+        assert len(replies) == 22
+        assert replies[-1].startswith(b"421 4.7.0")
+
+
+async def test_too_many_connections_are_told_so() -> None:
+    async with door(Limits(connections=1)) as opened:
+        reader, writer = await opened.connect()
+        assert (await reader.readline()).startswith(b"220")
+        assert (await opened.talk(b"")).startswith(b"421 4.3.2")
+        writer.close()
+
+
+# ---- time ----
+
+
+async def test_an_idle_client_is_told_and_sent_away() -> None:
+    async with door(Limits(idle=0.1)) as opened:
+        reader, writer = await opened.connect()
+        await reader.readline()
+        async with asyncio.timeout(5):
+            assert await reader.read() == b"421 4.4.2 Idle for too long\r\n"
+        writer.close()
+
+
+async def test_the_relays_own_slowness_is_not_the_clients() -> None:
+    async with door(Limits(idle=0.1)) as opened:
+        opened.queue.delay = 0.4
+        assert b"250 2.0.0 Ok: queued" in await opened.talk(START + b"x\r\n.\r\nQUIT\r\n")
+
+
+async def test_a_message_may_not_take_for_ever() -> None:
+    async with door(Limits(idle=5.0, message=0.2)) as opened:
+        reader, writer = await opened.connect()
+        writer.write(START)
+        async with asyncio.timeout(5):
+            while not (await reader.readline()).startswith(b"354"):
+                pass
+            dripping = asyncio.create_task(_drip(writer))
+            assert (await reader.readline()).startswith(b"421 4.3.4")
+            dripping.cancel()
+        writer.close()
+        assert not opened.queue.messages
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    while not writer.is_closing():
+        writer.write(b"drip\r\n")
+        await asyncio.sleep(0.02)
+
+
+async def test_closing_sends_idle_clients_away_and_lets_a_message_end() -> None:
+    async with door() as opened:
+        idle, idle_writer = await opened.connect()
+        await idle.readline()
+        busy, busy_writer = await opened.connect()
+        busy_writer.write(START)
+        while not (await busy.readline()).startswith(b"354"):
+            pass
+        closing = asyncio.create_task(opened.listener.close(5))
+        assert (await idle.readline()).startswith(b"421 4.3.2")
+        busy_writer.write(b"Subject: late\r\n\r\n.\r\n")
+        assert (await busy.readline()).startswith(b"250 2.0.0 Ok: queued")
+        assert (await busy.readline()).startswith(b"421 4.3.2")
+        await closing
+        assert len(opened.queue.messages) == 1
+        idle_writer.close()
+        busy_writer.close()
+
+
+# ---- the queue says no ----
+
+
+async def test_local_trouble_is_4yz_and_never_250() -> None:
+    """Promise 4."""
+    async with door() as opened:
+        opened.queue.error = QueueRefusedError(Reply(452, "4.3.1 Insufficient system storage"))
+        assert b"452 4.3.1 Insufficient system storage\r\n" in await opened.talk(
+            START + b"x\r\n.\r\nQUIT\r\n"
+        )
+        opened.queue.error = RuntimeError("secret detail")
+        replies = await opened.talk(START + b"x\r\n.\r\nQUIT\r\n")
+        assert b"451 4.3.0" in replies
+        assert b"secret" not in replies
+        assert any(isinstance(event, events.Alarm) and "secret" in event.problem for event in opened.events)
+
+
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing() -> None:
+    async with door() as opened:
+        reader, writer = await opened.connect()
+        writer.write(START + b"half a mess")
+        await reader.readline()
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+        assert not opened.queue.messages
+        assert opened.listener.connections == 0
+
+
+async def test_smtplib() -> None:
+    mail = EmailMessage()
+    mail["Subject"] = "Grüße"
+    mail["From"], mail["To"] = "a@b.example", "c@d.example"
+    mail.set_content("Hallo\n.\nWelt\n")
+
+    async with door() as opened:
+
+        def send() -> None:
+            with smtplib.SMTP(*opened.listener.address, timeout=10) as client:
+                client.send_message(mail)
+                client.send_message(mail, to_addrs=["x@y.example", "z@y.example"])
+
+        await asyncio.to_thread(send)
+        assert [len(message.envelope.recipients) for message in opened.queue.messages] == [1, 2]
+        told = [event for event in opened.events if isinstance(event, events.Accepted)]
+        assert [event.recipients for event in told] == [1, 2]
+        assert told[0].sender == "a@b.example"
