@@ -33,7 +33,8 @@ class RecordingLog(EventLog):
     """An event log that also keeps the events."""
 
     def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor, text=False, metrics=Metrics())
+        self.metrics = Metrics()
+        super().__init__(descriptor, text=False, metrics=self.metrics)
         self.events: list[Event] = []
         self.changed = asyncio.Event()
 
@@ -66,9 +67,10 @@ class RunningRelay:
                 await self.log.changed.wait()
 
     async def until_empty(self, seconds: float = 20.0) -> None:
-        """Wait until nothing is queued any more."""
+        """Wait until nothing is queued and nothing is under way any more."""
+        ledger = self.relay.queue.ledger
         async with asyncio.timeout(seconds):
-            while self.relay.queue.ledger.entries:
+            while ledger.entries or ledger.claimed:
                 await asyncio.sleep(0.01)
 
 
@@ -103,7 +105,7 @@ async def relay(
     )
     with tempfile.TemporaryFile() as output:
         log = RecordingLog(os.dup(output.fileno()))
-        running = Relay(settings, log, Metrics())
+        running = Relay(settings, log, log.metrics)
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(running.run(ready))

@@ -1,0 +1,136 @@
+"""Hosts found by DNS: which are tried, which never are, and what the sender is told."""
+
+from pathlib import Path
+
+import dns.rcode
+from tests.support.client import send
+from tests.support.dns import DnsServer, Zone
+from tests.support.relay import relay
+
+from backstamp.clock import SystemClock
+from backstamp.delivery.candidates import Candidate, Finder
+from backstamp.mail.outcome import Outcome, Scope, Verdict
+from backstamp.net.resolver import Resolver
+from backstamp.policy.destination import NextHop
+from backstamp.sink.server import Received, Sink
+from backstamp.telemetry import events
+
+ZONE: Zone = {
+    "private.test": {"MX": ["10 inside.test.", "20 outside.test."]},
+    "inside.test": {"A": ["10.0.0.1"], "AAAA": ["fd00::1"]},
+    "outside.test": {"A": ["198.41.0.4"]},
+    "loop.test": {"MX": ["5 relay.example.org.", "10 backup.test."]},
+    "better.test": {"MX": ["5 outside.test.", "10 relay.example.org.", "20 backup.test."]},
+    "mapped.test": {"AAAA": ["::ffff:127.0.0.1"]},
+    "local.test": {"A": ["127.0.0.1"]},
+}
+
+
+async def found(domain: str, *, private: bool = False) -> list[Candidate | Outcome]:
+    async with DnsServer(ZONE) as names:
+        resolver = Resolver([names.address], clock=SystemClock())
+        finder = Finder(
+            resolver,
+            port=25,
+            private=private,
+            own_names=frozenset({"relay.example.org"}),
+            own_addresses=frozenset({"198.41.0.9"}),
+            chance=lambda: 0.5,
+        )
+        return [one async for one in finder.by_mx(domain)]
+
+
+async def test_private_addresses_are_refused_after_resolution() -> None:
+    """Security 17: nothing is connected to; only the host that may be is a candidate."""
+    first, second, third = await found("private.test")
+    assert isinstance(first, Outcome)
+    assert isinstance(second, Outcome)
+    assert (first.verdict, first.scope) == (Verdict.FAILED, Scope.HOST)
+    assert "5.4.4" in first.reply.text
+    assert third == Candidate("outside.test", "198.41.0.4", 25)
+
+
+async def test_loopback_is_refused_in_every_dress() -> None:
+    for domain in ("mapped.test", "local.test"):
+        [outcome] = await found(domain)
+        assert isinstance(outcome, Outcome)
+        assert "loopback" in outcome.reply.text
+
+
+async def test_a_domain_whose_best_host_is_this_relay_is_a_loop() -> None:
+    [outcome] = await found("loop.test")
+    assert isinstance(outcome, Outcome)
+    assert "5.4.6" in outcome.reply.text
+    assert await found("better.test") == [Candidate("outside.test", "198.41.0.4", 25)]
+
+
+async def test_a_smarthost_may_be_private_because_somebody_named_it() -> None:
+    async with DnsServer(ZONE) as names:
+        finder = Finder(
+            Resolver([names.address], clock=SystemClock()),
+            port=25,
+            private=False,
+            own_names=frozenset(),
+            own_addresses=frozenset(),
+            chance=lambda: 0.5,
+        )
+        candidates = [one async for one in finder.by_route(NextHop("inside.test", 2525))]
+        assert Candidate("inside.test", "10.0.0.1", 2525) in candidates
+
+
+async def test_names_that_lead_nowhere(tmp_path: Path) -> None:
+    """NXDOMAIN fails at once, SERVFAIL is tried again, no address anywhere fails."""
+    zone: Zone = {"hollow.test": {"MX": ["10 gone.test."]}, "flaky.test": {"A": ["127.0.0.2"]}}
+    taken: list[Received] = []
+    async with (
+        Sink("127.0.0.2", received=taken.append) as sink,
+        DnsServer(zone) as names,
+        relay(tmp_path, nameservers=[names.address], port=sink.address[1]) as running,
+    ):
+        names.rcodes["flaky.test"] = dns.rcode.SERVFAIL
+        await send(running.address, ["a@nowhere.test", "b@hollow.test", "c@flaky.test"], sender="")
+        await running.until(events.Failed, 2)
+        await running.until(events.Deferred)
+        failed = {event.recipient: event.reply for event in running.events(events.Failed)}
+        assert failed["a@nowhere.test"].startswith("550 5.1.2")
+        assert failed["b@hollow.test"].startswith("550 5.4.4")
+        [deferred] = running.events(events.Deferred)[:1]
+        assert (deferred.recipient, deferred.scope) == ("c@flaky.test", "destination")
+        assert deferred.reply.startswith("451 4.4.3")
+
+
+async def test_when_every_host_is_dead_the_mail_waits(tmp_path: Path) -> None:
+    zone: Zone = {
+        "dead.test": {"MX": ["10 a.test.", "20 b.test."]},
+        "a.test": {"A": ["127.0.0.8"]},
+        "b.test": {"A": ["127.0.0.9"]},
+    }
+    async with (
+        Sink("127.0.0.2") as sink,
+        DnsServer(zone) as names,
+        relay(tmp_path, nameservers=[names.address], port=sink.address[1]) as running,
+    ):
+        await send(running.address, ["r@dead.test"])
+        await running.until(events.Deferred, 2)
+        first = running.events(events.Deferred)[0]
+        assert first.mx.startswith("b.test[127.0.0.9]")
+        assert first.scope == "host"
+        assert running.relay.queue.ledger.waiting == 1
+
+
+async def test_one_slow_domain_holds_up_no_other(tmp_path: Path) -> None:
+    zone: Zone = {"slow.test": {"A": ["127.0.0.2"]}, "quick.test": {"A": ["127.0.0.3"]}}
+    async with (
+        Sink("127.0.0.2") as slow,
+        Sink("127.0.0.3", slow.address[1]) as quick,
+        DnsServer(zone) as names,
+        relay(tmp_path, nameservers=[names.address], port=slow.address[1]) as running,
+    ):
+        slow.script.do("CONNECT", octets=b"220 slow\r\n", delay=1.0)
+        for number in range(30):
+            await send(running.address, [f"u{number}@slow.test"])
+        await send(running.address, ["r@quick.test"])
+        await running.until(events.Delivered)
+        assert running.events(events.Delivered)[0].recipient == "r@quick.test"
+        assert quick.messages == 1
+        await running.until(events.Delivered, 31)

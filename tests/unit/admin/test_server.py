@@ -1,0 +1,75 @@
+"""The HTTP side of a running relay."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tests.support.client import send
+from tests.support.relay import relay, via
+
+from backstamp.policy.retry import RetryPolicy
+from backstamp.sink.server import Sink
+from backstamp.telemetry import events
+
+
+async def get(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, str]:
+    def run() -> tuple[int, str]:
+        request = urllib.request.Request("http://{}:{}{}".format(*address, path), method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(run)
+
+
+async def test_what_it_tells(tmp_path: Path) -> None:
+    async with (
+        Sink() as sink,
+        relay(tmp_path, routes=[via(sink.address)], retry=RetryPolicy((60.0,)), admin=True) as running,
+    ):
+        sink.script.say("RCPT", 450, "4.2.0 later", address=b"later@y.test")
+        await send(running.address, ["now@y.test", "later@y.test"])
+        await running.until(events.Deferred)
+        admin = running.relay.addresses[-1]
+
+        assert await get(admin, "/healthz") == (200, "alive\n")
+        assert await get(admin, "/readyz") == (200, "ready\n")
+        status, text = await get(admin, "/metrics")
+        assert status == 200
+        assert "backstamp_recipients_delivered_total 1.0" in text
+        assert "backstamp_queue_recipients 1.0" in text
+
+        status, text = await get(admin, "/api/v1/queue")
+        [message] = json.loads(text)["messages"]
+        assert message["sender"] == "sender@origin.test"
+        stamps = {one["address"]: one for one in message["recipients"]}
+        assert stamps["now@y.test"]["stamp"] == "D"
+        assert stamps["later@y.test"]["stamp"] == "T"
+        assert stamps["later@y.test"]["retry_at"] > message["arrival"] + 50
+
+        assert json.loads((await get(admin, f"/api/v1/queue/{message['queue_id']}"))[1]) == message
+        assert (await get(admin, f"/api/v1/queue?after={message['queue_id']}"))[1] == '{"messages":[]}'
+        for path, code in (
+            ("/api/v1/queue/nonsense", 404),
+            ("/api/v1/queue?limit=0", 400),
+            ("/api/v1/queue?limit=x", 400),
+            ("/api/v1/queue?after=x", 400),
+            ("/other", 404),
+        ):
+            assert (await get(admin, path))[0] == code, path
+        assert (await get(admin, "/api/v1/queue", "POST"))[0] == 405
+
+        running.relay.stop()
+        await asyncio.sleep(0)
+
+
+async def test_a_queue_that_is_broken_is_not_ready(tmp_path: Path) -> None:
+    async with relay(tmp_path, admin=True) as running:
+        running.relay.queue.problem = "the disk is gone"
+        assert await get(running.relay.addresses[-1], "/readyz") == (503, "the disk is gone\n")
+        running.relay.queue.problem = None

@@ -1,0 +1,48 @@
+"""Counters follow events, gauges ask, and the names follow Prometheus' conventions."""
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from backstamp.telemetry import events
+from backstamp.telemetry.metrics import COUNTERS, Metrics
+
+
+def exposed(metrics: Metrics) -> dict[str, float]:
+    registry = CollectorRegistry()
+    registry.register(metrics.collector())
+    rows = [row for row in generate_latest(registry).decode().splitlines() if not row.startswith("#")]
+    return {name: float(value) for name, _, value in (row.rpartition(" ") for row in rows)}
+
+
+def test_events_are_counted() -> None:
+    metrics = Metrics()
+    for seconds in (0.004, 0.4, 100_000.0):
+        metrics.count(
+            events.Delivered(
+                time=0, queue_id="Q", recipient="r", reply="250", mx="m", duration=0.02, delay=seconds
+            )
+        )
+    metrics.count(events.Stopped(time=0, waiting=0))
+    found = exposed(metrics)
+    assert found["backstamp_recipients_delivered_total"] == 3
+    assert found['backstamp_delivery_delay_seconds_bucket{le="0.01"}'] == 1
+    assert found['backstamp_delivery_delay_seconds_bucket{le="0.5"}'] == 2
+    assert found['backstamp_delivery_delay_seconds_bucket{le="+Inf"}'] == 3
+    assert found["backstamp_delivery_delay_seconds_count"] == 3
+    assert found["backstamp_transaction_duration_seconds_sum"] == 0.06
+
+
+def test_gauges_are_asked_when_somebody_looks() -> None:
+    metrics = Metrics()
+    waiting = [1]
+    metrics.gauge("queue_recipients", "Waiting.", lambda: waiting[0])
+    assert exposed(metrics)["backstamp_queue_recipients"] == 1
+    waiting[0] = 7
+    assert exposed(metrics)["backstamp_queue_recipients"] == 7
+
+
+def test_every_metric_has_a_name_and_words_of_its_own() -> None:
+    families = list(Metrics().families())
+    assert len({family.name for family in families}) == len(families)
+    assert all(family.documentation.endswith(".") for family in families)
+    assert all(name.islower() for name, _ in COUNTERS.values())
