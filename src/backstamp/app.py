@@ -85,14 +85,18 @@ class Relay:
             async with asyncio.TaskGroup() as group:
                 try:
                     await self._open_ports()
-                    running = group.create_task(self._dispatcher.run(), name="dispatcher")
+                    tasks = [
+                        group.create_task(self._dispatcher.run(), name="dispatcher"),
+                        group.create_task(self._watch(), name="watch"),
+                    ]
                     self._started()
                     if ready is not None:
                         ready.set()
                     await self._stop.wait()
                 finally:
                     await self._shut()
-                running.cancel()
+                for task in tasks:
+                    task.cancel()
         except* StartError as errors:
             raise _first(errors) from None
         finally:
@@ -197,6 +201,10 @@ class Relay:
         for listener in self._listeners:
             name = f"listen address {listener.settings.host} port {listener.settings.port}"
             await _bind(listener.start(), name)
+
+    async def _watch(self) -> None:
+        """End the relay with the error that broke its queue."""
+        await self.queue.broken
 
     def _started(self) -> None:
         self._starting = False

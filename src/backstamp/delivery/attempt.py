@@ -96,35 +96,48 @@ class Attempter:
 
     async def run(self, claim: Delivery, find: Find, policy: DestinationPolicy, slot: Slot) -> None:
         """Try a delivery once and give its claim back."""
-        try:
-            load = await self._queue.load(claim)
-        except DamagedError:
-            return
         retry_at = self._clock.wall() + policy.retry.schedule[0]
         try:
+            load = await self._queue.load(claim)
             progress = _Progress(load, dict(load.recipients), {}, {})
-            if slot.connection is not None:
-                if slot.connection.usable:
-                    await self._session(claim, progress, policy, slot)
-                await self._renew(slot, policy)
-            if progress.pending:
-                await self._hosts(claim, progress, find, policy, slot)
+            try:
+                await self._try(claim, progress, find, policy, slot)
+            except Exception as error:  # one bad delivery never takes its siblings along
+                await slot.close()
+                self._alarm(claim, error)
+                progress.note(classify.broken())
             retry_at = await self._settle(claim, progress, policy)
-        except StampNotDurableError:
-            # The engine raised the alarm; what it could not write holds in memory.
-            await slot.close()
-        except Exception as error:  # one bad delivery never takes its siblings along
-            await slot.close()
-            self._emit(
-                events.Alarm(
-                    time=self._now(),
-                    problem=f"an attempt broke: {error!r}",
-                    action="tried again on schedule",
-                    queue_id=ids.text(claim.queue_id),
-                )
-            )
-        finally:
+        except DamagedError:
+            return
+        except Exception as error:  # as above: the mail stays, and is tried again
+            self._alarm(claim, error)
             self._queue.give_back(claim, retry_at)
+        except BaseException:
+            self._queue.give_back(claim, retry_at)
+            raise
+        else:
+            self._queue.give_back(claim, retry_at)
+
+    async def _try(
+        self, claim: Delivery, progress: _Progress, find: Find, policy: DestinationPolicy, slot: Slot
+    ) -> None:
+        """Use the session that is open, then candidates."""
+        if slot.connection is not None:
+            if slot.connection.usable:
+                await self._session(claim, progress, policy, slot)
+            await self._renew(slot, policy)
+        if progress.pending:
+            await self._hosts(claim, progress, find, policy, slot)
+
+    def _alarm(self, claim: Delivery, error: Exception) -> None:
+        self._emit(
+            events.Alarm(
+                time=self._now(),
+                problem=f"an attempt broke: {error!r}",
+                action="tried again on schedule",
+                queue_id=ids.text(claim.queue_id),
+            )
+        )
 
     async def _renew(self, slot: Slot, policy: DestinationPolicy) -> None:
         """Close a session that may not or cannot take another message."""
@@ -220,14 +233,23 @@ class Attempter:
             ),
             settled,
         )
-        for durable in stamped:
-            await durable
+        durable = True
+        for stamp in stamped:
+            try:
+                await stamp
+            except StampNotDurableError:
+                # The engine raised the alarm. In memory it holds, so nobody is sent to again; but what
+                # is said to be delivered must be on the disk, and this connection has done enough (Q4).
+                durable = False
         duration = self._clock.monotonic() - started
         outcomes = judge(result, ordinals, slot.host)
         if result.in_doubt:
             self._doubt(claim, progress, outcomes, slot.host)
         self._done(progress, outcomes, duration)
-        self._tell_delivered(claim, progress, outcomes, duration)
+        if durable:
+            self._tell_delivered(claim, progress, outcomes, duration)
+        else:
+            await slot.close()
 
     def _done(self, progress: _Progress, outcomes: Mapping[int, Outcome], duration: float) -> None:
         """Note outcomes; whoever met the host's own trouble stays pending for the next host."""

@@ -6,6 +6,7 @@ with the status RFC 6152 §3, RFC 1870 §6.1 and RFC 6531 §3.5 ask for.
 
 from collections.abc import Collection, Iterable
 
+from backstamp.mail import headers
 from backstamp.mail.envelope import parameter
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify
@@ -23,7 +24,7 @@ def mail_parameters(
         return classify.too_big(host, len(load.content), size_limit)
     parameters = []
     eight_bit = not load.content.isascii()
-    if parameter(load.parameters, b"BODY") == b"8BITMIME" or eight_bit:
+    if eight_bit or (parameter(load.parameters, b"BODY") or b"").upper() == b"8BITMIME":
         if "8BITMIME" in extensions:
             parameters.append(b"BODY=8BITMIME")
         elif eight_bit:
@@ -31,13 +32,9 @@ def mail_parameters(
     if parameter(load.parameters, b"SMTPUTF8") is not None:
         if "SMTPUTF8" in extensions:
             parameters.append(b"SMTPUTF8")
-        elif _needs_utf8(load, recipients, eight_bit):
-            return classify.no_smtputf8(host)
+        elif not (load.sender.isascii() and all(recipient.isascii() for recipient in recipients)):
+            return classify.no_smtputf8(host, address=True)
+        elif eight_bit and not headers.block(load.content).isascii():
+            return classify.no_smtputf8(host, address=False)
+        # A declaration alone, on mail that is ASCII where it counts, needs nothing of the peer.
     return b" ".join(parameters)
-
-
-def _needs_utf8(load: Load, recipients: Iterable[bytes], eight_bit: bool) -> bool:
-    """Tell whether an address or the header is beyond ASCII; a declaration alone needs nothing."""
-    if not load.sender.isascii() or not all(recipient.isascii() for recipient in recipients):
-        return True
-    return eight_bit and not load.content.partition(b"\r\n\r\n")[0].isascii()

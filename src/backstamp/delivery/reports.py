@@ -5,7 +5,6 @@ Mail with the null reverse-path gets none, and a report is such mail itself, so 
 error is ever sent for an error (RFC 5321 §4.5.5).
 """
 
-import asyncio
 from collections.abc import Callable
 
 from backstamp.clock import Clock
@@ -45,9 +44,13 @@ class Reporter:
             owed = await self._queue.claim_report()
             try:
                 await self._report(owed)
-            except (QueueRefusedError, StampNotDurableError) as error:
+            except QueueRefusedError as error:
                 self._alarm(owed, f"a report could not be queued: {error}", "tried again in a minute")
-                await asyncio.sleep(0)
+            except StampNotDurableError as error:
+                self._alarm(owed, f"a report waits: {error}", "sent after the next start")
+            except Exception as error:  # one report that cannot be made holds up no other
+                self._queue.postpone_report(owed)
+                self._alarm(owed, f"a report could not be made: {error!r}", "tried again in a minute")
 
     async def _report(self, owed: Owed) -> None:
         now = self._clock.wall()

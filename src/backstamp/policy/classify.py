@@ -23,6 +23,9 @@ _SCOPES = {
     Phase.FINAL: Scope.MESSAGE,
 }
 
+_TOO_MANY = {(0, 0), (5, 3)}
+"""Subject and detail of a 552 to RCPT that may mean too many recipients (RFC 3463 §3.6)."""
+
 _DNS = {
     DnsProblem.NO_DOMAIN: (550, "5.1.2", "the domain does not exist"),
     DnsProblem.NULL_MX: (556, "5.1.10", "the domain accepts no mail (null MX)"),
@@ -39,13 +42,16 @@ def reply(answer: Reply, phase: Phase, host: str) -> Outcome:
 
     421 is the host's wherever it comes (RFC 5321 §3.8). A refusal before MAIL is never
     permanent for the mail: the next host may take it. A 3yz or 2yz out of place is a
-    broken peer, and so temporary.
+    broken peer, and so temporary. 552 to RCPT once meant too many recipients and is temporary
+    (§4.5.3.1.10), unless the enhanced status says that it means something else.
     """
     scope = _SCOPES[phase]
     if answer.positive and phase is Phase.FINAL:
         return Outcome(Verdict.DELIVERED, answer, scope, host)
     if answer.code == 421:
         return Outcome(Verdict.DEFERRED, answer, Scope.HOST, host)
+    if phase is Phase.RCPT and answer.code == 552 and answer.enhanced[1:] in _TOO_MANY:
+        return Outcome(Verdict.DEFERRED, answer, scope, host)
     if answer.permanent and scope is not Scope.HOST:
         return Outcome(Verdict.FAILED, answer, scope, host)
     return Outcome(Verdict.DEFERRED, answer, scope, host)
@@ -77,9 +83,15 @@ def forbidden(host: str, address: str, why: str) -> Outcome:
     return Outcome(Verdict.FAILED, words, Scope.HOST, host)
 
 
-def no_smtputf8(host: str) -> Outcome:
-    """Classify internationalized mail for a peer without SMTPUTF8 (RFC 6531 §3.5)."""
-    words = Reply(553, "5.6.7 the mail needs SMTPUTF8, which the remote server does not offer")
+def no_smtputf8(host: str, *, address: bool) -> Outcome:
+    """Classify internationalized mail for a peer without SMTPUTF8 (RFC 6531 §3.5).
+
+    `address` tells that an address is beyond ASCII; otherwise it is the header.
+    """
+    if address:
+        words = Reply(553, "5.6.7 an address needs SMTPUTF8, which the remote server does not offer")
+    else:
+        words = Reply(554, "5.6.9 the header needs SMTPUTF8, which the remote server does not offer")
     return Outcome(Verdict.FAILED, words, Scope.MESSAGE, host)
 
 
@@ -93,6 +105,11 @@ def too_big(host: str, size: int, limit: int) -> Outcome:
     """Classify content above the peer's declared SIZE (RFC 1870 §6.1); it is not sent."""
     words = Reply(552, f"5.3.4 the mail has {size} octets, the remote server takes {limit}")
     return Outcome(Verdict.FAILED, words, Scope.MESSAGE, host)
+
+
+def broken() -> Outcome:
+    """Classify an attempt that ended in a bug of ours: the mail has no part in it (promise 4)."""
+    return Outcome(Verdict.DEFERRED, Reply(451, "4.3.0 the relay failed to try"), Scope.DESTINATION)
 
 
 def expired(last: Outcome) -> Outcome:

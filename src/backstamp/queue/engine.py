@@ -146,9 +146,10 @@ class Engine:
         """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()
-        self.ledger.give_back(_claim(delivery), due, retry_at)
-        self._claimable.ring()
-        self._reportable.ring()
+        if self.ledger.give_back(_claim(delivery), due, retry_at):
+            self._claimable.ring()
+        if self.ledger.report_ready:
+            self._reportable.ring()
 
     async def claim_report(self) -> Owed:
         """Wait until a report is due and return it; exclusive until `report` or a crash."""
@@ -174,11 +175,17 @@ class Engine:
         try:
             written = await self._write(dsn, release=False) if dsn is not None else None
             await self._close_report(entry, owed.ordinals)
-        except (QueueRefusedError, OSError):
-            self.ledger.postpone(entry, self._clock.monotonic() + REPORT_RETRY)
+        except QueueRefusedError:
+            self.postpone_report(owed)
             raise
         if written is not None and dsn is not None:
             self._release(written, dsn.envelope)
+
+    def postpone_report(self, owed: Owed) -> None:
+        """End a report's claim without one: it could not be made. It is due again in a minute."""
+        entry = self.ledger.entries[owed.queue_id]
+        self.ledger.postpone(entry, self._clock.monotonic() + REPORT_RETRY)
+        self._reportable.ring()
 
     # ---- parts ----
 

@@ -148,15 +148,19 @@ class Ledger:
             self._hot += entry.length
             entry.hot = (envelope, content)
 
-    def release(self, entry: Entry, runs: Iterable[DomainRun], due: float | None = None) -> None:
-        """Make a message's deliveries claimable, now or at a monotonic time."""
+    def release(self, entry: Entry, runs: Iterable[DomainRun]) -> None:
+        """Make a message's deliveries claimable now."""
+        for run in runs:
+            entry.untried += 1
+            self._ready.append(Claim(entry, run))
+
+    def release_later(self, entry: Entry, runs: Iterable[DomainRun], due: float, retry_at: float) -> None:
+        """Make a message's deliveries claimable at the monotonic time `due`, shown as `retry_at`."""
         for run in runs:
             claim = Claim(entry, run)
+            claim.retry_at = retry_at
             entry.untried += 1
-            if due is None:
-                self._ready.append(claim)
-            else:
-                self._later.add(due, claim)
+            self._later.add(due, claim)
 
     def _cool(self, entry: Entry) -> None:
         if entry.hot is not None:
@@ -179,8 +183,11 @@ class Ledger:
         """Return when the next claim is due, None if none is scheduled."""
         return self._later.next_due()
 
-    def give_back(self, claim: Claim, due: float, retry_at: float) -> None:
-        """End a claim; what waits of it is due at a monotonic time, shown as `retry_at`."""
+    def give_back(self, claim: Claim, due: float, retry_at: float) -> bool:
+        """End a claim; what waits of it is due at a monotonic time, shown as `retry_at`.
+
+        Tell whether anything waits.
+        """
         self.claimed -= 1
         claim.attempts += 1
         entry = claim.entry
@@ -188,11 +195,13 @@ class Ledger:
             entry.untried -= 1
             if not entry.untried:
                 self._cool(entry)
-        if claim.waiting():
+        waits = bool(claim.waiting())
+        if waits:
             claim.retry_at = retry_at
             self._later.add(due, claim)
         if not entry.untried and entry in self._debts:
             self._report(entry)
+        return waits
 
     def scheduled(self) -> list[Claim]:
         """Return every delivery that waits for its time or its turn, in no order."""
@@ -264,6 +273,11 @@ class Ledger:
         debt.ready = False
         debt.claimed = True
         return entry, entry.ordinals(Stamp.FAILED), tuple(debt.reasons)
+
+    @property
+    def report_ready(self) -> bool:
+        """Whether a report is due now."""
+        return bool(self._reports)
 
     def next_report(self) -> float | None:
         """Return when a report may be due next."""

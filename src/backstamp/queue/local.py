@@ -73,6 +73,8 @@ class LocalQueue(Engine):
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._segments: set[Segment] = set()
         self._committer: Committer
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails if the commit thread dies: nothing can be acknowledged any more, the process must end."""
         self.problem: str | None = None
         """What keeps the queue from taking mail, None while all is well."""
 
@@ -100,7 +102,7 @@ class LocalQueue(Engine):
             self.ledger.enter(entry)
             chance = int.from_bytes(header.queue_id[-4:], "big") / 2**32
             due = first_due(wall, header.arrival / 1e6, chance)
-            self.ledger.release(entry, found.runs, monotonic + due - wall)
+            self.ledger.release_later(entry, found.runs, monotonic + due - wall, due)
             failed = found.ordinals(Stamp.FAILED)
             if failed:
                 self._owed_again(entry, failed, recovered)
@@ -134,6 +136,7 @@ class LocalQueue(Engine):
     async def close(self) -> None:
         """Commit what was handed over, seal the open segment and let go of the lock."""
         await self._committer.close()
+        self.broken.cancel()
         self._readers.shutdown()
         for segment in self._segments:
             self._files.close(segment.mail)
@@ -142,9 +145,9 @@ class LocalQueue(Engine):
 
     def _dead(self, error: BaseException) -> None:
         self.problem = f"the commit thread died: {error!r}"
-        self._emit(
-            Alarm(time=self._now(), problem=self.problem, action="nothing is accepted or delivered any more")
-        )
+        self._alarm(self.problem, "nothing is accepted or delivered any more; the relay ends")
+        if not self.broken.done():
+            self.broken.set_exception(error)
 
     # ---- what an engine adds ----
 

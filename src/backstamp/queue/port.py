@@ -167,9 +167,14 @@ class Outlet(Protocol):
         ...
 
     async def report(self, owed: Owed, dsn: Message | None) -> None:
-        """Append the report (None: no report is wanted), then stamp its recipients `B`, durably (Q5)."""
+        """Append the report (None: no report is wanted), then stamp its recipients `B`, durably (Q5).
+
+        Raises:
+            QueueRefusedError: it could not be written; it is due again in a minute.
+            StampNotDurableError: it was written, and is sent after the next start.
+        """
         ...
 
-
-class Queue(Intake, Outlet, Protocol):
-    """Both sides."""
+    def postpone_report(self, owed: Owed) -> None:
+        """End a report's claim without one: it could not be made. It is due again in a minute."""
+        ...

@@ -1,0 +1,38 @@
+"""Files that fail when told to: the disk's bad days, at the seam every system call goes through."""
+
+import errno
+import os
+from collections.abc import Sequence
+
+from backstamp.queue.files import DiskFiles
+
+
+class FaultyFiles(DiskFiles):
+    """The real thing, but for the calls that are told to fail."""
+
+    def __init__(self) -> None:
+        self.failing: dict[str, int] = {}
+        """Suffix of the file (`.mail`, `.stamps`) → errno of the next durable write to it."""
+        self.creating: int | None = None
+        self._names: dict[int, str] = {}
+
+    def create(self, path: str) -> int:
+        if self.creating is not None:
+            raise OSError(self.creating, os.strerror(self.creating), path)
+        descriptor = super().create(path)
+        self._names[descriptor] = path
+        return descriptor
+
+    def open(self, path: str, *, write: bool) -> int:
+        descriptor = super().open(path, write=write)
+        self._names[descriptor] = path
+        return descriptor
+
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+        for suffix, number in self.failing.items():
+            if self._names[descriptor].endswith(suffix):
+                if number == errno.ENOSPC:
+                    # Half of it fits.
+                    super().write(descriptor, [b"".join(buffers)[:50]], offset)
+                raise OSError(number, os.strerror(number))
+        super().write_durably(descriptor, buffers, offset)
