@@ -1,0 +1,89 @@
+"""Settling: every recipient of an attempt is failed, deferred or done, and what must be written follows."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backstamp.delivery.settle import settle
+from backstamp.mail.outcome import Outcome, Scope, Verdict
+from backstamp.mail.reply import Reply
+from backstamp.policy.retry import RetryPolicy
+from backstamp.queue.port import Reason
+from backstamp.queue.stamps import Stamp
+
+ARRIVAL = 1_800_000_000.0
+POLICY = RetryPolicy()
+UNKNOWN = Outcome(Verdict.FAILED, Reply(550, "5.1.1 unknown"), Scope.RECIPIENT, "mx.test")
+LATER = Outcome(Verdict.DEFERRED, Reply(451, "4.7.1 greylisted"), Scope.RECIPIENT, "mx.test")
+DONE = Outcome(Verdict.DELIVERED, Reply(250, "ok"), Scope.MESSAGE, "mx.test")
+OVER = Reply(554, "5.4.7 delivery time expired; the last answer was: 451 4.7.1 greylisted")
+outcomes = st.builds(
+    Outcome,
+    st.sampled_from(Verdict),
+    st.builds(Reply, st.sampled_from([250, 451, 550]), st.sampled_from(["", "a", "b"])),
+    st.sampled_from(Scope),
+    st.sampled_from(["", "mx1.test", "mx2.test"]),
+)
+
+
+def test_each_to_his_own() -> None:
+    now = ARRIVAL + 1
+    result = settle({0: UNKNOWN, 1: LATER, 2: DONE}, POLICY, now=now, arrival=ARRIVAL, chance=0.0)
+    assert result.marks == {0: Stamp.FAILED}
+    assert result.failed == {0: UNKNOWN}
+    assert result.deferred == {1: LATER}
+    assert result.retry_at == now + 60
+    assert result.reasons == (Reason((0,), UNKNOWN.reply, "mx.test", int(now * 1e6)),)
+
+
+def test_what_was_delivered_leaves_nothing() -> None:
+    result = settle({0: DONE}, POLICY, now=ARRIVAL, arrival=ARRIVAL, chance=0.0)
+    assert (result.marks, result.reasons, result.failed, result.deferred) == ({}, (), {}, {})
+
+
+def test_a_thousand_recipients_of_one_refusal_are_one_reason() -> None:
+    result = settle(dict.fromkeys(range(1000), UNKNOWN), POLICY, now=ARRIVAL, arrival=ARRIVAL, chance=0.5)
+    assert [reason.ordinals for reason in result.reasons] == [tuple(range(1000))]
+
+
+def test_other_words_or_another_host_are_another_reason() -> None:
+    elsewhere = Outcome(Verdict.FAILED, UNKNOWN.reply, Scope.RECIPIENT, "mx2.test")
+    otherwise = Outcome(Verdict.FAILED, Reply(550, "5.7.1 unwanted"), Scope.RECIPIENT, "mx.test")
+    found = {0: UNKNOWN, 1: elsewhere, 2: otherwise, 3: UNKNOWN}
+    result = settle(found, POLICY, now=ARRIVAL, arrival=ARRIVAL, chance=0.5)
+    assert [reason.ordinals for reason in result.reasons] == [(0, 3), (1,), (2,)]
+
+
+def test_a_lifetime_ends_with_a_failed_attempt() -> None:
+    soon = settle({0: LATER}, POLICY, now=ARRIVAL + POLICY.lifetime - 1, arrival=ARRIVAL, chance=0.0)
+    assert soon.marks == {}
+    over = settle({0: LATER, 1: DONE}, POLICY, now=ARRIVAL + POLICY.lifetime, arrival=ARRIVAL, chance=0.0)
+    assert over.marks == {0: Stamp.FAILED}
+    assert over.failed == {0: Outcome(Verdict.FAILED, OVER, Scope.RECIPIENT, "mx.test")}
+    assert over.reasons[0].reply == OVER
+    assert over.deferred == {}
+
+
+def test_a_clock_that_jumped_back_gives_nobody_up() -> None:
+    result = settle({0: LATER}, POLICY, now=ARRIVAL - 1e9, arrival=ARRIVAL, chance=0.0)
+    assert (result.marks, set(result.deferred)) == ({}, {0})
+
+
+@given(st.dictionaries(st.integers(0, 50), outcomes), st.floats(0, 1e6), st.floats(0, 1, exclude_max=True))
+def test_nobody_is_forgotten_and_nobody_counted_twice(
+    found: dict[int, Outcome], age: float, chance: float
+) -> None:
+    now = ARRIVAL + age
+    result = settle(found, POLICY, now=now, arrival=ARRIVAL, chance=chance)
+    done = {ordinal for ordinal, outcome in found.items() if outcome.verdict is Verdict.DELIVERED}
+    assert set(result.failed) | set(result.deferred) | done == set(found)
+    assert not (
+        set(result.failed) & set(result.deferred) or done & (set(result.failed) | set(result.deferred))
+    )
+    assert result.marks == dict.fromkeys(result.failed, Stamp.FAILED)
+    told = [ordinal for reason in result.reasons for ordinal in reason.ordinals]
+    assert sorted(told) == sorted(result.failed)
+    for reason in result.reasons:
+        assert {(result.failed[o].reply, result.failed[o].host) for o in reason.ordinals} == {
+            (reason.reply, reason.host)
+        }
+    assert result.retry_at > now
