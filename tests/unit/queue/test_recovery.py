@@ -16,9 +16,9 @@ from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import DamagedError, Flag, Message, Reason
 from backstamp.queue.record import HEADER_SIZE, SALT_SIZE, covers, encode_envelope
 from backstamp.queue.recovery import FormatError
+from backstamp.queue.stamps import Stamp
 from backstamp.queue.view import qmail_form
 from backstamp.queue.views import stopped
-from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Alarm, Event
 
 REPLY = Reply(550, "5.1.1 no such user")
