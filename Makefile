@@ -57,8 +57,9 @@ types: $(STAMP) ## check the types
 format: $(STAMP) ## format the code, fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-docs: $(STAMP) ## write docs/configuration.md and conf/backstamp.schema.json from the code
+docs: $(STAMP) ## write the references in docs/ and conf/backstamp.schema.json from the code
 	@$(BIN)/python -m backstamp.config
+	@$(BIN)/python -m backstamp.telemetry
 
 # Compiled with the oldest Python we support. --no-header and --no-emit-*: no registry addresses in the files.
 COMPILE := $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \

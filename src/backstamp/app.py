@@ -175,16 +175,16 @@ class Relay:
             for listen in settings.listeners
         ]
         ledger = self.queue.ledger
-        gauges = (
-            ("queue_recipients", "Recipients still to be delivered.", lambda: ledger.waiting),
-            ("queue_messages", "Messages with a recipient that is not final.", lambda: len(ledger.entries)),
-            ("deliveries_claimed", "Deliveries in a lane or under way.", lambda: ledger.claimed),
-            ("connections", "Connections to other hosts.", lambda: self._dispatcher.connections),
-            ("lanes", "Next hops with something to do.", lambda: self._dispatcher.lanes),
-            ("clients", "Clients connected.", lambda: sum(one.connections for one in self._listeners)),
-        )
-        for name, documentation, function in gauges:
-            self._metrics.gauge(name, documentation, function)
+        gauges = {
+            "queue_recipients": lambda: ledger.waiting,
+            "queue_messages": lambda: len(ledger.entries),
+            "deliveries_claimed": lambda: ledger.claimed,
+            "connections": lambda: self._dispatcher.connections,
+            "lanes": lambda: self._dispatcher.lanes,
+            "clients": lambda: sum(one.connections for one in self._listeners),
+        }
+        for name, function in gauges.items():
+            self._metrics.gauge(name, function)
         if settings.admin is not None:
             self._admin = AdminServer(
                 settings.admin.host,

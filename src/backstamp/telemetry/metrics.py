@@ -29,9 +29,19 @@ COUNTERS: Final[dict[type[Event], tuple[str, str]]] = {
     events.Alarm: ("alarms", "Events an operator should see."),
 }
 
+GAUGES: Final = {
+    "queue_recipients": "Recipients still to be delivered.",
+    "queue_messages": "Messages with a recipient whose stamp is not final.",
+    "deliveries_claimed": "Deliveries in a lane or under way.",
+    "connections": "Connections to other hosts.",
+    "lanes": "Next hops with something to do.",
+    "clients": "Clients connected.",
+}
+
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 3600, 14400, 86400)
 """Upper bounds of the histograms, in seconds."""
 
+LOST: Final = ("events_lost", "Events that could not be written.")
 DELAY: Final = ("delivery_delay_seconds", "From acceptance to the durable stamp.")
 DURATION: Final = ("transaction_duration_seconds", "From MAIL to the durable stamp.")
 
@@ -62,7 +72,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._counts: dict[type[Event], int] = dict.fromkeys(COUNTERS, 0)
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._gauges: dict[str, Callable[[], float]] = {}
         self._delay = Histogram()
         self._duration = Histogram()
         self.lost = 0
@@ -77,21 +87,20 @@ class Metrics:
             self._delay.observe(event.delay)
             self._duration.observe(event.duration)
 
-    def gauge(self, name: str, documentation: str, function: Callable[[], float]) -> None:
-        """Declare a number a room knows; asked whenever somebody looks."""
-        self._gauges[name] = (documentation, function)
+    def gauge(self, name: str, function: Callable[[], float]) -> None:
+        """Give a declared gauge its number: a function that is asked whenever somebody looks."""
+        assert name in GAUGES
+        self._gauges[name] = function
 
     def families(self) -> Iterator[Metric]:
         """Yield every metric as it stands."""
         for kind, (name, documentation) in COUNTERS.items():
             yield CounterMetricFamily(PREFIX + name, documentation, value=self._counts[kind])
-        yield CounterMetricFamily(
-            PREFIX + "events_lost", "Events that could not be written.", value=self.lost
-        )
+        yield CounterMetricFamily(PREFIX + LOST[0], LOST[1], value=self.lost)
         yield self._delay.family(*DELAY)
         yield self._duration.family(*DURATION)
-        for name, (documentation, function) in self._gauges.items():
-            yield GaugeMetricFamily(PREFIX + name, documentation, value=function())
+        for name, function in self._gauges.items():
+            yield GaugeMetricFamily(PREFIX + name, GAUGES[name], value=function())
 
     def collector(self) -> Collector:
         """Return what a Prometheus registry takes."""

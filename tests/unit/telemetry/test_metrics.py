@@ -35,7 +35,7 @@ def test_events_are_counted() -> None:
 def test_gauges_are_asked_when_somebody_looks() -> None:
     metrics = Metrics()
     waiting = [1]
-    metrics.gauge("queue_recipients", "Waiting.", lambda: waiting[0])
+    metrics.gauge("queue_recipients", lambda: waiting[0])
     assert exposed(metrics)["backstamp_queue_recipients"] == 1
     waiting[0] = 7
     assert exposed(metrics)["backstamp_queue_recipients"] == 7
