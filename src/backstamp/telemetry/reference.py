@@ -18,7 +18,8 @@ its default is left out. Made from `src/backstamp/telemetry/events.py` by `make 
 _METRICS_HEAD: Final = """\
 # Metrics
 
-`GET /metrics` on the admin address, for Prometheus. Made from `src/backstamp/telemetry/metrics.py` by `make docs`.
+`GET /metrics` on the admin address, for Prometheus. Made from `src/backstamp/telemetry/metrics.py` by
+`make docs`.
 
 | metric | kind | what it counts |
 | --- | --- | --- |
