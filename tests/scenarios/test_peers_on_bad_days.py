@@ -207,10 +207,11 @@ async def test_a_lifetime_ends_with_a_report_that_tells_the_last_reply(pair: Pai
 
 @configured(keywords=tuple(word for word in KEYWORDS if word != "SMTPUTF8"))
 async def test_internationalized_mail_goes_only_to_who_takes_it(pair: Pair) -> None:
-    await pair.send("用户@y.test", options=["SMTPUTF8"])
+    await pair.send("用户@y.test", "plain@y.test", options=["SMTPUTF8"])
     await pair.running.until(events.Bounced)
     [failed] = pair.told(events.Failed)
     assert failed.reply.startswith("553 5.6.7")
+    assert [event.recipient for event in pair.told(events.Delivered)][:1] == ["plain@y.test"]
 
 
 @configured(keywords=tuple(word for word in KEYWORDS if word != "SMTPUTF8"))

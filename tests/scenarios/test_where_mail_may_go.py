@@ -5,7 +5,7 @@ from pathlib import Path
 import dns.rcode
 from tests.support.client import send
 from tests.support.dns import DnsServer, Zone
-from tests.support.relay import relay
+from tests.support.relay import relay, via
 
 from backstamp.clock import SystemClock
 from backstamp.delivery.candidates import Candidate, Finder
@@ -76,6 +76,17 @@ async def test_a_smarthost_may_be_private_because_somebody_named_it() -> None:
         )
         candidates = [one async for one in finder.by_route(NextHop("inside.test", 2525))]
         assert Candidate("inside.test", "10.0.0.1", 2525) in candidates
+
+
+async def test_a_smarthost_that_cannot_be_found_is_our_mistake_and_the_mail_waits(tmp_path: Path) -> None:
+    async with (
+        DnsServer({}) as names,
+        relay(tmp_path, nameservers=[names.address], routes=[via(("no.such.host.test", 25))]) as running,
+    ):
+        await send(running.address, ["r@y.test"])
+        await running.until(events.Deferred)
+        assert running.events(events.Deferred)[0].reply.startswith("451 4.4.4")
+        assert not running.events(events.Failed)
 
 
 async def test_names_that_lead_nowhere(tmp_path: Path) -> None:

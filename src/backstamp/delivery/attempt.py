@@ -172,6 +172,13 @@ class Attempter:
         self, claim: Delivery, progress: _Progress, policy: DestinationPolicy, slot: Slot
     ) -> None:
         """Run transactions on an open session until everybody is answered for or the session ends."""
+        connection = slot.connection
+        assert connection is not None
+        self._done(
+            progress,
+            prepare.left_out(progress.pending, host=slot.host, extensions=connection.extensions),
+            0.0,
+        )
         everybody = list(progress.pending)
         for first in range(0, len(everybody), policy.recipients_per_transaction):
             ordinals = everybody[first : first + policy.recipients_per_transaction]
@@ -181,7 +188,6 @@ class Attempter:
             recipients = [progress.pending[ordinal] for ordinal in ordinals]
             parameters = prepare.mail_parameters(
                 progress.load,
-                (recipient.address for recipient in recipients),
                 host=slot.host,
                 extensions=connection.extensions,
                 size_limit=connection.size_limit,

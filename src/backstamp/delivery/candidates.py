@@ -62,7 +62,7 @@ class Finder:
     async def by_route(self, via: NextHop) -> AsyncIterator[Candidate | Outcome]:
         """Yield a smarthost's addresses. The operator named it, so private addresses are meant."""
         async for found in self._addresses(via.host, via.port, judged=False):
-            yield found
+            yield found if isinstance(found, Candidate) else classify.lost_smarthost(via.host)
 
     async def by_mx(self, domain: str) -> AsyncIterator[Candidate | Outcome]:
         """Yield the addresses of a domain's mail exchangers in order of preference (RFC 5321 §5.1)."""

@@ -4,17 +4,30 @@ Mail is never changed on the way: what a peer does not take is not converted but
 with the status RFC 6152 §3, RFC 1870 §6.1 and RFC 6531 §3.5 ask for.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 
 from backstamp.mail import headers
-from backstamp.mail.envelope import parameter
+from backstamp.mail.envelope import Recipient, parameter
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify
 from backstamp.queue.port import Load
 
 
+def left_out(
+    recipients: Mapping[int, Recipient], *, host: str, extensions: Collection[str]
+) -> dict[int, Outcome]:
+    """Return the recipients a peer's lack of SMTPUTF8 leaves out; the others need not suffer for them."""
+    if "SMTPUTF8" in extensions:
+        return {}
+    return {
+        ordinal: classify.no_smtputf8(host, address=True)
+        for ordinal, recipient in recipients.items()
+        if not recipient.address.isascii()
+    }
+
+
 def mail_parameters(
-    load: Load, recipients: Iterable[bytes], *, host: str, extensions: Collection[str], size_limit: int | None
+    load: Load, *, host: str, extensions: Collection[str], size_limit: int | None
 ) -> bytes | Outcome:
     """Return the MAIL parameters for a peer, or why it cannot have the mail. The client adds SIZE.
 
@@ -32,7 +45,7 @@ def mail_parameters(
     if parameter(load.parameters, b"SMTPUTF8") is not None:
         if "SMTPUTF8" in extensions:
             parameters.append(b"SMTPUTF8")
-        elif not (load.sender.isascii() and all(recipient.isascii() for recipient in recipients)):
+        elif not load.sender.isascii():
             return classify.no_smtputf8(host, address=True)
         elif eight_bit and not headers.block(load.content).isascii():
             return classify.no_smtputf8(host, address=False)

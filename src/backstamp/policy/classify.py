@@ -71,6 +71,12 @@ def dns(found: DnsFault) -> Outcome:
     return Outcome(verdict, Reply(code, f"{status} {found.text}: {meaning}"), Scope.DESTINATION)
 
 
+def lost_smarthost(host: str) -> Outcome:
+    """Classify a route whose next hop cannot be found: this side's mistake, so the mail waits."""
+    words = Reply(451, f"4.4.4 the smarthost {host} cannot be found")
+    return Outcome(Verdict.DEFERRED, words, Scope.DESTINATION)
+
+
 def loop(domain: str) -> Outcome:
     """Classify a domain whose best mail exchanger is this relay (RFC 5321 §5.1)."""
     words = Reply(554, f"5.4.6 mail for {domain} loops back to this relay")
