@@ -22,6 +22,10 @@ class Files(Protocol):
         """Create a directory (0700) where there is none."""
         ...
 
+    def is_directory(self, path: str) -> bool:
+        """Tell whether a directory, or a link to one, is there."""
+        ...
+
     def listing(self, path: str) -> list[str]:
         """Return the names in a directory."""
         ...
@@ -89,6 +93,10 @@ class DiskFiles:
         """Create a directory (0700) where there is none."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
+
+    def is_directory(self, path: str) -> bool:
+        """Tell whether a directory, or a link to one, is there."""
+        return os.path.isdir(path)
 
     def listing(self, path: str) -> list[str]:
         """Return the names in a directory."""

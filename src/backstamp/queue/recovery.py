@@ -57,7 +57,7 @@ def prepare(files: Files, root: str) -> int:
         FormatError: it is no queue of this version.
         OSError: it cannot be made or written.
     """
-    files.make_directory(root)
+    _make_root(files, root)
     lock = files.lock(f"{root}/LOCK")
     try:
         names = files.listing(root)
@@ -73,6 +73,18 @@ def prepare(files: Files, root: str) -> int:
         files.close(lock)
         raise
     return lock
+
+
+def _make_root(files: Files, root: str) -> None:
+    """Make the queue's directory and those above it that are missing, durably from the top down."""
+    missing = []
+    path = root.rstrip("/")
+    while path and not files.is_directory(path):
+        missing.append(path)
+        path = path.rpartition("/")[0]
+    for path in reversed(missing):
+        files.make_directory(path)
+        files.sync_directory(path.rpartition("/")[0] or ("/" if path.startswith("/") else "."))
 
 
 def _write_format(files: Files, root: str, descriptor: int) -> None:

@@ -133,6 +133,13 @@ async def test_a_crash_before_the_format_was_written(tmp_path: Path) -> None:
     await put(tmp_path / "q", message(b"a@one.example"))
 
 
+async def test_directories_above_the_queue_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for root in (Path("var/queue"), tmp_path / "a/b/c", Path("plain")):
+        await put(root, message(b"a@one.example"))
+        assert (tmp_path / root / "FORMAT").exists()
+
+
 async def test_files_are_the_owners_alone(tmp_path: Path) -> None:
     await put(tmp_path / "q", message(b"a@one.example"))
     assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "q").rglob("*") if path.is_file()} == {
