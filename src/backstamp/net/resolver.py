@@ -51,11 +51,13 @@ class Resolver:
         """Use these name servers (address and port), the system's where there are none.
 
         `timeout` is seconds for one question over all servers.
-
-        Raises:
-            dns.exception.DNSException: no name servers were given and the system's cannot be read.
         """
-        self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
+        try:
+            self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
+        except dns.resolver.NoResolverConfiguration:
+            # resolv.conf(5): without the file the name server of this machine is meant.
+            self._resolver = dns.asyncresolver.Resolver(configure=False)
+            nameservers = [("127.0.0.1", 53)]
         if nameservers:
             self._resolver.nameservers = [
                 dns.nameserver.Do53Nameserver(host, port) for host, port in nameservers
