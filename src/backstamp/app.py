@@ -19,6 +19,7 @@ from backstamp.config import Settings
 from backstamp.delivery.candidates import Candidate, Finder
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.tell import Teller
 from backstamp.listener.server import Listener
 from backstamp.mail.fault import Fault
 from backstamp.net.client import Connection, Refusal, connect
@@ -167,8 +168,7 @@ class Relay:
             ),
             clock=clock,
             chance=chance,
-            emit=emit,
-            trace=settings.log_attempts,
+            tell=Teller(emit, clock, trace=settings.log_attempts),
         )
         self._listeners = [
             Listener(listen, self.queue, clock=clock, emit=emit, entropy=self._entropy)

@@ -14,21 +14,20 @@ import msgspec
 from backstamp.clock import Clock
 from backstamp.delivery import prepare
 from backstamp.delivery.candidates import Candidate
-from backstamp.delivery.settle import Settlement, settle
+from backstamp.delivery.judge import judge
+from backstamp.delivery.settle import settle
+from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
-from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.fault import Fault
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
 from backstamp.net.client import Connection, Refusal
-from backstamp.net.transaction import Result, Transaction
+from backstamp.net.transaction import Transaction
 from backstamp.policy import classify
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem
-from backstamp.queue import ids
 from backstamp.queue.port import DamagedError, Delivery, Load, Outlet, StampNotDurableError
 from backstamp.queue.stamps import Stamp
-from backstamp.telemetry import events
-from backstamp.text import printable
 
 Find = Callable[[], AsyncIterator[Candidate | Outcome]]
 
@@ -83,16 +82,13 @@ class Attempter:
         *,
         clock: Clock,
         chance: Callable[[], float],
-        emit: Callable[[events.Event], None],
-        trace: bool = False,
+        tell: Teller,
     ) -> None:
         self._queue = queue
         self._connect = connect
         self._clock = clock
         self._chance = chance
-        self._emit = emit
-        self._trace = trace
-        """Whether each transaction's begin is an event."""
+        self._tell = tell
 
     async def run(self, claim: Delivery, find: Find, policy: DestinationPolicy, slot: Slot) -> None:
         """Try a delivery once and give its claim back."""
@@ -130,14 +126,7 @@ class Attempter:
             await self._hosts(claim, progress, find, policy, slot)
 
     def _alarm(self, claim: Delivery, error: Exception) -> None:
-        self._emit(
-            events.Alarm(
-                time=self._now(),
-                problem=f"an attempt broke: {error!r}",
-                action="tried again on schedule",
-                queue_id=ids.text(claim.queue_id),
-            )
-        )
+        self._tell.alarm(claim.queue_id, f"an attempt broke: {error!r}", "tried again on schedule")
 
     async def _renew(self, slot: Slot, policy: DestinationPolicy) -> None:
         """Close a session that may not or cannot take another message."""
@@ -211,17 +200,7 @@ class Attempter:
         assert connection is not None
         load = progress.load
         queue = self._queue
-        if self._trace:
-            self._emit(
-                events.Attempt(
-                    time=self._now(),
-                    queue_id=ids.text(claim.queue_id),
-                    domain=text(claim.domain),
-                    recipients=len(ordinals),
-                    mx=slot.host,
-                    attempt=claim.attempts + 1,
-                )
-            )
+        self._tell.attempt(claim, len(ordinals), slot.host)
         stamped = []
 
         def settled(_: Reply, accepted: Sequence[int]) -> None:
@@ -250,10 +229,10 @@ class Attempter:
         duration = self._clock.monotonic() - started
         outcomes = judge(result, ordinals, slot.host)
         if result.in_doubt:
-            self._doubt(claim, progress, outcomes, slot.host)
+            self._tell.in_doubt(claim, load.recipients, outcomes)
         self._done(progress, outcomes, duration)
         if durable:
-            self._tell_delivered(claim, progress, outcomes, duration)
+            self._tell.delivered(claim, load.recipients, outcomes, duration)
         else:
             await slot.close()
 
@@ -281,106 +260,5 @@ class Attempter:
         )
         if settlement.marks:
             await self._queue.stamp(claim, settlement.marks, settlement.reasons)
-        self._tell_rest(claim, progress, settlement)
+        self._tell.settled(claim, progress.load.recipients, settlement, progress.durations)
         return settlement.retry_at
-
-    # ---- events ----
-
-    def _tell_delivered(
-        self, claim: Delivery, progress: _Progress, outcomes: Mapping[int, Outcome], duration: float
-    ) -> None:
-        now = self._now()
-        queue_id = ids.text(claim.queue_id)
-        for ordinal, outcome in outcomes.items():
-            if outcome.verdict is Verdict.DELIVERED:
-                self._emit(
-                    events.Delivered(
-                        time=now,
-                        queue_id=queue_id,
-                        recipient=text(progress.load.recipients[ordinal].address),
-                        reply=printable(str(outcome.reply)),
-                        mx=outcome.host,
-                        duration=duration,
-                        delay=(now - claim.arrival) / 1e6,
-                    )
-                )
-
-    def _tell_rest(self, claim: Delivery, progress: _Progress, settlement: Settlement) -> None:
-        queue_id = ids.text(claim.queue_id) if settlement.failed or settlement.deferred else ""
-        now = self._now()
-        recipients = progress.load.recipients
-        for ordinal, outcome in settlement.failed.items():
-            self._emit(
-                events.Failed(
-                    time=now,
-                    queue_id=queue_id,
-                    recipient=text(recipients[ordinal].address),
-                    reply=printable(str(outcome.reply)),
-                    mx=outcome.host,
-                    duration=progress.durations.get(ordinal, 0.0),
-                    scope=outcome.scope.name.lower(),
-                )
-            )
-        for ordinal, outcome in settlement.deferred.items():
-            self._emit(
-                events.Deferred(
-                    time=now,
-                    queue_id=queue_id,
-                    recipient=text(recipients[ordinal].address),
-                    reply=printable(str(outcome.reply)),
-                    mx=outcome.host,
-                    duration=progress.durations.get(ordinal, 0.0),
-                    scope=outcome.scope.name.lower(),
-                    retry_at=settlement.retry_at,
-                )
-            )
-
-    def _doubt(self, claim: Delivery, progress: _Progress, outcomes: dict[int, Outcome], host: str) -> None:
-        for ordinal, outcome in outcomes.items():
-            if outcome.scope is Scope.MESSAGE and outcome.verdict is Verdict.DEFERRED:
-                self._emit(
-                    events.InDoubt(
-                        time=self._now(),
-                        queue_id=ids.text(claim.queue_id),
-                        recipient=text(progress.load.recipients[ordinal].address),
-                        mx=host,
-                        reply=printable(str(outcome.reply)),
-                    )
-                )
-
-    def _now(self) -> int:
-        return int(self._clock.wall() * 1e6)
-
-
-def text(address: bytes) -> str:
-    """Return an address or domain as text for events; what is no UTF-8 is shown as such."""
-    return address.decode("utf-8", "backslashreplace")
-
-
-def judge(result: Result, ordinals: Sequence[int], host: str) -> dict[int, Outcome]:
-    """Return each recipient's outcome of one transaction.
-
-    In doubt (the final dot is out, no reply came) is deferred with the message's scope: trying
-    the next host at once would be the second copy.
-    """
-    outcomes = {}
-    broken = classify.fault(result.fault, host) if result.fault is not None else None
-    refused = result.mail is not None and not result.mail.positive
-    for ordinal, answer in zip(ordinals, result.recipients, strict=True):
-        if refused and result.mail is not None:
-            outcome = classify.reply(result.mail, Phase.MAIL, host)
-        elif answer is not None and not answer.positive:
-            outcome = classify.reply(answer, Phase.RCPT, host)
-        elif answer is not None and result.final is not None:
-            outcome = classify.reply(result.final, Phase.FINAL, host)
-        elif answer is not None and result.data is not None and result.data.code != 354:
-            outcome = classify.reply(result.data, Phase.DATA, host)
-        elif broken is not None and result.in_doubt and answer is not None:
-            outcome = msgspec.structs.replace(broken, scope=Scope.MESSAGE)
-        elif broken is not None:
-            outcome = broken
-        else:
-            silent = Fault(Phase.FINAL, "disconnected", "the server closed the session")
-            outcome = classify.fault(silent, host)
-        outcomes[ordinal] = outcome
-    return outcomes

@@ -15,10 +15,10 @@ from backstamp.delivery.attempt import Attempter, Connect, Find, Slot
 from backstamp.delivery.candidates import Finder
 from backstamp.delivery.lane import Lane
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.tell import Teller
 from backstamp.mail.address import to_alabel
 from backstamp.policy.destination import DestinationPolicy, RouteTable
 from backstamp.queue.port import Delivery, Outlet
-from backstamp.telemetry.events import Event
 
 CLAIMS = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
@@ -43,8 +43,7 @@ class Dispatcher:
         reporter: Reporter,
         clock: Clock,
         chance: Callable[[], float],
-        emit: Callable[[Event], None],
-        trace: bool = False,
+        tell: Teller,
         connections: int = CONNECTIONS,
     ) -> None:
         self._queue = queue
@@ -52,7 +51,7 @@ class Dispatcher:
         self._routes = routes
         self._policy = policy
         self._reporter = reporter
-        self._attempter = Attempter(queue, connect, clock=clock, chance=chance, emit=emit, trace=trace)
+        self._attempter = Attempter(queue, connect, clock=clock, chance=chance, tell=tell)
         self._connections = connections
         self._lanes: dict[object, Lane[Worker]] = {}
         self._starved: deque[Lane[Worker]] = deque()

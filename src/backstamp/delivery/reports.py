@@ -8,7 +8,7 @@ error is ever sent for an error (RFC 5321 §4.5.5).
 from collections.abc import Callable
 
 from backstamp.clock import Clock
-from backstamp.delivery.attempt import text
+from backstamp.delivery.tell import text
 from backstamp.mail import dsn
 from backstamp.mail.envelope import Envelope, Recipient
 from backstamp.mail.reply import Reply

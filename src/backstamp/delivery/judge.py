@@ -1,0 +1,41 @@
+"""From what came back of one transaction to each recipient's outcome. Pure."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.outcome import Outcome, Scope
+from backstamp.mail.reply import Reply
+from backstamp.net.transaction import Result
+from backstamp.policy import classify
+
+_SILENT = Fault(Phase.FINAL, "disconnected", "the server closed the session")
+
+
+def judge(result: Result, ordinals: Sequence[int], host: str) -> dict[int, Outcome]:
+    """Return the outcomes by ordinal.
+
+    In doubt (the final dot is out, no reply came) is deferred with the message's scope: trying
+    the next host at once would be the second copy.
+    """
+    return {
+        ordinal: _one(result, answer, host)
+        for ordinal, answer in zip(ordinals, result.recipients, strict=True)
+    }
+
+
+def _one(result: Result, answer: Reply | None, host: str) -> Outcome:
+    """The first refusal on a recipient's way decides; without one, what ended the session does."""
+    if result.mail is not None and not result.mail.positive:
+        return classify.reply(result.mail, Phase.MAIL, host)
+    if answer is not None and not answer.positive:
+        return classify.reply(answer, Phase.RCPT, host)
+    if answer is not None and result.final is not None:
+        return classify.reply(result.final, Phase.FINAL, host)
+    if answer is not None and result.data is not None and result.data.code != 354:
+        return classify.reply(result.data, Phase.DATA, host)
+    broken = classify.fault(result.fault or _SILENT, host)
+    if answer is not None and result.in_doubt:
+        return msgspec.structs.replace(broken, scope=Scope.MESSAGE)
+    return broken

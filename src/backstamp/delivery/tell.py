@@ -1,0 +1,116 @@
+"""What delivery tells the world: one event a recipient, made when it is true and durable."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from backstamp.clock import Clock
+from backstamp.delivery.settle import Settlement
+from backstamp.mail.envelope import Recipient
+from backstamp.mail.outcome import Outcome, Scope, Verdict
+from backstamp.queue import ids
+from backstamp.queue.port import Delivery
+from backstamp.telemetry import events
+from backstamp.text import printable
+
+
+class Teller:
+    """Makes delivery's events."""
+
+    def __init__(self, emit: Callable[[events.Event], None], clock: Clock, *, trace: bool) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._trace = trace
+        """Whether the begin of each transaction is told."""
+
+    def attempt(self, claim: Delivery, recipients: int, host: str) -> None:
+        """A transaction begins."""
+        if self._trace:
+            self._emit(
+                events.Attempt(
+                    time=self._now(),
+                    queue_id=ids.text(claim.queue_id),
+                    domain=text(claim.domain),
+                    recipients=recipients,
+                    mx=host,
+                    attempt=claim.attempts + 1,
+                )
+            )
+
+    def delivered(
+        self,
+        claim: Delivery,
+        recipients: Mapping[int, Recipient],
+        outcomes: Mapping[int, Outcome],
+        duration: float,
+    ) -> None:
+        """Those whom a transaction delivered are durably stamped."""
+        now = self._now()
+        queue_id = ids.text(claim.queue_id)
+        for ordinal, outcome in outcomes.items():
+            if outcome.verdict is Verdict.DELIVERED:
+                self._emit(
+                    events.Delivered(
+                        time=now,
+                        queue_id=queue_id,
+                        recipient=text(recipients[ordinal].address),
+                        reply=printable(str(outcome.reply)),
+                        mx=outcome.host,
+                        duration=duration,
+                        delay=(now - claim.arrival) / 1e6,
+                    )
+                )
+
+    def in_doubt(
+        self, claim: Delivery, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]
+    ) -> None:
+        """The final dot of a transaction is out and no reply came."""
+        for ordinal, outcome in outcomes.items():
+            if outcome.scope is Scope.MESSAGE and outcome.verdict is Verdict.DEFERRED:
+                self._emit(
+                    events.InDoubt(
+                        time=self._now(),
+                        queue_id=ids.text(claim.queue_id),
+                        recipient=text(recipients[ordinal].address),
+                        mx=outcome.host,
+                        reply=printable(str(outcome.reply)),
+                    )
+                )
+
+    def settled(
+        self,
+        claim: Delivery,
+        recipients: Mapping[int, Recipient],
+        settlement: Settlement,
+        durations: Mapping[int, float],
+    ) -> None:
+        """Who failed is durably stamped, who is deferred has a time."""
+
+        def fields(ordinal: int, outcome: Outcome) -> dict[str, Any]:
+            return {
+                "time": self._now(),
+                "queue_id": ids.text(claim.queue_id),
+                "recipient": text(recipients[ordinal].address),
+                "reply": printable(str(outcome.reply)),
+                "mx": outcome.host,
+                "duration": durations.get(ordinal, 0.0),
+                "scope": outcome.scope.name.lower(),
+            }
+
+        for ordinal, outcome in settlement.failed.items():
+            self._emit(events.Failed(**fields(ordinal, outcome)))
+        for ordinal, outcome in settlement.deferred.items():
+            self._emit(events.Deferred(**fields(ordinal, outcome), retry_at=settlement.retry_at))
+
+    def alarm(self, queue_id: bytes, problem: str, action: str) -> None:
+        """Something an operator must see."""
+        self._emit(
+            events.Alarm(time=self._now(), problem=problem, action=action, queue_id=ids.text(queue_id))
+        )
+
+    def _now(self) -> int:
+        return int(self._clock.wall() * 1e6)
+
+
+def text(address: bytes) -> str:
+    """Return an address or domain as text for events; what is no UTF-8 is shown as such."""
+    return address.decode("utf-8", "backslashreplace")
