@@ -1,0 +1,194 @@
+"""What the commit thread does with a batch, in which order (Q1, Q2, Q5, Q6)."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.support.faults import FaultyFiles
+from tests.support.queues import message
+from tests.support.recording import RecordingFiles
+
+from backstamp.queue import reader
+from backstamp.queue.port import Message
+from backstamp.queue.record import SALT_SIZE, Kind
+from backstamp.queue.segment import CAPACITY
+from backstamp.queue.stamps import Stamp
+from backstamp.queue.store import Append, Job, Marks, Removal, Sealed, Store
+
+T, D, F = Stamp.TODO, Stamp.DELIVERED, Stamp.FAILED
+
+
+class Bench:
+    """A store in a directory, and what it announced."""
+
+    def __init__(
+        self, root: Path, files: RecordingFiles | FaultyFiles | None = None, size: int = 1 << 20
+    ) -> None:
+        (root / "0").mkdir()
+        self.files = files or RecordingFiles()
+        self.directory = str(root / "0")
+        self.announced: list[list[Job]] = []
+        self.store = Store(
+            self.files,
+            self.directory,
+            next_number=1,
+            salt=lambda: os.urandom(SALT_SIZE),
+            sealed=lambda _: None,
+            segment_size=size,
+        )
+
+    def commit(self, *jobs: Job) -> None:
+        self.announced.clear()
+        self.store.commit(jobs, lambda done: self.announced.append(list(done)))
+
+    def done(self) -> list[str]:
+        assert isinstance(self.files, RecordingFiles)
+        done, self.files.done = self.files.done, []
+        return done
+
+    def stamps(self, number: int = 1) -> bytes:
+        return Path(f"{self.directory}/{number:020}.stamps").read_bytes()[SALT_SIZE:]
+
+
+def append(sent: Message | None = None, kind: Kind = Kind.MAIL) -> Append:
+    return Append(sent or message(b"a@y.example"), lambda _: None, kind)
+
+
+def marks(job: Append, *stamps: Stamp, reason: Append | None = None, first: int = 0) -> Marks:
+    assert job.segment is not None
+    return Marks(job.segment, job.first, [(first, bytes(stamps))], lambda _: None, reason)
+
+
+def test_a_segment_is_durable_before_its_first_record(tmp_path: Path) -> None:
+    """Q1: stamps first, then the records' file, then both names; only then a record."""
+    bench = Bench(tmp_path)
+    bench.commit(append())
+    assert bench.done() == [
+        "create 1.stamps",
+        "write 1.stamps",
+        "sync 1.stamps",
+        "create 1.mail",
+        "write 1.mail",
+        "sync 1.mail",
+        "sync directory ",
+        "write+sync 1.mail",
+    ]
+
+
+def test_a_batch_is_one_write_and_its_stamps_are_one_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    jobs = [append() for _ in range(20)]
+    bench.commit(*jobs)
+    bench.done()
+    more = append()
+    bench.commit(more, *(marks(job, D) for job in jobs))
+    assert bench.done() == ["write+sync 1.mail", "write+sync 1.stamps"]
+    assert [type(group[0]) for group in bench.announced] == [Append, Marks]
+    assert bench.stamps()[:21] == bytes([D] * 20 + [T])
+
+
+def test_what_lies_between_two_stamps_is_written_as_it_stands(tmp_path: Path) -> None:
+    """Q2."""
+    bench = Bench(tmp_path)
+    jobs = [append() for _ in range(5)]
+    bench.commit(*jobs)
+    bench.commit(marks(jobs[2], F))
+    bench.commit(marks(jobs[0], D), marks(jobs[4], D))
+    assert bench.stamps()[:6] == bytes([D, T, F, T, D, T])
+
+
+def test_reasons_are_durable_before_their_stamps(tmp_path: Path) -> None:
+    """Q5."""
+    bench = Bench(tmp_path)
+    job = append()
+    bench.commit(job)
+    bench.done()
+    reason = append(message(), Kind.REASON)
+    bench.commit(marks(job, F, reason=reason))
+    assert bench.done() == ["write+sync 1.mail", "write+sync 1.stamps"]
+    assert bench.announced[0][0] is reason
+
+
+def test_a_stamp_whose_reason_failed_is_not_written(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    bench = Bench(tmp_path, files)
+    job = append()
+    bench.commit(job)
+    files.failing[".mail"] = 5
+    failed = marks(job, F, reason=append(message(), Kind.REASON))
+    bench.commit(failed)
+    assert failed.error is not None
+    assert bench.stamps()[0] == T
+
+
+def test_removal_is_in_the_order_that_resurrects_nobody(tmp_path: Path) -> None:
+    """Q6."""
+    bench = Bench(tmp_path)
+    job = append()
+    bench.commit(job)
+    assert job.segment is not None
+    bench.done()
+    bench.commit(marks(job, D), Removal(job.segment, lambda _: None))
+    assert bench.done() == ["write+sync 1.stamps", "unlink 1.mail", "sync directory ", "unlink 1.stamps"]
+
+
+def test_a_segment_whose_stamps_failed_is_not_removed(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    bench = Bench(tmp_path, files)
+    job = append()
+    bench.commit(job)
+    assert job.segment is not None
+    files.failing[".stamps"] = 5
+    bench.commit(marks(job, D), Removal(job.segment, lambda _: None))
+    assert sorted(os.listdir(bench.directory)) == [f"{1:020}.mail", f"{1:020}.stamps"]
+
+
+@pytest.mark.parametrize("by", ["size", "stamps"])
+def test_a_full_segment_is_sealed_after_its_outcomes_are_known(tmp_path: Path, by: str) -> None:
+    bench = Bench(tmp_path, size=5000)
+    many = [b"u%d@y.example" % number for number in range(CAPACITY - 1)]
+    first = message(*many) if by == "stamps" else message(b"a@y.example", content=b"x" * 4000)
+    second = message(b"a@y.example", b"b@y.example", content=b"x" * 1500)
+    jobs = [append(first), append(second)]
+    bench.commit(*jobs)
+    one, two = (job.segment for job in jobs)
+    assert one is not None
+    assert two is not None
+    assert (one.number, two.number) == (1, 2)
+    [announced] = bench.announced
+    assert announced[:2] == jobs
+    assert isinstance(announced[2], Sealed)
+    found = reader.scan(bench.files, bench.directory, 1)
+    assert found.sealed
+    assert found.durable == found.end - 88
+
+
+def test_a_message_larger_than_a_segment_gets_one_of_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, size=5000)
+    jobs = [append(), append(message(b"a@y.example", content=b"x" * 20_000)), append()]
+    bench.commit(*jobs)
+    assert [job.segment and job.segment.number for job in jobs] == [1, 2, 3]
+
+
+def test_a_spare_segment_is_made_ahead_of_need(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.store.prepare()
+    bench.store.prepare()
+    assert bench.done().count("create 1.mail") == 1
+    bench.commit(append())
+    assert bench.done() == ["write+sync 1.mail"]
+
+
+def test_more_buffers_than_one_call_takes(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    jobs = [append(message(b"a@y.example", content=b"%d" % number)) for number in range(800)]
+    bench.commit(*jobs)
+    found = reader.scan(bench.files, bench.directory, 1)
+    assert [record.header.queue_id for record in found.records] == [job.message.queue_id for job in jobs]
+
+
+def test_an_orderly_end_seals(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.commit(append())
+    bench.store.seal()
+    assert reader.scan(bench.files, bench.directory, 1).sealed
