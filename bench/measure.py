@@ -82,7 +82,11 @@ class Peak:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._look()
 
     def _watch(self) -> None:
         while not self._stop.wait(self._period):
-            self.octets = max(self.octets, pss(tree(self._root)))
+            self._look()
+
+    def _look(self) -> None:
+        self.octets = max(self.octets, pss(tree(self._root)))

@@ -9,6 +9,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import msgspec
 
@@ -16,7 +17,7 @@ from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
 from backstamp.queue import ids, recovery
-from backstamp.queue.committer import Committer
+from backstamp.queue.committer import Committer, Sink
 from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine
 from backstamp.queue.files import Files
 from backstamp.queue.ledger import Entry
@@ -33,7 +34,7 @@ from backstamp.queue.record import (
 from backstamp.queue.recovery import Recovered
 from backstamp.queue.segment import CAPACITY, Segment
 from backstamp.queue.stamps import Stamp
-from backstamp.queue.store import SEGMENT_SIZE, Append, Marks, Removal, Sealed, Store
+from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Removal, Sealed, Store
 from backstamp.telemetry.events import Alarm, Event, InDoubt
 from backstamp.telemetry.events import Recovered as RecoveredEvent
 
@@ -43,6 +44,22 @@ TOO_MANY = Reply(452, "4.5.3 Too many recipients")
 
 FirstDue = Callable[[float, float, float], float]
 """now, arrival (seconds since the epoch), chance from [0, 1) → when to try what a start found waiting."""
+
+
+MakeCommitter = Callable[[Sink, Callable[[BaseException], None]], "Commits"]
+"""What makes the committer; crash tests commit in the loop's own turn."""
+
+
+class Commits(Protocol):
+    """What the engine asks of a committer."""
+
+    def submit(self, job: Job) -> None:
+        """Hand over a job; never blocks."""
+        ...
+
+    async def close(self) -> None:
+        """Commit what was handed over, seal, and end."""
+        ...
 
 
 class LocalSettings(msgspec.Struct, frozen=True):
@@ -72,7 +89,7 @@ class LocalQueue(Engine):
         self._lock = lock
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._segments: set[Segment] = set()
-        self._committer: Committer
+        self._committer: Commits
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails if the commit thread dies: nothing can be acknowledged any more, the process must end."""
         self.problem: str | None = None
@@ -80,9 +97,11 @@ class LocalQueue(Engine):
 
     # ---- life ----
 
-    def _begin(self, recovered: Recovered, store: Store, first_due: FirstDue) -> None:
-        """Enter what recovery found, then start the commit thread."""
-        self._committer = Committer(store, self._dead)
+    def _begin(
+        self, recovered: Recovered, store: Store, first_due: FirstDue, committer: MakeCommitter
+    ) -> None:
+        """Start the commit thread and enter what recovery found."""
+        self._committer = committer(store, self._dead)
         self._segments.update(recovered.segments.values())
         fold = recovered.fold
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
@@ -107,8 +126,8 @@ class LocalQueue(Engine):
             if failed:
                 self._owed_again(entry, failed, recovered)
             self._doubt(entry, found.ordinals(Stamp.DOUBT))
-            if (segment := self.ledger.close(entry)) is not None:
-                self._finished(segment)
+            # A report that was found may have closed the last of its recipients; its segment is judged below.
+            self.ledger.close(entry)
         for segment in recovered.segments.values():
             if segment.removable:
                 self._finished(segment)
@@ -298,6 +317,7 @@ async def open_queue(
     salt: Callable[[], bytes],
     first_due: FirstDue,
     settings: LocalSettings | None = None,
+    committer: MakeCommitter = Committer,
 ) -> LocalQueue:
     """Lock, recover and start a queue directory; it is made where there is none.
 
@@ -326,7 +346,7 @@ async def open_queue(
     now = int(clock.wall() * 1e6)
     for problem in recovered.problems:
         emit(Alarm(time=now, problem=problem.text, action=problem.action, queue_id=problem.queue_id))
-    queue._begin(recovered, store, first_due)
+    queue._begin(recovered, store, first_due, committer)
     emit(
         RecoveredEvent(
             time=now,

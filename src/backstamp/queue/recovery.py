@@ -62,7 +62,7 @@ def prepare(files: Files, root: str) -> int:
     try:
         names = files.listing(root)
         if "FORMAT" not in names:
-            _write_format(files, root, files.create(f"{root}/FORMAT"))
+            _write_format(files, root, names)
         else:
             _check_format(files, root)
         for name in (PARTITION, CORRUPT):
@@ -87,27 +87,26 @@ def _make_root(files: Files, root: str) -> None:
         files.sync_directory(path.rpartition("/")[0] or ("/" if path.startswith("/") else "."))
 
 
-def _write_format(files: Files, root: str, descriptor: int) -> None:
+def _write_format(files: Files, root: str, names: list[str]) -> None:
+    """Write FORMAT under another name first: where it stands, it is whole."""
+    if "FORMAT.new" in names:
+        files.unlink(f"{root}/FORMAT.new")
+    descriptor = files.create(f"{root}/FORMAT.new")
     try:
         files.write(descriptor, [FORMAT_LINE], 0)
         files.sync(descriptor)
     finally:
         files.close(descriptor)
+    files.rename(f"{root}/FORMAT.new", f"{root}/FORMAT")
     files.sync_directory(root)
 
 
 def _check_format(files: Files, root: str) -> None:
-    descriptor = files.open(f"{root}/FORMAT", write=True)
+    descriptor = files.open(f"{root}/FORMAT", write=False)
     try:
         line = files.read(descriptor, 100, 0)
-    except OSError:
+    finally:
         files.close(descriptor)
-        raise
-    if not line.strip(b"\0"):
-        # A crash between its creation and its first sync; nothing can have been accepted yet.
-        _write_format(files, root, descriptor)
-        return
-    files.close(descriptor)
     if line != FORMAT_LINE:
         raise FormatError(f"{root}/FORMAT says {line[:40]!r}, this version reads {FORMAT_LINE!r}")
 

@@ -105,8 +105,8 @@ def create(files: Files, directory: str, number: int, salt: bytes) -> Segment:
         files.close(stamps)
         raise
     try:
+        # The salt shares its sector with the first record, whose write makes both durable.
         files.write(mail, [salt], 0)
-        files.sync(mail)
         files.sync_directory(directory)
     except OSError:
         files.close(stamps)

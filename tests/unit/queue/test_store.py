@@ -69,7 +69,6 @@ def test_a_segment_is_durable_before_its_first_record(tmp_path: Path) -> None:
         "sync 1.stamps",
         "create 1.mail",
         "write 1.mail",
-        "sync 1.mail",
         "sync directory ",
         "write+sync 1.mail",
     ]

@@ -1,0 +1,162 @@
+"""Workloads: small, and each with an order of writes of its own."""
+
+import asyncio
+import random
+
+from tests.crash.world import Script, Workload
+from tests.support.queues import message
+
+from backstamp.queue.port import Delivery
+
+
+async def one_message(work: Workload) -> None:
+    await work.accept(b"a@one.example")
+    await work.deliver(await work.claim())
+
+
+async def several_in_one_transaction(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@one.example", b"c@one.example")
+    delivery = await work.claim()
+    await work.deliver(delivery)
+    work.give_back(delivery)
+
+
+async def one_recipient_after_the_other(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@one.example", b"c@two.example")
+    for _ in range(2):
+        delivery = await work.claim()
+        for ordinal in (await work.queue.load(delivery)).recipients:
+            await work.deliver(delivery, ordinal)
+        work.give_back(delivery)
+
+
+async def mixed_outcomes_with_a_report(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@one.example", b"c@one.example")
+    delivery = await work.claim()
+    await work.deliver(delivery, 0)
+    await work.fail(delivery, 1, 2)
+    work.give_back(delivery)
+    await work.report()
+    await work.deliver(await work.claim())
+
+
+async def two_reports_for_one_message(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@two.example")
+    first, second = await work.claim(), await work.claim()
+    await work.fail(first, 0)
+    work.give_back(first)
+    work.give_back(second)
+    await work.report()
+    report = await work.claim()
+    again = await work.claim()
+    if (await work.queue.load(report)).sender:
+        report, again = again, report
+    await work.fail(again, 1)
+    work.give_back(again)
+    await work.report()
+    await work.deliver(report)
+
+
+async def no_report_wanted(work: Workload) -> None:
+    await work.accept(b"a@one.example", sender=b"")
+    delivery = await work.claim()
+    await work.fail(delivery, 0)
+    work.give_back(delivery)
+    await work.report()
+
+
+async def interleaved_commits(work: Workload) -> None:
+    await work.accept(b"a@one.example")
+    delivery = await work.claim()
+    others = [message(b"b@one.example"), message(b"c@one.example", b"d@two.example")]
+    appends = [asyncio.ensure_future(work.queue.append(other)) for other in others]
+    await work.deliver(delivery)
+    for append, other in zip(appends, others, strict=True):
+        await append
+        work.note(other)
+    for _ in range(3):
+        await work.deliver(await work.claim())
+
+
+async def rotation_and_removal(work: Workload) -> None:
+    for number in range(4):
+        await work.accept(b"u%d@one.example" % number, content=b"x" * 1500)
+    for _ in range(4):
+        delivery = await work.claim()
+        await work.deliver(delivery)
+        work.give_back(delivery)
+    await work.accept(b"last@one.example")
+
+
+async def a_reason_in_another_segment(work: Workload) -> None:
+    await work.accept(b"a@one.example", content=b"x" * 1900)
+    delivery = await work.claim()
+    await work.accept(b"b@one.example", content=b"x" * 1900)
+    other = await work.claim()
+    await work.fail(delivery, 0)
+    await work.deliver(other)
+    work.give_back(other)
+    work.give_back(delivery)
+    await work.report()
+    await work.deliver(await work.claim())
+
+
+async def an_orderly_stop(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@two.example")
+    await work.deliver(await work.claim())
+    await work.queue.close()
+
+
+def at_random(seed: int) -> Script:
+    """Return a workload of what comes: mail to several, deliveries, failures, reports, in any order."""
+
+    async def script(work: Workload) -> None:
+        chance = random.Random(seed)
+        claimed: list[Delivery] = []
+        for _ in range(chance.randrange(4, 12)):
+            verb = chance.choice(("accept", "accept", "claim", "settle", "settle", "report"))
+            if verb == "accept":
+                await _accept(work, chance)
+            elif verb == "claim" and work.queue.ledger.scheduled():
+                claimed.append(await work.claim())
+            elif verb == "settle" and claimed:
+                await _settle(work, chance, claimed.pop(chance.randrange(len(claimed))))
+            elif verb == "report" and work.queue.ledger.report_ready:
+                await work.report()
+
+    script.__name__ = f"at_random_{seed}"
+    return script
+
+
+async def _accept(work: Workload, chance: random.Random) -> None:
+    names = [b"u%d@d%d.example" % (number, chance.randrange(2)) for number in range(chance.randrange(1, 4))]
+    sender = chance.choice((b"sender@example.org", b"sender@example.org", b""))
+    await work.accept(*names, sender=sender, content=b"x" * chance.choice((20, 600, 1500)))
+
+
+async def _settle(work: Workload, chance: random.Random, delivery: Delivery) -> None:
+    waiting = list((await work.queue.load(delivery)).recipients)
+    failed = tuple(ordinal for ordinal in waiting if chance.random() < 0.3)
+    taken = tuple(ordinal for ordinal in waiting if ordinal not in failed and chance.random() < 0.8)
+    if taken:
+        await work.deliver(delivery, *taken)
+    if failed:
+        await work.fail(delivery, *failed)
+    work.give_back(delivery)
+
+
+WORKLOADS: dict[str, Script] = {
+    script.__name__: script
+    for script in (
+        one_message,
+        several_in_one_transaction,
+        one_recipient_after_the_other,
+        mixed_outcomes_with_a_report,
+        two_reports_for_one_message,
+        no_report_wanted,
+        interleaved_commits,
+        rotation_and_removal,
+        a_reason_in_another_segment,
+        an_orderly_stop,
+    )
+}
