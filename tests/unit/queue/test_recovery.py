@@ -129,7 +129,7 @@ async def test_another_format_is_refused(tmp_path: Path) -> None:
 
 async def test_a_crash_before_the_format_was_written(tmp_path: Path) -> None:
     (tmp_path / "q").mkdir()
-    (tmp_path / "q/FORMAT").touch()
+    (tmp_path / "q/FORMAT.new").write_bytes(b"backst")
     await put(tmp_path / "q", message(b"a@one.example"))
 
 
