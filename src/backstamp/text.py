@@ -3,7 +3,8 @@
 import re
 from typing import Final
 
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# Controls, line separators, marks that turn the direction of text, halves of surrogate pairs.
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
 def printable(text: str, limit: int = 500) -> str:

@@ -29,7 +29,7 @@ def parse(written: str) -> bytes:
     Raises:
         ValueError: it is not 26 characters of the alphabet, or too large.
     """
-    if len(written) != 26:
+    if len(written) != 26 or not written.isascii():
         raise ValueError(f"a queue id has 26 characters, {written!r} has {len(written)}")
     number = 0
     for character in written.upper():

@@ -1,0 +1,119 @@
+"""The conversation as a machine: any lines get replies of the grammar, and never break it."""
+
+import re
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backstamp.listener.conversation import ERRORS, Action, Conversation
+from backstamp.listener.settings import Limits, ListenerSettings
+
+SETTINGS = ListenerSettings(
+    "relay.example.org", "127.0.0.1", 25, (ip_network("127.0.0.0/8"),), False, Limits(recipients=3)
+)
+GRAMMAR = re.compile(rb"(?:([2-5]\d\d)-[ -~]*\r\n)*([2-5]\d\d) [ -~]*\r\n")
+ENHANCED = re.compile(rb"([245])\d\d \1\.\d{1,3}\.\d{1,3} ")
+
+verbs = st.sampled_from(
+    [
+        b"EHLO",
+        b"HELO",
+        b"MAIL FROM:",
+        b"RCPT TO:",
+        b"DATA",
+        b"RSET",
+        b"NOOP",
+        b"VRFY",
+        b"QUIT",
+        b"HELP",
+        b"EXPN",
+        b"XYZ",
+        b"",
+    ]
+)
+arguments = st.one_of(
+    st.sampled_from(
+        [b"", b" x.example", b"<a@b.example>", b"<>", b"<a@b.example> SIZE=1", b" <ab>", b"<\xff@b>"]
+    ),
+    st.binary(max_size=20),
+)
+ends = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r\r\n"])
+lines = st.builds(lambda verb, argument, end: verb + argument + end, verbs, arguments, ends)
+
+
+@given(st.lists(lines, max_size=40))
+def test_every_reply_is_of_the_grammar(said: list[bytes]) -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    for line in said:
+        reply, action = conversation.command(line)
+        assert GRAMMAR.fullmatch(reply), reply
+        verb = line[:4].upper()
+        if not (reply.startswith(b"250") and verb in {b"EHLO", b"HELO"}) and not reply.startswith(b"354"):
+            assert ENHANCED.match(reply), reply
+        if action is Action.CONTENT:
+            envelope = conversation.envelope()
+            assert 1 <= len(envelope.recipients) <= 3
+            assert conversation.sender is None
+        if action is Action.CLOSE:
+            break
+
+
+@given(st.binary(max_size=100))
+def test_any_octets_get_a_reply(line: bytes) -> None:
+    reply, _ = Conversation(SETTINGS, "127.0.0.1").command(line)
+    assert GRAMMAR.fullmatch(reply)
+
+
+def test_too_many_refusals_end_it() -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    for _ in range(ERRORS):
+        assert conversation.too_long()[1] is Action.NEXT
+    reply, action = conversation.command(b"XYZ\r\n")
+    assert (reply[:3], action) == (b"421", Action.CLOSE)
+
+
+def test_a_message_ends_the_transaction_but_not_the_session() -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    for line in (
+        b"EHLO a.example",
+        b"MAIL FROM:<> BODY=8BITMIME",
+        b"RCPT TO:<b@z.example>",
+        b"RCPT TO:<a@a.example>",
+    ):
+        assert conversation.command(line + b"\r\n")[0].startswith(b"250")
+    envelope = conversation.envelope()
+    assert (envelope.sender, envelope.parameters) == (b"", b"BODY=8BITMIME")
+    assert [recipient.address for recipient in envelope.recipients] == [b"a@a.example", b"b@z.example"]
+    assert conversation.command(b"RCPT TO:<c@d.example>\r\n")[0].startswith(b"503")
+    assert conversation.command(b"MAIL FROM:<a@b.example>\r\n")[0].startswith(b"250")
+
+
+@pytest.mark.parametrize("greeting", [b"HELO a.example\r\n", b"EHLO a.example\r\n"])
+def test_parameters_need_ehlo(greeting: bytes) -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    conversation.command(greeting)
+    reply, _ = conversation.command(b"MAIL FROM:<a@b.example> SIZE=1\r\n")
+    assert reply.startswith(b"250" if greeting.startswith(b"EHLO") else b"555")
+
+
+def test_a_client_that_may_not_relay_is_told_at_rcpt() -> None:
+    conversation = Conversation(SETTINGS, "192.0.2.1")
+    conversation.command(b"EHLO a.example\r\n")
+    assert conversation.command(b"MAIL FROM:<a@b.example>\r\n")[0].startswith(b"250")
+    assert conversation.command(b"RCPT TO:<c@d.example>\r\n")[0].startswith(b"550 5.7.1")
+
+
+def test_wrong_syntax() -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    conversation.command(b"EHLO a.example\r\n")
+    for line, code in (
+        (b"MAIL <a@b.example>", b"501"),
+        (b"MAIL FROM:<a@b.example>", b"250"),
+        (b"RCPT <c@d.example>", b"501"),
+        (b"RCPT TO: <c@d.example>", b"250"),
+        (b"DATA now", b"501"),
+        (b"QUIT now", b"501"),
+    ):
+        assert conversation.command(line + b"\r\n")[0].startswith(code), line

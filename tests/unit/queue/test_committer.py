@@ -1,0 +1,83 @@
+"""Group commit: in order, together what gathered, and a death is told."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from tests.support.queues import message
+
+from backstamp.queue.committer import BATCH, Committer
+from backstamp.queue.store import Announce, Append, Job
+
+
+class Recorder:
+    """A sink that remembers its batches and may be held up or die."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Job]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.sealed = False
+        self.dies = False
+
+    def commit(self, jobs: Sequence[Job], announce: Announce) -> None:
+        self.gate.wait(10)
+        if self.dies:
+            raise RuntimeError("a bug")
+        self.batches.append(list(jobs))
+        announce(jobs)
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def seal(self) -> None:
+        self.sealed = True
+
+
+def jobs(count: int, done: list[Append]) -> list[Append]:
+    return [Append(message(b"a@b.example"), done.append) for _ in range(count)]
+
+
+async def test_jobs_are_committed_in_order_and_together_if_they_gathered() -> None:
+    sink, done = Recorder(), list[Append]()
+    committer = Committer(sink, lambda _: None)
+    sink.gate.clear()
+    given = jobs(BATCH * 2 + 5, done)
+    committer.submit(given[0])
+    await asyncio.sleep(0.05)
+    for job in given[1:]:
+        committer.submit(job)
+        await asyncio.sleep(0)
+    sink.gate.set()
+    await committer.close()
+    assert done == given
+    assert [job for batch in sink.batches for job in batch] == given
+    assert 3 <= len(sink.batches) <= 4
+    assert sink.sealed
+
+
+async def test_what_is_handed_over_before_the_end_is_committed() -> None:
+    sink, done = Recorder(), list[Append]()
+    committer = Committer(sink, lambda _: None)
+    for job in jobs(3, done):
+        committer.submit(job)
+    await committer.close()
+    assert len(done) == 3
+    await committer.close()
+
+
+async def test_a_bug_in_the_thread_is_told() -> None:
+    sink, done, told = Recorder(), list[Append](), list[BaseException]()
+    hook, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        sink.dies = True
+        committer = Committer(sink, told.append)
+        committer.submit(jobs(1, done)[0])
+        async with asyncio.timeout(5):
+            while not told:
+                await asyncio.sleep(0.01)
+        await committer.close()
+    finally:
+        threading.excepthook = hook
+    assert isinstance(told[0], RuntimeError)
+    assert not done

@@ -1,0 +1,75 @@
+"""End of data, dot-stuffing, line ends: on any octets, however they are cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backstamp.smtp.data import bare, find_end, stuff, unstuff
+
+pieces = st.lists(
+    st.sampled_from([b"\r\n", b".", b"\r\n.", b"x", b"..", b" ", b"\xff", b"line"]), max_size=30
+)
+contents = pieces.map(b"".join)
+octets = st.binary(max_size=200)
+
+
+@given(contents)
+def test_what_is_stuffed_and_sent_arrives(content: bytes) -> None:
+    wire = stuff(content) + b".\r\nNEXT"
+    found = find_end(wire)
+    assert found is not None
+    end, behind = found
+    assert wire[behind:] == b"NEXT"
+    expected = content if not content or content.endswith(b"\r\n") else content + b"\r\n"
+    assert unstuff(wire[:end]) == expected
+
+
+@given(contents, st.lists(st.integers(1, 9), min_size=1))
+def test_the_end_is_found_however_the_input_is_cut(content: bytes, cuts: list[int]) -> None:
+    wire = stuff(content) + b".\r\n"
+    buffer = bytearray()
+    scanned = at = step = 0
+    found = None
+    while found is None and at < len(wire):
+        size = cuts[step % len(cuts)]
+        buffer += wire[at : at + size]
+        at += size
+        step += 1
+        found = find_end(buffer, scanned)
+        scanned = len(buffer)
+    assert found == (len(wire) - 3, len(wire))
+
+
+@given(octets)
+def test_nothing_but_crlf_dot_crlf_ends(raw: bytes) -> None:
+    found = find_end(raw)
+    if found is None:
+        assert b"\r\n.\r\n" not in b"\r\n" + raw
+    else:
+        end, behind = found
+        assert (b"\r\n" + raw)[end : behind + 2] == b"\r\n.\r\n"
+        assert b"\r\n.\r\n" not in (b"\r\n" + raw)[: behind + 1]
+
+
+@given(octets)
+def test_stuffed_content_never_ends_early_and_always_ends(content: bytes) -> None:
+    wire = stuff(content)
+    assert find_end(wire) is None
+    assert find_end(wire + b".\r\n") == (len(wire), len(wire) + 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", None),
+        (b"a\r\nb\r\n", None),
+        (b"a\nb", "bare LF"),
+        (b"a\rb", "bare CR"),
+        (b"a\r\r\n", "bare CR"),
+        (b"a\n\r\n", "bare LF"),
+        (b"a\0b", "NUL"),
+        (b"\r", "bare CR"),
+    ],
+)
+def test_bare_line_ends(content: bytes, what: str | None) -> None:
+    assert bare(content) == what
