@@ -56,6 +56,8 @@ class Dispatcher:
         self._lanes: dict[object, Lane[Worker]] = {}
         self._starved: deque[Lane[Worker]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
+        self._resting: dict[Worker, Lane[Worker]] = {}
+        """Idle workers, the one idle longest first."""
         self._idle = asyncio.Event()
         self._stopping = False
         self._group: asyncio.TaskGroup
@@ -78,11 +80,14 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver until `drain`."""
-        async with asyncio.TaskGroup() as self._group:
-            self._sources = [
-                self._group.create_task(self._claim(), name="claim"),
-                self._group.create_task(self._reporter.run(), name="report"),
-            ]
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._sources = [
+                    self._group.create_task(self._claim(), name="claim"),
+                    self._group.create_task(self._reporter.run(), name="report"),
+                ]
+        finally:
+            self._stopping = True
 
     async def drain(self, grace: float) -> None:
         """Stop claiming, let transactions under way end within `grace` seconds, then give up on them."""
@@ -131,10 +136,11 @@ class Dispatcher:
         return lambda: finder.by_route(via)
 
     def _start(self, lane: Lane[Worker]) -> None:
-        """Start a worker for a lane, or remember that it wants one."""
+        """Start a worker for a lane, or remember that it wants one and let an idle one of another lane go."""
         if len(self._workers) >= self._connections:
             if lane not in self._starved:
                 self._starved.append(lane)
+            any(_retire(other, worker) for worker, other in self._resting.items())
             return
         lane.workers += 1
         task = self._group.create_task(self._work(lane))
@@ -153,44 +159,48 @@ class Dispatcher:
             await slot.close()
 
     def _gone(self, worker: asyncio.Task[None]) -> None:
+        """Count a worker out; its connection is for the lane that has waited longest."""
         self._workers.discard(worker)
         self._idle.set()
+        while self._starved and not self._stopping and len(self._workers) < self._connections:
+            lane = self._starved.popleft()
+            if lane.wants_worker():
+                self._start(lane)
 
     async def _next(self, lane: Lane[Worker]) -> Delivery | None:
         """Return the next delivery, None if there was none for the policy's idle time."""
         if lane.ready:
             return lane.ready.popleft()
+        if self._starved:
+            # Another lane has waited for a connection: an idle one is a luxury now.
+            return None
         loop = asyncio.get_running_loop()
         worker: Worker = loop.create_future()
         lane.idle.append(worker)
+        self._resting[worker] = lane
         timer = loop.call_later(lane.policy.idle, _retire, lane, worker)
         try:
             return await worker
         finally:
             timer.cancel()
+            del self._resting[worker]
 
     def _leave(self, lane: Lane[Worker]) -> None:
-        """Forget a lane nobody needs; let a lane that had to wait have the connection."""
-        if self._stopping:
-            return
-        if lane.wants_worker():
-            # It came between the last look and the leaving.
+        """Forget a lane nobody needs; one that got something while the worker was leaving goes on."""
+        if not self._stopping and lane.wants_worker():
             self._start(lane)
         elif lane.empty:
             self._lanes.pop(lane.key, None)
-        while self._starved:
-            starved = self._starved.popleft()
-            if starved.wants_worker():
-                self._start(starved)
-                return
 
 
 def _wake(worker: Worker, claim: Delivery | None) -> None:
     worker.set_result(claim)
 
 
-def _retire(lane: Lane[Worker], worker: Worker) -> None:
-    """Let an idle worker go. It leaves the lane in the same turn, so that nobody hands it a delivery."""
-    if worker in lane.idle:
-        lane.idle.remove(worker)
-        worker.set_result(None)
+def _retire(lane: Lane[Worker], worker: Worker) -> bool:
+    """Let a worker go if it is idle. It leaves the lane in the same turn: nobody can hand it a delivery."""
+    if worker not in lane.idle:
+        return False
+    lane.idle.remove(worker)
+    worker.set_result(None)
+    return True

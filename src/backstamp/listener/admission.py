@@ -10,14 +10,22 @@ DENIED = "550 5.7.1 Relaying denied"
 LITERAL = "550 5.1.2 Address literals are not accepted"
 
 
+def plain(peer: str) -> str:
+    """Return a peer's address without its zone; an IPv4-mapped one as the IPv4 address it is."""
+    name = peer.partition("%")[0]
+    try:
+        mapped = IPv6Address(name).ipv4_mapped if ":" in name else None
+    except ValueError:
+        return name
+    return name if mapped is None else str(mapped)
+
+
 def may_relay(peer: str, allow: Sequence[IPv4Network | IPv6Network]) -> bool:
     """Tell whether a client at this address may relay; an IPv4-mapped address is judged as IPv4."""
     try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
+        address = ipaddress.ip_address(plain(peer))
     except ValueError:
         return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return any(address.version == network.version and address in network for network in allow)
 
 

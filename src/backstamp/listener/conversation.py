@@ -19,16 +19,18 @@ from backstamp.smtp import extensions, parameters
 from backstamp.smtp.parameters import ParameterError
 
 ERRORS: Final = 20
-"""Refused commands after which a client is sent away."""
+"""Refused commands after which a client is sent away; a message that is taken clears the count."""
 
 _NAME: Final = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[[A-Za-z0-9:.]{2,60}\]")
 _UNTOLD: Final = re.compile(rb"[\x00-\x1f\x7f]")
+_ADDRESSED: Final = frozenset({b"MAIL", b"RCPT"})
+_POSTMASTER: Final = b"<postmaster>"
 _FOREIGN: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS"})
 
 OK: Final = b"250 2.0.0 Ok\r\n"
 SYNTAX: Final = b"500 5.5.2 Syntax error: a command is one line of ASCII ended by CRLF\r\n"
 TOO_LONG: Final = b"500 5.5.2 Command line too long\r\n"
-UNKNOWN: Final = b"500 5.5.1 Command not known\r\n"
+UNKNOWN: Final = b"500 5.5.2 Command not known\r\n"
 NOT_NOW: Final = b"503 5.5.1 Bad sequence of commands\r\n"
 NO_ARGUMENT: Final = b"501 5.5.4 No argument is allowed\r\n"
 NEEDS_UTF8: Final = b"553 5.6.7 The address needs SMTPUTF8\r\n"
@@ -58,8 +60,7 @@ class Conversation:
         self.sender: bytes | None = None
         self.recipients: list[Recipient] = []
         self.parameters = b""
-        self.subject = b""
-        """The argument of the last MAIL or RCPT, for events."""
+        self._refused = 0
         self._verbs: dict[bytes, Callable[[bytes], Answer]] = {
             b"EHLO": self._ehlo,
             b"HELO": self._helo,
@@ -93,8 +94,12 @@ class Conversation:
         verb = verb.upper()
         handler = self._verbs.get(verb)
         if handler is not None:
+            if not argument.isascii() and verb not in _ADDRESSED:
+                return self._refuse(SYNTAX)
             answer = handler(argument.strip(b" "))
-            return answer if answer[0] < b"4" else self._refuse(answer[0])
+            if answer[0] < b"4" or (verb == b"RCPT" and self._forgiven()):
+                return answer
+            return self._refuse(answer[0])
         if verb in _FOREIGN:
             # Not a mail client: what follows could be commands smuggled in a web form.
             return b"421 4.7.0 This is a mail server\r\n", Action.CLOSE
@@ -116,10 +121,21 @@ class Conversation:
             return b"421 4.7.0 Too many errors\r\n", Action.CLOSE
         return reply, Action.NEXT
 
+    def _forgiven(self) -> bool:
+        """Tell whether a refused recipient is no error of the session's.
+
+        Who may relay sends lists, pipelined: to close on some bad addresses in one, or on
+        those beyond the limit, would lose the good ones again at every try (RFC 5321
+        §4.5.3.1.10). As many as may be taken may be refused.
+        """
+        self._refused += 1
+        return self._allowed and self.sender is not None and self._refused <= self._settings.limits.recipients
+
     def _reset(self) -> None:
         self.sender = None
         self.recipients = []
         self.parameters = b""
+        self._refused = 0
 
     # ---- verbs ----
 
@@ -147,7 +163,6 @@ class Conversation:
         return None
 
     def _mail(self, argument: bytes) -> Answer:
-        self.subject = argument
         if not self.helo or self.sender is not None:
             return NOT_NOW, Action.NEXT
         if argument[:5].upper() != b"FROM:":
@@ -169,12 +184,15 @@ class Conversation:
         return b"250 2.1.0 Sender ok\r\n", Action.NEXT
 
     def _rcpt(self, argument: bytes) -> Answer:
-        self.subject = argument
         if self.sender is None:
             return NOT_NOW, Action.NEXT
         if argument[:3].upper() != b"TO:":
             return b"501 5.5.4 Syntax: RCPT TO:<address>\r\n", Action.NEXT
         path = argument[3:].lstrip(b" ")
+        if path[: len(_POSTMASTER)].lower() == _POSTMASTER:
+            # RFC 5321 §4.5.1: every server knows postmaster without a domain. The relay has no
+            # mailboxes, so it is the one at its own name, which goes where that name's mail goes.
+            path = b"%b@%b%b" % (path[:11], self._settings.hostname.encode("ascii"), path[11:])
         if not self.utf8 and not path.isascii():
             return NEEDS_UTF8, Action.NEXT
         try:

@@ -16,6 +16,7 @@ from backstamp.queue.port import Intake, Message, QueueRefusedError
 from backstamp.smtp.data import bare, unstuff
 from backstamp.telemetry.events import Accepted, Alarm, Event
 
+TOO_BIG = b"552 5.3.4 Message size exceeds the limit\r\n"
 TROUBLE = b"451 4.3.0 Local error in processing, try again later\r\n"
 LOOP = b"554 5.4.6 Mail loop: too many Received lines\r\n"
 
@@ -47,12 +48,16 @@ class Door:
         helo, extended, utf8 = conversation.helo, conversation.extended, conversation.utf8
         envelope = conversation.envelope()
         content = unstuff(raw)
+        if len(content) > settings.limits.message_size:
+            return TOO_BIG
         if (what := bare(content)) is not None:
             return f"550 5.6.0 The message has a {what}; lines end by CRLF alone\r\n".encode()
         now = self.clock.wall()
+        size = len(content)
         queue_id = ids.make(int(now * 1000), self._entropy(10))
         name = ids.text(queue_id)
-        normal = headers.normal(headers.block(content))
+        separator = headers.separator(content)
+        normal = headers.normal(b"" if separator else headers.block(content))
         if headers.hops(normal) > settings.limits.hops:
             return LOOP
         try:
@@ -66,8 +71,8 @@ class Door:
             )
             if settings.submission:
                 prefix += headers.repairs(normal, queue_id=name, hostname=settings.hostname, seconds=now)
-            prefix += headers.separator(content)
-            await self._queue.append(Message(queue_id, int(now * 1e6), envelope, prefix + content))
+            content = prefix + separator + content
+            await self._queue.append(Message(queue_id, int(now * 1e6), envelope, content))
         except QueueRefusedError as error:
             return f"{error.reply}\r\n".encode()
         except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
@@ -81,7 +86,7 @@ class Door:
                 client=peer,
                 sender=envelope.sender.decode("utf-8", "backslashreplace"),
                 recipients=len(envelope.recipients),
-                size=len(content),
+                size=size,
                 duration=self.clock.monotonic() - started,
             )
         )

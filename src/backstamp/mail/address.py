@@ -3,8 +3,10 @@
 No parser for header addresses comes near them: encoded words, comments and white space
 are not decoded but refused, and so is every control character; what was accepted is kept
 octet for octet. Source routes (§4.1.1.3, deprecated) are refused: they name a third party.
+So is a domain that can be no host's name: it would only come back as a report later.
 """
 
+import ipaddress
 import re
 
 import idna
@@ -24,6 +26,10 @@ def _path(atom: bytes, quoted: bytes, label: bytes) -> re.Pattern[bytes]:
 
 
 _ASCII_PATH = _path(_ATEXT, _QTEXT, _LABEL)
+_DOMAIN = re.compile(rb"%b(?:\.%b)*" % (_LABEL, _LABEL))
+_LINES = re.compile("[\x80-\x9f\u2028\u2029]")
+"""C1 controls and line separators: no name has them, and logs and reports are made of lines."""
+
 _UTF8_PATH = _path(rb"(?:%b|%b)" % (_ATEXT, _UTF8), rb"(?:%b|%b)" % (_QTEXT, _UTF8), _ULABEL)
 
 
@@ -39,7 +45,9 @@ def parse_path(argument: bytes, *, utf8: bool = False) -> tuple[bytes, bytes]:
     Raises:
         AddressError: it is no path, or longer than RFC 5321 §4.5.3.1 allows.
     """
-    found = (_UTF8_PATH if utf8 else _ASCII_PATH).fullmatch(argument)
+    found = _ASCII_PATH.fullmatch(argument)
+    if found is None and utf8:
+        found = _UTF8_PATH.fullmatch(argument)
     if found is None:
         raise AddressError("not an address in angle brackets")
     local, domain, rest = found.groups(b"")
@@ -52,12 +60,48 @@ def parse_path(argument: bytes, *, utf8: bool = False) -> tuple[bytes, bytes]:
     address = b"%b@%b" % (local, domain)
     if len(address) > 254:
         raise AddressError("an address of more than 254 octets")
-    if utf8 and not address.isascii():
-        try:
-            address.decode("utf-8")
-        except UnicodeDecodeError:
-            raise AddressError("not UTF-8") from None
+    if found.re is _UTF8_PATH:
+        _check_international(address, domain)
+    elif domain[-1] < 0x3A:
+        _check_name(domain)
+    elif domain[0] == 0x5B:
+        _check_literal(domain)
     return address, rest
+
+
+def _check_international(address: bytes, domain: bytes) -> None:
+    """Check what the expression cannot: the encoding, and that DNS can be asked for the domain."""
+    try:
+        text = address.decode("utf-8")
+    except UnicodeDecodeError:
+        raise AddressError("not UTF-8") from None
+    if _LINES.search(text) is not None:
+        raise AddressError("a control character is in the address")
+    if domain[0] == 0x5B:
+        _check_literal(domain)
+        return
+    name = to_alabel(domain).encode("utf-8")
+    if len(name) > 253 or _DOMAIN.fullmatch(name) is None:
+        raise AddressError("the domain cannot be a name in DNS")
+    _check_name(name)
+
+
+def _check_name(domain: bytes) -> None:
+    """Refuse a top-level label of digits (RFC 3696 §2): a number of a host without its brackets."""
+    if domain.rpartition(b".")[2].isdigit():
+        raise AddressError("the domain is a number")
+
+
+def _check_literal(domain: bytes) -> None:
+    """Check an address literal (RFC 5321 §4.1.3)."""
+    text = domain[1:-1].decode("ascii")
+    try:
+        if text[:5].upper() == "IPV6:":
+            ipaddress.IPv6Address(text[5:])
+        else:
+            ipaddress.IPv4Address(text)
+    except ValueError:
+        raise AddressError("not an address literal") from None
 
 
 def is_literal(address: bytes) -> bool:

@@ -5,6 +5,7 @@ Date and Message-ID where they are missing. Everything is bytes; the body is nev
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -16,7 +17,12 @@ _DAY: Final = 86400
 
 def date(seconds: float) -> str:
     """Return an RFC 5322 §3.3 date-time in UTC of seconds since the epoch (not before it)."""
-    days, second = divmod(int(seconds), _DAY)
+    return _date(int(seconds))
+
+
+@lru_cache(maxsize=2)  # thousands of messages share a second
+def _date(seconds: int) -> str:
+    days, second = divmod(seconds, _DAY)
     # Days to civil date after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
     era, day_of_era = divmod(days + 719468, 146097)
     year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365

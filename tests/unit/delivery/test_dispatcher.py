@@ -1,0 +1,236 @@
+"""Lanes at work: bounds shared by all, bugs that cost nobody anything, and the way out."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from tests.support.queues import message
+
+from backstamp.clock import SystemClock
+from backstamp.delivery.candidates import Candidate, Finder
+from backstamp.delivery.dispatcher import Dispatcher
+from backstamp.delivery.reports import Reporter
+from backstamp.delivery.tell import Teller
+from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.reply import Reply
+from backstamp.net.transaction import Result, Transaction
+from backstamp.policy.destination import DestinationPolicy, NextHop, Route, RouteTable
+from backstamp.policy.mx import DnsFault, Exchanger, Exchangers
+from backstamp.policy.retry import RetryPolicy
+from backstamp.queue.memory import MemoryQueue
+from backstamp.telemetry import events
+from backstamp.telemetry.events import Event
+
+OK = Reply(250, "2.0.0 ok")
+CLOCK = SystemClock()
+
+
+class Names:
+    """Every domain is its own host."""
+
+    async def exchangers(self, domain: str) -> Exchangers | DnsFault:
+        return Exchangers((Exchanger(0, domain),))
+
+    async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
+        return ("127.0.0.1",)
+
+
+class Session:
+    """A connection that takes everything, when it is let."""
+
+    size_limit = None
+
+    def __init__(self, world: "World", host: str) -> None:
+        self.usable = True
+        self.extensions: dict[str, str] = {}
+        self._world = world
+        self._host = host
+
+    async def transact(
+        self, transaction: Transaction, settled: Callable[[Reply, Sequence[int]], None]
+    ) -> Result:
+        world = self._world
+        world.busy[self._host] += 1
+        world.most = max(world.most, world.open)
+        await world.during(self._host)
+        world.busy[self._host] -= 1
+        settled(OK, range(len(transaction.recipients)))
+        return Result([OK] * len(transaction.recipients), OK, Reply(354), OK)
+
+    async def close(self) -> None:
+        self._world.open -= 1
+
+
+class World:
+    """A dispatcher over a queue in memory and hosts that do as they are told."""
+
+    def __init__(self, *, connections: int = 100, routes: Sequence[Route] = (), **policy: Any) -> None:
+        self.events: list[Event] = []
+        self.told = asyncio.Event()
+        self.queue = MemoryQueue(clock=CLOCK, emit=self.emit)
+        self.busy: Counter[str] = Counter()
+        self.opened: Counter[str] = Counter()
+        self.open = self.most = 0
+        self.during: Callable[[str], Awaitable[None]] = self._at_once
+        self.breaks: set[str] = set()
+        policy.setdefault("retry", RetryPolicy((0.05,), 60.0))
+        self.policy = DestinationPolicy(**policy)
+        self.dispatcher = Dispatcher(
+            self.queue,
+            self.connect,  # type: ignore[arg-type]
+            Finder(
+                Names(),
+                port=25,
+                private=True,
+                own_names=frozenset(),
+                own_addresses=frozenset(),
+                chance=lambda: 0,
+            ),
+            routes=RouteTable(routes),
+            policy=self.policy,
+            reporter=Reporter(self.queue, hostname="r", clock=CLOCK, entropy=bytes, emit=self.emit),
+            clock=CLOCK,
+            chance=lambda: 0.0,
+            tell=Teller(self.emit, CLOCK, trace=False),
+            connections=connections,
+        )
+
+    async def _at_once(self, host: str) -> None:
+        await asyncio.sleep(0)
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        self.told.set()
+
+    async def connect(self, candidate: Candidate, policy: DestinationPolicy) -> Session | Fault:
+        await asyncio.sleep(0)
+        if candidate.name in self.breaks:
+            raise ZeroDivisionError(candidate.name)
+        if candidate.name.startswith("dead"):
+            return Fault(Phase.CONNECT, "refused", "no connection")
+        self.open += 1
+        self.opened[candidate.name] += 1
+        return Session(self, candidate.name)
+
+    async def until(self, kind: type[Event], count: int) -> None:
+        async with asyncio.timeout(10):
+            while sum(isinstance(event, kind) for event in self.events) < count:
+                self.told.clear()
+                await self.told.wait()
+
+    @contextlib.asynccontextmanager
+    async def running(self, grace: float = 1.0) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.dispatcher.run())
+            await asyncio.sleep(0)
+            yield
+            await self.dispatcher.drain(grace)
+            task.cancel()
+
+
+async def test_all_lanes_share_a_bound_and_each_gets_its_turn() -> None:
+    world = World(connections=3, idle=0.01)
+    for number in range(30):
+        await world.queue.append(message(b"a@d%d.example" % (number % 10)))
+    async with world.running():
+        await world.until(events.Delivered, 30)
+    assert world.most <= 3
+    assert len(world.opened) == 10
+
+
+async def test_a_lane_is_forgotten_when_nobody_needs_it() -> None:
+    world = World(idle=0.01)
+    await world.queue.append(message(b"a@d.example"))
+    async with world.running():
+        await world.until(events.Delivered, 1)
+        assert world.dispatcher.lanes == 1
+        async with asyncio.timeout(5):
+            while world.dispatcher.lanes or world.dispatcher.connections:
+                await asyncio.sleep(0.01)
+        assert world.open == 0
+        await world.queue.append(message(b"b@d.example"))
+        await world.until(events.Delivered, 2)
+
+
+async def test_a_bug_in_one_attempt_costs_no_mail_and_nobody_else() -> None:
+    world = World()
+    world.breaks.add("broken.example")
+    await world.queue.append(message(b"a@broken.example"))
+    await world.queue.append(message(b"b@fine.example"))
+    async with world.running():
+        await world.until(events.Delivered, 1)
+        await world.until(events.Alarm, 2)
+        world.breaks.clear()
+        await world.until(events.Delivered, 2)
+    assert not [event for event in world.events if isinstance(event, events.Failed)]
+    alarm = next(event for event in world.events if isinstance(event, events.Alarm))
+    assert "ZeroDivisionError" in alarm.problem
+
+
+async def test_a_bug_that_stays_ends_with_the_lifetime_and_a_report() -> None:
+    world = World(retry=RetryPolicy((0.02,), 0.0))
+    world.breaks.add("broken.example")
+    await world.queue.append(message(b"a@broken.example", arrival=0.0))
+    async with world.running():
+        await world.until(events.Bounced, 1)
+
+
+async def test_dead_hosts_hold_up_nobody() -> None:
+    world = World(connections=4)
+    for number in range(50):
+        await world.queue.append(message(b"a@dead%d.example" % number))
+    await world.queue.append(message(b"b@fine.example"))
+    async with world.running():
+        await world.until(events.Delivered, 1)
+
+
+async def test_new_routes_are_for_new_lanes() -> None:
+    world = World(idle=0.01)
+    async with world.running():
+        await world.queue.append(message(b"a@d.example"))
+        await world.until(events.Delivered, 1)
+        async with asyncio.timeout(5):
+            while world.dispatcher.lanes:
+                await asyncio.sleep(0.01)
+        routes = RouteTable([Route("*", NextHop("hub.example", 2525))])
+        world.dispatcher.reload(routes, world.policy)
+        await world.queue.append(message(b"a@d.example"))
+        await world.queue.append(message(b"a@e.example"))
+        await world.until(events.Delivered, 3)
+    assert world.opened["hub.example"] >= 1
+    assert world.opened["e.example"] == 0
+
+
+async def test_draining_lets_transactions_end_and_starts_no_new_ones() -> None:
+    world = World(connections=1)
+    going = asyncio.Event()
+
+    async def slow(_: str) -> None:
+        going.set()
+        await asyncio.sleep(0.1)
+
+    world.during = slow
+    for _ in range(5):
+        await world.queue.append(message(b"a@d.example"))
+    async with world.running(grace=5.0):
+        await going.wait()
+    assert len([event for event in world.events if isinstance(event, events.Delivered)]) == 1
+    assert world.queue.ledger.waiting == 4
+
+
+async def test_draining_gives_up_after_its_grace() -> None:
+    world = World()
+    going = asyncio.Event()
+
+    async def for_ever(_: str) -> None:
+        going.set()
+        await asyncio.sleep(1000)
+
+    world.during = for_ever
+    await world.queue.append(message(b"a@d.example"))
+    async with asyncio.timeout(5), world.running(grace=0.05):
+        await going.wait()
+    assert world.queue.ledger.waiting == 1
+    assert world.queue.ledger.claimed == 0
