@@ -3,7 +3,8 @@
 aiosmtplib keeps one reply at a time, re-parses addresses and rewrites content; so it opens
 the session here (greeting, EHLO, QUIT, and one day STARTTLS and AUTH), and transactions run
 on our subclass of its protocol, which hands every reply to a `Machine` in the callback that
-read it. Hosts that give no session are values. Sockets are connected here, to the address
+read it. One strict reader serves both: a reply nobody can have asked for is never taken for
+another's. Hosts that give no session are values. Sockets are connected here, to the address
 that was judged, and nothing is resolved again.
 """
 
@@ -19,19 +20,18 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
+from backstamp.net.replies import LINE, NonsenseError, ReplyLines
 from backstamp.net.transaction import Machine, Result, Settled, Transaction
 from backstamp.policy.destination import Timeouts
 
-LINE = 8192
-"""Octets of one reply line, at most; RFC 5321 §4.5.3.1.5 asks for 512."""
-
-REPLY = 32768
-"""Octets of one reply with all its lines, at most."""
+NO_REPLY = -1
+"""The code under which aiosmtplib hands on what was no reply."""
 
 BLOCK = 65536
 """Octets of content written between two looks at back-pressure."""
 
-_SEPARATORS = (b" ", b"-", b"")
+_SIZE_DIGITS = 20
+"""Digits of a declared SIZE, at most (RFC 1870 §4)."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -42,69 +42,88 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class _Protocol(SMTPProtocol):
-    """aiosmtplib's protocol; while a machine runs, all replies are its."""
+    """aiosmtplib's protocol with a reader of ours; while a machine runs, all replies are its."""
 
     machine: Machine | None = None
     spoiled = False
     """The peer spoke out of turn or made no sense: the session cannot be used any more."""
+    timeouts: Timeouts
+    _pipelining = False
     _rest = b""
     _deadline = 0.0
     _armed: asyncio.TimerHandle | None = None
-    _lines: list[bytes]
-    _length = 0
 
-    def idle(self) -> bool:
-        """Tell whether no transaction runs."""
-        return self.machine is None
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The session begins with the greeting."""
+        super().connection_made(transport)
+        self._lines = ReplyLines()
+
+    def awaits(self) -> bool:
+        """Tell whether a reply was asked for that has not come."""
+        if self.machine is not None:
+            return True
+        waiter = self._response_waiter
+        return self._response_pending and waiter is not None and not waiter.done()
 
     def data_received(self, data: bytes) -> None:
         """Take octets from the peer."""
-        if self.idle():
-            if self._response_pending:
-                super().data_received(data)
-            else:
-                self.spoiled = True
+        if not self.awaits():
+            self.spoiled = True
             return
         if self._rest:
             data = self._rest + data
         start = 0
-        while (end := data.find(b"\n", start)) >= 0:
-            self._line(data[start:end])
-            start = end + 1
-            if self.idle():
-                self.spoiled = self.spoiled or start < len(data)
-                self._rest = b""
-                return
-        self._rest = data[start:]
-        if len(self._rest) > LINE:
-            self._nonsense("a reply line without an end")
+        try:
+            while (end := data.find(b"\n", start)) >= 0:
+                reply = self._lines.take(data[start:end])
+                start = end + 1
+                if reply is None:
+                    continue
+                if start < len(data) and self._last(reply) and not data.startswith(b"421", start):
+                    raise NonsenseError(f"a reply before its command: {data[start : start + 80]!r}")
+                self._deliver(reply)
+                if not self.awaits():
+                    self.spoiled = self.spoiled or start < len(data)
+                    self._rest = b""
+                    return
+            self._rest = data[start:]
+            if len(self._rest) > LINE:
+                raise NonsenseError("a reply line without an end")
+        except NonsenseError as error:
+            self._rest = b""
+            self._nonsense(str(error))
+        if self.machine is not None and self._armed is not None and self._armed.when() > self._deadline:
+            # The next wait is a shorter one.
+            self._arm()
 
-    def _line(self, line: bytes) -> None:
-        """Take one line of a reply (RFC 5321 §4.2.1)."""
+    def _last(self, reply: Reply) -> bool:
+        """Tell whether nothing else was asked for, so that octets behind this reply belong to no command.
+
+        Taken for the next command's, they would count for the wrong recipient, or stand for the
+        reply to a content that was not sent yet. Behind the reply to the final dot they only spoil
+        the session. A 421 may come at any time (RFC 5321 §3.8).
+        """
         machine = self.machine
-        assert machine is not None
-        line = line.removesuffix(b"\r")
-        code, separator = line[:3], line[3:4]
-        self._length += len(line)
-        if not (code.isdigit() and b"2" <= code < b"6" and separator in _SEPARATORS) or len(line) > LINE:
-            self._nonsense(f"not a reply: {line[:80]!r}")
-        elif self._length > REPLY or (self._lines and self._lines[0][:3] != code):
-            self._nonsense("a reply of too many lines, or of two codes")
-        elif separator == b"-":
-            self._lines.append(line)
-        else:
-            text = line[4:]
-            if self._lines:
-                text = b"\n".join([*(earlier[4:] for earlier in self._lines), text])
-                self._lines.clear()
-            self._length = 0
-            machine.reply(Reply(int(code), text.decode("utf-8", "backslashreplace")))
+        if machine is None or machine.phase is Phase.FINAL:
+            return False
+        return not self._pipelining or reply.code == 354
+
+    def _deliver(self, reply: Reply) -> None:
+        machine = self.machine
+        if machine is not None:
+            machine.reply(reply)
             self._deadline = self._loop.time() + self._wait(machine.phase)
+            return
+        assert self._response_waiter is not None
+        self._response_waiter.set_result(aiosmtplib.SMTPResponse(reply.code, reply.text))
 
     def _nonsense(self, text: str) -> None:
         self.spoiled = True
         if self.machine is not None:
             self.machine.broken("protocol", text)
+        elif self._response_waiter is not None and not self._response_waiter.done():
+            error = aiosmtplib.SMTPResponseException(NO_REPLY, text)
+            self._set_response_exception(self._response_waiter, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The session is over; what was not answered will not be."""
@@ -118,17 +137,19 @@ class _Protocol(SMTPProtocol):
 
     # ---- transactions ----
 
-    def begin(self, machine: Machine, timeouts: Timeouts) -> None:
+    def begin(self, machine: Machine, timeouts: Timeouts, *, pipelining: bool) -> None:
         """Give the session to a machine."""
         self.machine = machine
         self.timeouts = timeouts
-        self._lines = []
-        self._length = 0
+        self._pipelining = pipelining
+        self._lines = ReplyLines()
         self._rest = b""
         self._deadline = self._loop.time() + self._wait(Phase.MAIL)
         if self._armed is None or self._armed.when() > self._deadline:
             self._arm()
-        if self.is_connected:
+        if self.spoiled:
+            machine.broken("protocol", "the server spoke out of turn")
+        elif self.is_connected:
             machine.start()
         else:
             machine.broken("disconnected", "the server closed the connection")
@@ -172,6 +193,10 @@ class _Protocol(SMTPProtocol):
             return
         self.spoiled = True
         self.machine.broken("timeout", f"no answer in time ({self.machine.phase.value})")
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection and what is not sent: `close` would wait for a peer that may never read."""
         if self.transport is not None:
             cast(asyncio.WriteTransport, self.transport).abort()
 
@@ -208,7 +233,8 @@ class Connection:
         }
         """EHLO keywords in upper case, each with its arguments."""
         size = self.extensions.get("SIZE", "")
-        self.size_limit = int(size) if size.isdecimal() and int(size) else None
+        sound = size.isascii() and size.isdecimal() and len(size) <= _SIZE_DIGITS
+        self.size_limit = (int(size) or None) if sound else None
         """The largest message the host takes, in octets; None where it names no limit (RFC 1870 §4)."""
 
     @property
@@ -236,34 +262,38 @@ class Connection:
 
         def finished() -> None:
             protocol.machine = None
+            if machine.phase is Phase.CONTENT:
+                # The peer is still in the middle of the content. Whoever waits for it to read on
+                # must not: it need not ever.
+                protocol.abort()
             wake()
 
+        pipelining = "PIPELINING" in self.extensions
         machine = Machine(
             transaction,
             write=protocol.send,
             settled=settled,
             finished=finished,
             large=wake,
-            pipelining="PIPELINING" in self.extensions,
+            pipelining=pipelining,
             size="SIZE" in self.extensions,
             reset=self._reset,
         )
         try:
-            protocol.begin(machine, self._timeouts)
+            protocol.begin(machine, self._timeouts, pipelining=pipelining)
             await waiter
             if not machine.done:
                 waiter = loop.create_future()
                 await self._stream(machine)
                 await waiter
         except BaseException:
-            # Cancelled in the middle: nobody can tell any more which reply is whose.
+            # Cancelled in the middle: nobody can tell any more which reply is whose. What is not
+            # out yet stays here: without a reply it could only make a second copy.
             self._lost = True
             protocol.machine = None
+            protocol.abort()
             self._client.close()
             raise
-        if machine.phase is Phase.CONTENT:
-            # Ended before the content was all out: the peer is still in the middle of it.
-            self._lost = True
         self._reset = not machine.clean
         result = machine.result
         replies = (result.mail, *result.recipients, result.data, result.final)
@@ -290,7 +320,7 @@ class Connection:
             protocol.extend(self._timeouts.final)
 
     async def close(self) -> None:
-        """Say QUIT if the host still listens, and let go. Never raises."""
+        """Say QUIT if the host still listens, and let go within the time for it. Never raises."""
         client = self._client
         try:
             if self.usable:
@@ -298,6 +328,7 @@ class Connection:
         except (aiosmtplib.SMTPException, OSError):
             return
         finally:
+            self._protocol.abort()
             client.close()
 
 
@@ -316,18 +347,23 @@ async def connect(
         await _hello(client, helo, timeouts)
     except aiosmtplib.SMTPResponseException as error:
         client.close()
-        if not 200 <= error.code <= 599:
+        if error.code == NO_REPLY:
             return Fault(phase, "protocol", error.message)
-        return Refusal(Reply(error.code, _readable(error.message)), phase)
+        return Refusal(Reply(error.code, error.message), phase)
     except aiosmtplib.SMTPTimeoutError:
         client.close()
         return Fault(phase, "timeout", f"no answer in time ({phase.value})")
     except (aiosmtplib.SMTPException, OSError) as error:
         client.close()
-        return Fault(phase, "disconnected", f"the server closed the connection: {_readable(str(error))}")
+        return Fault(phase, "disconnected", f"the server closed the connection: {error}")
     except BaseException:
         client.close()
         raise
+    if client.protocol is None:
+        return Fault(phase, "disconnected", "the server closed the connection")
+    if client.protocol.spoiled:
+        client.close()
+        return Fault(phase, "protocol", "the server spoke out of turn")
     return Connection(client, timeouts)
 
 
@@ -337,14 +373,21 @@ async def _hello(client: _Client, helo: str, timeouts: Timeouts) -> None:
     except aiosmtplib.SMTPHeloError as error:
         if not 500 <= error.code <= 599:
             raise
-        await client.helo(hostname=helo, timeout=timeouts.greeting)
+        try:
+            await client.helo(hostname=helo, timeout=timeouts.greeting)
+        except aiosmtplib.SMTPServerDisconnected:
+            # It said why, and hung up.
+            raise error from None
 
 
 async def _socket(address: str, port: int, timeouts: Timeouts, source: str | None) -> socket.socket | Fault:
     """Connect a socket to exactly this address."""
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # a machine without IPv6: the next candidate may do
+        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
     try:
         sock.setblocking(False)
         # Commands are written in groups already; waiting for more would only add delay (Nagle).
@@ -363,7 +406,3 @@ async def _socket(address: str, port: int, timeouts: Timeouts, source: str | Non
         sock.close()
         raise
     return sock
-
-
-def _readable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
