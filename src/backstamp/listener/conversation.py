@@ -21,6 +21,9 @@ from backstamp.smtp.parameters import ParameterError
 ERRORS: Final = 20
 """Refused commands after which a client is sent away; a message that is taken clears the count."""
 
+OVERSHOOT: Final = 1000
+"""Refused recipients of one message that are no errors (Postfix: smtpd_recipient_overshoot_limit)."""
+
 _NAME: Final = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?|\[[A-Za-z0-9:.]{2,60}\]")
 _UNTOLD: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _ADDRESSED: Final = frozenset({b"MAIL", b"RCPT"})
@@ -126,10 +129,10 @@ class Conversation:
 
         Who may relay sends lists, pipelined: to close on some bad addresses in one, or on
         those beyond the limit, would lose the good ones again at every try (RFC 5321
-        §4.5.3.1.10). As many as may be taken may be refused.
+        §4.5.3.1.10).
         """
         self._refused += 1
-        return self._allowed and self.sender is not None and self._refused <= self._settings.limits.recipients
+        return self._allowed and self.sender is not None and self._refused <= OVERSHOOT
 
     def _reset(self) -> None:
         self.sender = None

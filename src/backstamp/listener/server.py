@@ -7,7 +7,7 @@ from typing import cast
 
 from backstamp.clock import Clock
 from backstamp.listener.intake import Door
-from backstamp.listener.session import Session
+from backstamp.listener.session import Replies, Session
 from backstamp.listener.settings import ListenerSettings
 from backstamp.queue.port import Intake
 from backstamp.telemetry.events import Event
@@ -31,6 +31,7 @@ class Listener:
     ) -> None:
         self.settings = settings
         self._door = Door(queue, clock=clock, emit=emit, entropy=entropy)
+        self._replies = Replies()
         self._sessions: set[Session] = set()
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
@@ -76,8 +77,9 @@ class Listener:
         return Session(
             self.settings,
             self._door,
+            self._replies,
             opened=self._opened,
-            closed=self._closed,
+            left=self._left,
             loop=asyncio.get_running_loop(),
         )
 
@@ -91,7 +93,7 @@ class Listener:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return FULL if len(self._sessions) > self.settings.limits.connections else None
 
-    def _closed(self, session: Session) -> None:
+    def _left(self, session: Session) -> None:
         self._sessions.discard(session)
         if not self._sessions:
             self._empty.set()

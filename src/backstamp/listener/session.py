@@ -3,8 +3,9 @@
 The only module that names aiosmtpd. What stays its: the protocol's life, flow control and
 (later) STARTTLS and AUTH. What is ours and why (line by line reading is four fifths of its
 time): commands and contents are cut out of the reader's buffer with `find`; replies are
-gathered and written before the next wait (RFC 2920 §3.2); one timer that is looked at
-when it fires instead of being set anew by every command. Memory is bounded by the limits.
+gathered and written before the next wait (RFC 2920 §3.2), those of all sessions together;
+one timer that is looked at when it fires instead of being set anew by every command.
+Memory is bounded by the limits, and a client that stalls anywhere is cut off in time.
 """
 
 import asyncio
@@ -13,20 +14,28 @@ from typing import Any, Final, cast
 
 from aiosmtpd.smtp import SMTP
 
-from backstamp.listener.conversation import Action, Conversation
-from backstamp.listener.intake import Door
+from backstamp.listener import admission
+from backstamp.listener.conversation import Action, Answer, Conversation
+from backstamp.listener.intake import TOO_BIG, Door
 from backstamp.listener.settings import ListenerSettings
 from backstamp.smtp.data import find_end
-from backstamp.telemetry.events import Refused
+from backstamp.telemetry.events import Alarm, Refused
 
 BUFFER: Final = 128 * 1024
 """Octets the reader holds before it stops reading from the socket (at most twice this)."""
 
+SMALL: Final = 64 * 1024
+"""Octets of a content that are left in the reader until its end is there."""
+
+LINGER: Final = 5.0
+"""Seconds a client that is sent away has to read the last replies."""
+
 _TAIL: Final = 4
 """Octets of a content that may be the beginning of its end."""
 
-TOO_BIG: Final = b"552 5.3.4 Message size exceeds the limit\r\n"
 IDLE: Final = b"421 4.4.2 Idle for too long\r\n"
+SLOW: Final = b"421 4.4.2 The message took too long\r\n"
+BROKEN: Final = b"421 4.3.0 Local error, closing\r\n"
 CLOSING: Final = b"421 4.3.2 The relay is closing\r\n"
 
 
@@ -40,6 +49,29 @@ class _Handler:
 _HANDLER = _Handler()
 
 
+class Replies:
+    """The replies of all sessions of a listener, written together at the end of the loop's turn.
+
+    A client that has its reply at once asks again at once, alone: every write then wakes a
+    sleeping peer, four times a message. Written together, the second finds it awake; that is a
+    quarter of the time of a message.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Session] = []
+
+    def add(self, session: "Session") -> None:
+        """Write this session's replies before the loop waits again."""
+        if not self._waiting:
+            session.loop.call_soon(self._write)
+        self._waiting.append(session)
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for session in waiting:
+            session.flush()
+
+
 class Session(SMTP):
     """One connection."""
 
@@ -49,17 +81,19 @@ class Session(SMTP):
         self,
         settings: ListenerSettings,
         door: Door,
+        replies: Replies,
         *,
         opened: Callable[["Session"], bytes | None],
-        closed: Callable[["Session"], None],
+        left: Callable[["Session"], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         # aiosmtpd keeps these limits per class and changes them per session.
         self.command_size_limits = {}
         self._settings = settings
         self._door = door
+        self._replies = replies
         self._opened = opened
-        self._closed_callback = closed
+        self._left = left
         self._out: list[bytes] = []
         self._expires = 0.0
         self._busy = False
@@ -85,14 +119,21 @@ class Session(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here."""
         peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if peer else ""
+        self._peer = admission.plain(str(peer[0])) if peer else ""
         self._conversation = Conversation(self._settings, self._peer)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The client is gone; a message that is being written is written."""
+        """The client is gone; a message that is being written is written, and told as accepted."""
+        handler = self._handler_coroutine
+        if self._busy:
+            # aiosmtpd cancels its handler now. The message may be on the disk already: the handler
+            # ends by itself, and something else is cancelled in its place.
+            self._handler_coroutine = cast(Any, self.loop.create_future())
         super().connection_lost(error)
-        self._closed_callback(self)
+        self._handler_coroutine = handler
+        if not self._busy:
+            self._left(self)
 
     def eof_received(self) -> bool | None:
         """The client sends no more; it may still read the replies to what it sent."""
@@ -103,8 +144,7 @@ class Session(SMTP):
         self._ending = True
         if not self._content and not self._busy and self.transport is not None:
             self._out.append(CLOSING)
-            self._flush()
-            self.transport.close()
+            self._leave()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         self._expires = self.loop.time() + (duration or self._timeout_duration)
@@ -116,12 +156,28 @@ class Session(SMTP):
         if self._busy:
             # The wait is the relay's own: a slow disk is no fault of the client.
             self._expires = now + self._timeout_duration
+        transport = cast("asyncio.WriteTransport | None", self.transport)
+        if transport is None:
+            return
         if now < self._expires:
             self._timeout_handle = self.loop.call_at(self._expires, self._timeout_cb)
-        elif self.transport is not None:
+        elif transport.is_closing():
+            # It does not even read what it was told last; waiting for that would be for ever.
+            transport.abort()
+        else:
             self._out.append(IDLE)
-            self._flush()
-            self.transport.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Write what is to be said and close; what cannot be written soon is dropped."""
+        self.flush()
+        if self.transport is None:
+            return
+        self.transport.close()
+        self._expires = self.loop.time() + LINGER
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self._timeout_handle = self.loop.call_at(self._expires, self._timeout_cb)
 
     @property
     def _buffer(self) -> bytearray:
@@ -137,15 +193,23 @@ class Session(SMTP):
     # ---- the loop ----
 
     async def _handle_client(self) -> None:
-        refusal = self._opened(self)
-        if refusal is not None:
-            self._out.append(refusal)
-        else:
-            self._out.append(self._conversation.greeting)
-            await self._converse()
-        self._flush()
-        if self.transport is not None:
-            self.transport.close()
+        try:
+            refusal = self._opened(self)
+            if refusal is None:
+                self._out.append(self._conversation.greeting)
+                await self._converse()
+            else:
+                self._out.append(refusal)
+        except ConnectionError:
+            pass  # nobody is left to be told
+        except Exception as error:  # a bug ends one session, in words, and not silently
+            self._out.append(BROKEN)
+            problem = f"a session broke: {error!r}"
+            self._door.emit(Alarm(time=self._now(), problem=problem, action="the client was sent away"))
+        self._busy = False
+        if self.transport is None:
+            self._left(self)
+        self._leave()
 
     async def _converse(self) -> None:
         conversation = self._conversation
@@ -155,13 +219,16 @@ class Session(SMTP):
             out.append(reply)
             if reply[0] >= 0x34:
                 self._tell(line, reply)
-            if action is Action.CONTENT and not await self._data():
-                return
-            if action is Action.CLOSE:
+            if action is Action.CONTENT:
+                action = await self._data()
+            if action is Action.CLOSE or self.transport is None:
                 return
             if self._ending:
                 out.append(CLOSING)
                 return
+
+    def _now(self) -> int:
+        return int(self._door.clock.wall() * 1e6)
 
     def _tell(self, line: bytes, reply: bytes) -> None:
         verb = line[:4].upper()
@@ -171,7 +238,7 @@ class Session(SMTP):
     def _refused(self, command: str, reply: bytes, recipient: bytes = b"") -> None:
         self._door.emit(
             Refused(
-                time=int(self._door.clock.wall() * 1e6),
+                time=self._now(),
                 client=self._peer,
                 command=command,
                 reply=reply.decode("ascii", "backslashreplace").rstrip(),
@@ -200,56 +267,68 @@ class Session(SMTP):
                 return None
 
     async def _more(self) -> bool:
-        """Send what is to be sent, then wait for octets; tell whether there are any."""
+        """Send what is to be sent, then wait for octets; tell whether more came."""
         reader: Any = self._reader
-        if self._out:
-            self._flush()
-            await self._drained()
-        reader._maybe_resume_transport()
+        held = len(reader._buffer)
         self._reset_timeout()
+        if self._out:
+            self._replies.add(self)
+        await self._drained()
+        reader._maybe_resume_transport()
         if not reader._eof:
             await reader._wait_for_data("session")
-        return bool(reader._buffer) and self.transport is not None
+        # What was held when the client ended is half a command: nothing will complete it.
+        return len(reader._buffer) > held and self.transport is not None
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the replies that were gathered."""
         if self._out and self.transport is not None and not self.transport.is_closing():
             cast(asyncio.WriteTransport, self.transport).write(b"".join(self._out))
         self._out.clear()
 
     # ---- content ----
 
-    async def _data(self) -> bool:
-        """Read a content and answer it; tell whether the session goes on."""
+    async def _data(self) -> Action:
+        """Read a content and answer it; tell how the session goes on."""
         self._content = True
         raw = await self._read_content()
         self._content = False
+        action = Action.NEXT
         if raw is None:
-            return False
-        if isinstance(raw, int):
-            self._conversation.envelope()
-            reply = TOO_BIG
-        else:
+            return Action.CLOSE
+        if isinstance(raw, bytes):
             self._busy = True
             reply = await self._door.accept(raw, self._conversation, self._settings, self._peer)
             self._busy = False
+        else:
+            reply, action = raw
         self._out.append(reply)
-        if reply[0] != 0x32:
+        if reply[0] == 0x32:
+            self._conversation.errors = 0
+        else:
             self._refused("DATA", reply)
-        return True
+        return action
 
-    async def _read_content(self) -> bytes | int | None:
-        """Return the content as it came, its size if it was too big, None if the client went away."""
+    async def _read_content(self) -> bytes | Answer | None:
+        """Return the content as it came, its refusal, or None if the client went away."""
         buffer = self._buffer
-        if buffer and (end := find_end(buffer)) is not None and end[0] <= self._settings.limits.message_size:
-            raw = bytes(buffer[: end[0]])
-            del buffer[: end[1]]
-            return raw
-        return await self._gather(buffer)
-
-    async def _gather(self, buffer: bytearray) -> bytes | int | None:
-        """Take a content out of the reader piece by piece; one that is too big is read and dropped."""
         limits = self._settings.limits
         deadline = self.loop.time() + limits.message
+        scanned = 0
+        while (found := find_end(buffer, scanned)) is None and (scanned := len(buffer)) < SMALL:
+            if self.loop.time() > deadline:
+                return SLOW, Action.CLOSE
+            if not await self._more():
+                return None
+        if found is not None:
+            raw = bytes(buffer[: found[0]])
+            del buffer[: found[1]]
+            return raw
+        # The limit is of the content; each of its lines may have a dot more on the wire (".\r\n").
+        return await self._gather(buffer, limits.message_size + limits.message_size // 3 + 1, deadline)
+
+    async def _gather(self, buffer: bytearray, limit: int, deadline: float) -> bytes | Answer | None:
+        """Take a content out of the reader piece by piece; one that is too big is read and dropped."""
         gathered = bytearray()
         scanned = dropped = 0
         while True:
@@ -259,15 +338,19 @@ class Session(SMTP):
             found = find_end(gathered, scanned) if not dropped else _find_later(gathered)
             if found is not None:
                 buffer += gathered[found[1] :]
-                size = dropped + found[0]
-                return bytes(gathered[: found[0]]) if size <= limits.message_size and not dropped else size
+                if dropped or found[0] > limit:
+                    self._conversation.envelope()
+                    return TOO_BIG, Action.NEXT
+                with memoryview(gathered) as view:
+                    return bytes(view[: found[0]])
             scanned = len(gathered)
-            if dropped + scanned > limits.message_size + _TAIL + 1:
+            if dropped + scanned > limit + _TAIL + 1:
                 dropped += scanned - _TAIL
                 del gathered[:-_TAIL]
-            if dropped > 2 * limits.message_size or self.loop.time() > deadline:
-                self._out.append(b"421 4.3.4 Too much, or for too long\r\n")
-                return None
+            if dropped > 2 * limit:
+                return TOO_BIG, Action.CLOSE
+            if self.loop.time() > deadline:
+                return SLOW, Action.CLOSE
             if not await self._more():
                 return None
 

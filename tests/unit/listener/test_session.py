@@ -219,7 +219,7 @@ async def test_a_message_may_not_take_for_ever() -> None:
             while not (await reader.readline()).startswith(b"354"):
                 pass
             dripping = asyncio.create_task(_drip(writer))
-            assert (await reader.readline()).startswith(b"421 4.3.4")
+            assert (await reader.readline()).startswith(b"421 4.4.2")
             dripping.cancel()
         writer.close()
         assert not opened.queue.messages
