@@ -1,10 +1,11 @@
 """A cache with a time to live and one question at a time: what the resolver remembers.
 
 Concurrent askers of one key share one question; an asker who goes away does not take the
-question along. Bounded: the oldest entries go first.
+question along. Bounded: what was not asked for the longest goes first.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -17,19 +18,22 @@ class Cache(Generic[V]):
     def __init__(self, now: Callable[[], float], *, size: int) -> None:
         self._now = now
         self._size = size
-        self._kept: dict[str, tuple[float, V]] = {}
+        self._kept: OrderedDict[str, tuple[float, V]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[V]] = {}
 
     def peek(self, key: str) -> V | None:
         """Return the value of a key if it is known and still good."""
         kept = self._kept.get(key)
-        return kept[1] if kept is not None and kept[0] > self._now() else None
+        if kept is None or kept[0] <= self._now():
+            return None
+        self._kept.move_to_end(key)
+        return kept[1]
 
     async def get(self, key: str, ask: Callable[[], Awaitable[tuple[V, float]]]) -> V:
         """Return the value of a key; `ask` gives value and time to live (seconds) where it is not known."""
-        kept = self._kept.get(key)
-        if kept is not None and kept[0] > self._now():
-            return kept[1]
+        known = self.peek(key)
+        if known is not None:
+            return known
         task = self._asking.get(key)
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
@@ -41,7 +45,7 @@ class Cache(Generic[V]):
         value, seconds = await ask()
         self._kept.pop(key, None)
         if len(self._kept) >= self._size:
-            del self._kept[next(iter(self._kept))]
+            self._kept.popitem(last=False)
         self._kept[key] = (self._now() + seconds, value)
         return value
 

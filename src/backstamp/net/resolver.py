@@ -40,7 +40,10 @@ TTL_FAILURE: Final = 10.0
 CACHE_SIZE: Final = 10_000
 """Names kept, of each kind."""
 
-_NAME: Final = re.compile(r"(?=.{1,254}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_NAME: Final = re.compile(
+    # No name ends in a number (RFC 1123 §2.1): what looks like an address would be taken for one.
+    r"(?=.{1,254}\Z)(?!(?:.*\.)?[0-9]+\.?\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
+)
 _PERMANENT: Final = frozenset({DnsProblem.NO_DOMAIN, DnsProblem.NO_ADDRESS})
 
 

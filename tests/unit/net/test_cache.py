@@ -1,4 +1,4 @@
-"""The cache: bounded, and the oldest entries go first."""
+"""The cache: bounded, and what was not asked for the longest goes first."""
 
 import pytest
 from tests.support.queues import TestClock
@@ -24,6 +24,25 @@ async def test_an_entry_asked_again_is_young_again() -> None:
     await put(cache, "a")
     await put(cache, "c")
     assert [cache.peek(key) for key in "abc"] == ["a", None, "c"]
+
+
+async def test_an_entry_looked_at_is_young_again() -> None:
+    cache: Cache[str] = Cache(TestClock().monotonic, size=2)
+    await put(cache, "a")
+    await put(cache, "b")
+    assert cache.peek("a") == "a"
+    await put(cache, "c")
+    assert [cache.peek(key) for key in "abc"] == ["a", None, "c"]
+
+
+async def test_what_is_known_is_not_asked() -> None:
+    cache: Cache[str] = Cache(TestClock().monotonic, size=2)
+    await put(cache, "a")
+
+    async def never() -> tuple[str, float]:
+        raise AssertionError
+
+    assert await cache.get("a", never) == "a"
 
 
 async def test_a_question_that_breaks_is_asked_again() -> None:

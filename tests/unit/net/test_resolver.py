@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import timeit
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import dns.rcode
+import dns.resolver
 import pytest
 import uvloop
 from tests.support.dns import DnsServer, Zone
@@ -36,6 +38,8 @@ ZONE: Zone = {
     "null.test": {"MX": ["0 ."]},
     "odd.test": {"MX": ["0 .", "10 mx.example.test.", r"5 sp\032ace.test.", "30 mx.example.test."]},
     "useless.test": {"MX": [r"5 sp\032ace.test."], "A": ["192.0.2.9"]},
+    "literal.test": {"MX": ["10 127.0.0.1."], "A": ["192.0.2.9"]},
+    "mixed.test": {"MX": ["5 192.0.2.1.", "5 2130706433.", "10 mx.example.test."]},
     "alias.test": {"CNAME": ["example.test."]},
     "chain.test": {"CNAME": ["alias.test."]},
     "host-alias.test": {"CNAME": ["mx.example.test."]},
@@ -85,6 +89,8 @@ def fault(problem: DnsProblem, name: str) -> DnsFault:
         ("null.test", fault(DnsProblem.NULL_MX, "null.test")),
         ("odd.test", Exchangers((Exchanger(10, "mx.example.test"),))),
         ("useless.test", fault(DnsProblem.NO_ADDRESS, "useless.test")),
+        ("literal.test", fault(DnsProblem.NO_ADDRESS, "literal.test")),
+        ("mixed.test", Exchangers((Exchanger(10, "mx.example.test"),))),
         ("alias.test", EXAMPLE),
         ("chain.test", EXAMPLE),
         ("host-alias.test", Exchangers((Exchanger(0, "host-alias.test"),), implicit=True)),
@@ -159,7 +165,7 @@ def test_a_server_that_is_silent(run: Run, verb: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", ".", "a..b", ".a", "a" * 64 + ".test", "a." * 128 + "test", "a b.test", "\\097.test", "\\xfc.test",
-     "ü.test", "[192.0.2.1]", "a\n.test", "a\0.test", "*.test"],
+     "ü.test", "[192.0.2.1]", "a\n.test", "a\0.test", "*.test", "127.1", "2130706433", "192.0.2.1.", "a.1"],
 )  # fmt: skip
 def test_names_that_cannot_be_asked_are_not(run: Run, verb: str, name: str) -> None:
     server = ask(run, verb, name, fault(DnsProblem.BAD_NAME, name))
@@ -182,6 +188,11 @@ def test_names_that_cannot_be_asked_are_not(run: Run, verb: str, name: str) -> N
 def test_what_dns_says_of_a_host(run: Run, name: str, expected: object) -> None:
     server = ask(run, "addresses", name, expected)
     assert server.questions.total() == 2
+
+
+def test_an_address_is_no_domain(run: Run) -> None:
+    server = ask(run, "exchangers", "192.0.2.1", fault(DnsProblem.BAD_NAME, "192.0.2.1"))
+    assert not server.questions
 
 
 def test_families_take_turns_and_the_newer_begins(run: Run) -> None:
@@ -217,6 +228,35 @@ def test_a_failure_beside_a_denial_is_a_failure(run: Run) -> None:
 
     expected = fault(DnsProblem.SERVER_FAILURE, "mx.example.test")
     ask(run, "addresses", "mx.example.test", expected, prepare=broken)
+
+
+@pytest.mark.parametrize("verb", ["exchangers", "addresses"])
+def test_a_network_that_fails(run: Run, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise OSError("no file descriptors left")
+
+    monkeypatch.setattr("dns.asyncresolver.Resolver.resolve", broken)
+    ask(run, verb, "example.test", fault(DnsProblem.SERVER_FAILURE, "example.test"))
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        (None, ["Do53:127.0.0.1@53"]),
+        ("nameserver 127.0.0.7\nnameserver 127.0.0.8\n", ["Do53:127.0.0.7@53", "Do53:127.0.0.8@53"]),
+    ],
+)
+def test_where_none_are_named_the_systems_servers_are_meant(
+    configuration: str | None, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resolv.conf"
+    if configuration is not None:
+        path.write_text(configuration)
+    read = dns.resolver.BaseResolver.read_resolv_conf
+    monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", lambda self, _: read(self, str(path)))
+    servers = Resolver((), clock=TestClock())._resolver.nameservers
+    # dnspython makes a server of a bare address when it asks; here nothing is asked.
+    assert [str(one) if not isinstance(one, str) else f"Do53:{one}@53" for one in servers] == expected
 
 
 def test_the_second_name_server_is_asked_where_the_first_fails(run: Run) -> None:
