@@ -2,11 +2,13 @@
 
 Three parts: words for a person, fields for a program, and the header of the original. It
 says that it was made by a machine (RFC 3834 §5) and goes out with the null reverse-path, so
-that nobody answers it. Where an address or the header is beyond ASCII the parts take the
-types of RFC 6533. Pure. Nothing a stranger sent can begin a line of its own, end a part or
-make a line too long; what does not fit is changed, never refused: a report must get out.
+that nobody answers it. Where an address is beyond ASCII the parts take the types of RFC 6533;
+only a sender beyond ASCII gets an 8-bit report, all others one that every server takes. Pure.
+Nothing a stranger sent can begin a line of its own, end a part or make a line too long; what
+does not fit is changed, never refused: a report must get out.
 """
 
+import binascii
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -59,19 +61,24 @@ def report(
 
     Times are seconds since the epoch, not before it; ids are text of letters and digits, of
     at most 60; `hostname` is a domain in A-labels. Of `original` only the header is returned,
-    at most 64 KiB of it; an empty one leaves the third part out.
+    at most 64 KiB of it; an empty one leaves the third part out. The content is ASCII unless
+    the sender's address is not, whose server then must take 8BITMIME and SMTPUTF8 anyway.
     """
     header = _returned(original)
-    words = _words(failures, hostname, bool(header))
-    fields = _fields(failures, hostname, original_id, original_parameters, arrival)
+    words = _words(failures, hostname, bool(header)).encode()
+    fields = _fields(failures, hostname, original_id, original_parameters, arrival).encode()
     to = _short(sender)
-    wide = not (header.isascii() and words.isascii() and fields.isascii() and to.isascii())
-    encoding = "8bit" if wide else "7bit"
-    kinds = _WIDE if wide else _NARROW
-    bodies = [words.encode(), fields.encode()]
+    eight_bit = not to.isascii()
+    parts = [
+        _part("text/plain; charset=us-ascii", "text/plain; charset=utf-8", words, eight_bit),
+        _part("message/delivery-status", "message/global-delivery-status", fields, eight_bit),
+    ]
     if header:
-        bodies.append(header + b"\r\n")
-    boundary = _boundary(report_id, bodies)
+        internationalized = eight_bit and _is_utf8(header)
+        wide = "message/global-headers" if internationalized else "text/rfc822-headers"
+        parts.append(_part("text/rfc822-headers", wide, header + b"\r\n", internationalized))
+    boundary = _boundary(report_id, parts)
+    encoding = "8bit" if eight_bit else "7bit"
     top = (
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>\r\n"
         f"To: <{to}>\r\n"
@@ -86,16 +93,30 @@ def report(
         f"\r\n"
         f"This is a report in the format of RFC 3464.\r\n"
     )
-    parts = [
-        f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
-        + body
-        for kind, body in zip(kinds, bodies, strict=False)
-    ]
-    return top.encode() + b"".join(parts) + f"\r\n--{boundary}--\r\n".encode()
+    between = f"\r\n--{boundary}".encode()
+    return top.encode() + b"".join(between + b"\r\n" + part for part in parts) + between + b"--\r\n"
 
 
-_NARROW: Final = ("text/plain; charset=us-ascii", "message/delivery-status", "text/rfc822-headers")
-_WIDE: Final = ("text/plain; charset=utf-8", "message/global-delivery-status", "message/global-headers")
+def _part(narrow: str, wide: str, body: bytes, eight_bit: bool) -> bytes:
+    """Return a part: of the narrow type where it is ASCII; else of the wide one, as it is or in ASCII.
+
+    Quoted-printable may stand in every wide type (RFC 6522 §4, RFC 6532 §3.5).
+    """
+    kind, encoding = narrow, "7bit"
+    if not body.isascii():
+        kind, encoding = wide, "8bit"
+        if not eight_bit:
+            encoding = "quoted-printable"
+            body = binascii.b2a_qp(body)
+    return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode() + body
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _boundary(report_id: str, bodies: Iterable[bytes]) -> str:
@@ -168,15 +189,14 @@ def _returned(original: bytes) -> bytes:
         end = header.rfind(b"\r\n", 0, HEADER_LIMIT + 2)
         header = header[: end if end > 0 else HEADER_LIMIT]
     header = _STRAY.sub(b" ", header)
-    try:
-        header.decode("utf-8")
-    except UnicodeDecodeError:
-        # Neither ASCII nor UTF-8: no type of part could say what it is.
-        header = header.decode("ascii", "replace").replace("\ufffd", "?").encode("ascii")
-    return b"\r\n".join(
-        line if len(line) <= LINE else line[:LINE].decode("utf-8", "ignore").encode()
-        for line in header.split(b"\r\n")
-    )
+    return b"\r\n".join(_cut(line) for line in header.split(b"\r\n"))
+
+
+def _cut(line: bytes) -> bytes:
+    """Return a line's first 998 octets, no half character behind UTF-8."""
+    if len(line) <= LINE:
+        return line
+    return line[:LINE].decode("utf-8", "ignore").encode() if _is_utf8(line) else line[:LINE]
 
 
 def _status(reply: Reply) -> str:
