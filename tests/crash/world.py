@@ -171,9 +171,9 @@ class Aftermath:
         self.unreadable: list[str] = []
 
 
-async def finish(files: ModelFiles, after: Aftermath) -> None:
+async def finish(files: ModelFiles, after: Aftermath, events: list[Event] | None = None) -> None:
     """Recover, deliver everything, make every report, stop in order."""
-    events: list[Event] = []
+    events = events if events is not None else []
     queue = await start(files, events)
     while queue.ledger.scheduled() or queue.ledger.report_ready or queue.ledger.next_report() is not None:
         if queue.ledger.scheduled():
