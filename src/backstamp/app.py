@@ -208,7 +208,9 @@ class Relay:
 
     def _started(self) -> None:
         self._starting = False
-        addresses = tuple(f"{host}:{port}" for host, port in self.addresses)
+        addresses = tuple(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses
+        )
         self._log.emit(
             Started(
                 time=self._now(), version=__version__, addresses=addresses, waiting=self.queue.ledger.waiting

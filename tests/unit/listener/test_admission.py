@@ -36,3 +36,17 @@ def test_recipients() -> None:
     assert admission.recipient(b"a@b.example", allowed=True) is None
     assert admission.recipient(b"a@[192.0.2.1]", allowed=True) == admission.LITERAL
     assert admission.recipient(b"a@b.example", allowed=False) == admission.DENIED
+
+
+@pytest.mark.parametrize(
+    ("peer", "shown"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("no:address", "no:address"),
+    ],
+)
+def test_the_address_that_logs_and_trace_lines_show(peer: str, shown: str) -> None:
+    assert admission.plain(peer) == shown

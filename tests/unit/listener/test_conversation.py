@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.listener.conversation import ERRORS, Action, Conversation
+from backstamp.listener.conversation import ERRORS, OVERSHOOT, Action, Conversation
 from backstamp.listener.settings import Limits, ListenerSettings
 
 SETTINGS = ListenerSettings(
@@ -117,3 +117,39 @@ def test_wrong_syntax() -> None:
         (b"QUIT now", b"501"),
     ):
         assert conversation.command(line + b"\r\n")[0].startswith(code), line
+
+
+def test_postmaster_needs_no_domain() -> None:
+    """RFC 5321 §4.5.1: it is the one at the relay's own name; as a sender it is no address."""
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    conversation.command(b"EHLO a.example\r\n")
+    assert conversation.command(b"MAIL FROM:<postmaster>\r\n")[0].startswith(b"553 5.1.7")
+    conversation.command(b"MAIL FROM:<a@b.example>\r\n")
+    assert conversation.command(b"RCPT TO:<PostMaster>\r\n")[0].startswith(b"250")
+    assert conversation.command(b"RCPT TO:<postmaster> NOTIFY=NEVER\r\n")[0].startswith(b"555")
+    assert conversation.command(b"RCPT TO:<postmasters>\r\n")[0].startswith(b"553")
+    [recipient] = conversation.envelope().recipients
+    assert recipient.address == b"PostMaster@relay.example.org"
+
+
+def test_beyond_ascii_only_where_addresses_are() -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    for line in ("NOOP ü", "VRFY ü", "EHLO ü.example", "ÜHLO x"):
+        assert conversation.command(line.encode() + b"\r\n")[0].startswith(b"500 5.5.2"), line
+
+
+def test_refused_recipients_of_who_may_not_relay_are_errors() -> None:
+    conversation = Conversation(SETTINGS, "192.0.2.1")
+    conversation.command(b"EHLO a.example\r\n")
+    conversation.command(b"MAIL FROM:<a@b.example>\r\n")
+    answers = [conversation.command(b"RCPT TO:<c@d.example>\r\n") for _ in range(ERRORS + 1)]
+    assert [action for _, action in answers[-2:]] == [Action.NEXT, Action.CLOSE]
+
+
+def test_refused_recipients_are_errors_some_day() -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    conversation.command(b"EHLO a.example\r\n")
+    conversation.command(b"MAIL FROM:<a@b.example>\r\n")
+    for _ in range(OVERSHOOT + ERRORS):
+        assert conversation.command(b"RCPT TO:<c>\r\n")[1] is Action.NEXT
+    assert conversation.command(b"RCPT TO:<c>\r\n")[1] is Action.CLOSE

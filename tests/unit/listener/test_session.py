@@ -2,14 +2,21 @@
 
 import asyncio
 import smtplib
+import socket
+import struct
 import tracemalloc
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
 
 import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.door import door
 
+from backstamp.listener import session
+from backstamp.listener.conversation import Conversation
 from backstamp.listener.settings import Limits
 from backstamp.mail.reply import Reply
 from backstamp.queue.port import QueueRefusedError
@@ -21,6 +28,12 @@ FALSE_ENDS = [
     b"\n.\n", b"\n.\r", b"\r.\n", b"\r.\r", b"\n.\r\n", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\0.\r\n",
     b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\r\n.\0\r\n",
 ]  # fmt: skip
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Run everything here on both loops: transports end in ways of their own."""
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 def content_of(raw: bytes) -> bytes:
@@ -151,6 +164,8 @@ async def test_a_message_far_above_the_limit_ends_the_session() -> None:
         # The last word may be lost: the client is still sending when the connection closes.
         assert b"221 " not in replies
         assert not opened.queue.messages
+        [refused] = [event for event in opened.events if isinstance(event, events.Refused)]
+        assert refused.reply.startswith("552 5.3.4")
         assert opened.listener.connections == 0
 
 
@@ -178,6 +193,53 @@ async def test_an_endless_line_costs_no_memory() -> None:
         writer.close()
 
 
+async def test_the_limit_is_of_the_content_not_of_its_doubled_dots() -> None:
+    content = b".\r\n" * 10_000
+    for size, reply in ((30_000, b"250 2.0.0"), (29_999, b"552 5.3.4")):
+        async with door(Limits(message_size=size)) as opened:
+            replies = await opened.talk(START + content.replace(b".", b"..") + b".\r\nQUIT\r\n")
+            assert replies.splitlines()[-2].startswith(reply)
+
+
+async def test_many_messages_in_one_segment() -> None:
+    """More than the reader keeps; contents around the size at which they are taken out of it."""
+    sizes = [
+        0,
+        10,
+        session.SMALL - 10,
+        session.SMALL,
+        session.SMALL + 10,
+        3 * session.BUFFER,
+        5,
+        *[100] * 500,
+    ]
+    contents = [b"Subject: x\r\n\r\n" + b"y" * size + b"\r\n" for size in sizes]
+    one = START.removeprefix(b"EHLO client.test\r\n")
+    said = b"EHLO client.test\r\n" + b"".join(one + content + b".\r\n" for content in contents)
+    async with door() as opened:
+        replies = await opened.talk(said + b"QUIT\r\n")
+        assert replies.count(b"\r\n250 2.0.0 Ok: queued as") == len(contents)
+        assert [content_of(message.content) for message in opened.queue.messages] == contents
+
+
+async def test_recipients_far_beyond_the_limit_are_no_errors() -> None:
+    """A list sent pipelined gets one 452 for each that is too many, and is not sent away (RFC 5321 §4.5.3.1.10)."""
+    async with door(Limits(recipients=10)) as opened:
+        more = b"".join(b"RCPT TO:<r%d@d.example>\r\n" % number for number in range(500))
+        more += b"RCPT TO:<not an address>\r\n" * 50
+        replies = await opened.talk(START.replace(b"DATA\r\n", more + b"DATA\r\n") + b".\r\nQUIT\r\n")
+        assert replies.count(b"452 4.5.3") == 491
+        assert replies.count(b"553 5.1.3") == 50
+        assert len(opened.queue.messages[0].envelope.recipients) == 10
+
+
+async def test_a_message_that_is_taken_clears_the_count_of_errors() -> None:
+    async with door() as opened:
+        one = b"WHAT\r\n" * 15 + START + b"x\r\n.\r\n"
+        await opened.talk(one * 4)
+        assert len(opened.queue.messages) == 4
+
+
 async def test_too_many_errors_end_the_session() -> None:
     async with door() as opened:
         replies = (await opened.talk(b"WHAT\r\n" * 50)).splitlines()
@@ -191,6 +253,71 @@ async def test_too_many_connections_are_told_so() -> None:
         assert (await reader.readline()).startswith(b"220")
         assert (await opened.talk(b"")).startswith(b"421 4.3.2")
         writer.close()
+
+
+# ---- clients that end badly ----
+
+
+@pytest.mark.parametrize("half", [b"", b"NOO", b"NOOP\r", START + b"half a mess", START + b"x\r\n.\r"])
+async def test_what_is_not_ended_is_not_done(half: bytes) -> None:
+    """A client that closes its side in the middle gets the replies it is owed, and the session ends."""
+    async with door() as opened:
+        replies = await opened.talk(b"NOOP\r\n" + half)
+        assert replies.splitlines()[1] == b"250 2.0.0 Ok"
+        assert not opened.queue.messages
+        assert opened.listener.connections == 0
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Drop a connection with a RST, as a client does that dies."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def test_a_client_that_goes_during_the_write_leaves_a_message_and_its_event() -> None:
+    """Nothing is in the queue that no event told of; nothing behind it is done for nobody."""
+    async with door() as opened:
+        opened.queue.delay = 0.2
+        _, writer = await opened.connect()
+        writer.write(START + b"x\r\n.\r\n" + START + b"y\r\n.\r\n")
+        await asyncio.sleep(0.1)
+        reset(writer)
+        await asyncio.sleep(0.05)
+        assert opened.listener.connections == 1
+        await asyncio.sleep(0.3)
+        assert len(opened.queue.messages) == 1
+        assert [type(event) for event in opened.events] == [events.Accepted]
+        assert opened.listener.connections == 0
+
+
+async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last reply can never be written: the close must not wait for that."""
+    monkeypatch.setattr(session, "LINGER", 0.1)
+    async with door(Limits(idle=0.2)) as opened:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.setblocking(False)
+            await loop.sock_connect(client, opened.listener.address)
+            with pytest.raises(ConnectionError):
+                await loop.sock_sendall(client, b"NOOP\r\n" * 5_000_000)
+        assert opened.listener.connections == 0
+
+
+async def test_a_bug_in_a_session_is_told_and_ends_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    async with door() as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(Conversation, "command", broken)
+            replies = await opened.talk(b"NOOP\r\n")
+        assert replies.splitlines()[1:] == [b"421 4.3.0 Local error, closing"]
+        [alarm] = opened.events
+        assert isinstance(alarm, events.Alarm)
+        assert "secret detail" in alarm.problem
+        assert b"250" in await opened.talk(b"NOOP\r\nQUIT\r\n")
 
 
 # ---- time ----
@@ -276,6 +403,26 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing() -> None:
         await asyncio.sleep(0.05)
         assert not opened.queue.messages
         assert opened.listener.connections == 0
+
+
+@given(st.binary(max_size=300), st.integers(1, 40))
+def test_any_content_arrives_as_it_was_or_is_refused(content: bytes, piece: int) -> None:
+    """However it is cut; and what follows is a command again (security 1)."""
+    wire = content.replace(b"\r\n.", b"\r\n..")
+    wire = b"." + wire if wire.startswith(b".") else wire
+
+    async def run() -> None:
+        async with door() as opened:
+            replies = await opened.talk(START + wire + b"\r\n.\r\nQUIT\r\n", piece=piece)
+            lines = replies.splitlines()
+            assert lines[-1].startswith(b"221 ")
+            if lines[-2].startswith(b"250 2.0.0 Ok: queued"):
+                assert content_of(opened.queue.messages[0].content).endswith(content + b"\r\n")
+            else:
+                assert lines[-2].startswith(b"550 5.6.0")
+                assert not opened.queue.messages
+
+    asyncio.run(run())
 
 
 async def test_smtplib() -> None:

@@ -128,3 +128,50 @@ def test_a_domain_as_dns_wants_it() -> None:
     # What cannot be converted is text no name server is asked for; it never raises.
     assert not to_alabel(b"\xff.example").isascii() or "\\" in to_alabel(b"\xff.example")
     assert to_alabel("a‍.example".encode())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        b"a@192.0.2.1",
+        b"a@b.123",
+        b"a@[256.0.0.1]",
+        b"a@[1.2.3]",
+        b"a@[b]",
+        b"a@[IPv6:::g]",
+        b"a@[2001:db8::1]",
+        b"a@[tag:content]",
+        "a@１９２.０.２.１".encode(),
+        "a\x85b@c.example".encode(),
+        "a\u2028b@c.example".encode(),
+        "ü@[b]".encode(),
+        "ü@[192.0.2.300]".encode(),
+        b"a@" + b"x" * 64 + b".example",
+        "ü@".encode() + b"x" * 64 + b".example",
+        ("a@" + "ü" * 60 + ".example").encode(),
+        "a@b\u2026.example".encode(),
+        "a@-ü.example".encode(),
+    ],
+    ids=ascii,
+)
+def test_a_domain_that_can_be_no_name_is_refused(address: bytes) -> None:
+    """It would come back as a report only; and a number without brackets is a literal in disguise."""
+    with pytest.raises(AddressError):
+        parse_path(b"<%b>" % address, utf8=True)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ü@b.example",
+        "ü@[192.0.2.1]",
+        "ü@[IPv6:::1]",
+        "a@BÜCHER.example",
+        "a@bücher.xn--p1ai",
+        "почта@пример.рф",
+    ],
+)
+def test_names_beyond_ascii_that_dns_can_be_asked_for(address: str) -> None:
+    assert parse_path(f"<{address}>".encode(), utf8=True) == (address.encode(), b"")
+    with pytest.raises(AddressError):
+        parse_path(f"<{address}>".encode())
