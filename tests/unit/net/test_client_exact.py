@@ -1,0 +1,389 @@
+"""The client against peers that are exact about their octets: cut anywhere, too early, or for ever."""
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from tests.support.peer import ONE_BY_ONE, PIPELINING, ExactPeer, ExactSession
+
+from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.reply import Reply
+from backstamp.net.client import Connection, Refusal, connect
+from backstamp.net.transaction import Result, Transaction
+from backstamp.policy.destination import Timeouts
+
+QUICK = Timeouts(connect=0.5, greeting=0.5, mail=0.5, rcpt=0.5, data=0.5, block=0.5, final=0.5, quit=0.3)
+TWO = (b"a@y.example", b"b@y.example")
+CONTENT = b"Subject: x\r\n\r\n.dot\r\n"
+
+
+class Sent(msgspec.Struct):
+    result: Result
+    settled: list[tuple[Reply, list[int]]]
+    connection: Connection
+
+
+async def opened(peer: ExactPeer, timeouts: Timeouts = QUICK) -> Connection | Refusal | Fault:
+    host, port = peer.address
+    return await connect(host, port, helo="relay.example.org", timeouts=timeouts)
+
+
+async def send(
+    peer: ExactPeer,
+    recipients: tuple[bytes, ...] = TWO,
+    *,
+    content: bytes = CONTENT,
+    timeouts: Timeouts = QUICK,
+) -> Sent:
+    connection = await opened(peer, timeouts)
+    assert isinstance(connection, Connection), connection
+    settled: list[tuple[Reply, list[int]]] = []
+
+    def note(reply: Reply, accepted: Sequence[int]) -> None:
+        settled.append((reply, list(accepted)))
+
+    transaction = Transaction(b"s@x.example", recipients, content)
+    async with asyncio.timeout(10):
+        result = await connection.transact(transaction, note)
+    assert result.fault is None or not connection.usable
+    await connection.close()
+    return Sent(result, settled, connection)
+
+
+# ---- cuts ----
+
+GROUP = b"250 2.1.0 s\r\n250-2.1.5 a\r\n250 2.1.5 taken\r\n550 5.1.1 b\r\n354 go\r\n"
+FINAL = b"250-2.0.0 it is\r\n250 2.0.0 queued\r\n"
+PHASES = [Phase.MAIL, Phase.RCPT, Phase.RCPT, Phase.DATA, Phase.FINAL]
+
+
+async def test_replies_cut_in_two_anywhere_are_the_same() -> None:
+    cut = 0
+
+    async def play(session: ExactSession) -> None:
+        at = cut
+        await session.hear(4)
+        if 0 < at < len(GROUP):
+            await session.say(GROUP[:at], alone=True)
+        await session.say(GROUP[at:] if at < len(GROUP) else GROUP)
+        await session.hear_content()
+        if at > len(GROUP):
+            await session.say(FINAL[: at - len(GROUP)], alone=True)
+        await session.say(FINAL[max(0, at - len(GROUP)) :])
+
+    expected = Result(
+        [Reply(250, "2.1.5 a\n2.1.5 taken"), Reply(550, "5.1.1 b")],
+        Reply(250, "2.1.0 s"),
+        Reply(354, "go"),
+        Reply(250, "2.0.0 it is\n2.0.0 queued"),
+    )
+    async with ExactPeer(play) as peer:
+        for cut in range(len(GROUP + FINAL)):
+            sent = await send(peer)
+            assert sent.result == expected, cut
+            assert sent.settled == [(expected.final, [0])], cut
+    assert peer.sessions[0].heard[-1] == b"Subject: x\r\n\r\n..dot\r\n.\r\n"
+
+
+async def test_a_disconnect_behind_any_octet_has_its_phase_and_doubt() -> None:
+    cut = 0
+
+    async def play(session: ExactSession) -> None:
+        at = cut
+        await session.hear(4)
+        await session.say(GROUP[:at])
+        if at >= len(GROUP):
+            await session.hear_content()
+            await session.say(FINAL[: at - len(GROUP)])
+
+    ends = [GROUP.index(b"s\r\n") + 3, GROUP.index(b"taken\r\n") + 7, GROUP.index(b"b\r\n") + 3, len(GROUP)]
+    async with ExactPeer(play) as peer:
+        for cut in range(len(GROUP + FINAL)):
+            sent = await send(peer)
+            complete = sum(end <= cut for end in ends)
+            fault = sent.result.fault
+            assert fault is not None, cut
+            assert (fault.phase, fault.problem) == (PHASES[complete], "disconnected"), cut
+            assert sent.result.in_doubt is (complete == 4), cut
+            assert not sent.settled, cut
+
+
+# ---- replies nobody asked for ----
+
+
+async def test_a_reply_to_the_content_before_the_content_is_not_believed() -> None:
+    """Otherwise mail that nobody took would be stamped delivered."""
+
+    async def play(session: ExactSession) -> None:
+        await session.hear(4)
+        await session.say(b"250 s\r\n250 a\r\n250 b\r\n354 go\r\n250 queued\r\n")
+        await session.hear_content()
+
+    async with ExactPeer(play) as peer:
+        sent = await send(peer)
+        await asyncio.sleep(0.02)
+    assert sent.result.fault is not None
+    assert (sent.result.fault.phase, sent.result.fault.problem) == (Phase.DATA, "protocol")
+    assert not sent.settled
+    assert not sent.result.in_doubt
+    assert peer.sessions[0].heard[-1] == b"DATA", "the content stayed here"
+
+
+@pytest.mark.parametrize("behind", [b"250 more\r\n", b"550 more\r\n", b"2"], ids=["250", "550", "a part"])
+async def test_one_by_one_a_surplus_reply_counts_for_nobody(behind: bytes) -> None:
+    """Otherwise each recipient would get the reply of the one before."""
+
+    async def play(session: ExactSession) -> None:
+        await session.hear()
+        await session.say(b"250 s\r\n")
+        await session.hear()
+        await session.say(b"250 a\r\n" + behind)
+        await session.wait()
+
+    async with ExactPeer(play, ehlo=ONE_BY_ONE) as peer:
+        sent = await send(peer)
+    assert sent.result.recipients == [None, None]
+    assert sent.result.fault is not None
+    assert (sent.result.fault.phase, sent.result.fault.problem) == (Phase.RCPT, "protocol")
+
+
+async def test_421_may_come_right_behind_a_refusal() -> None:
+    """Postfix hangs up so on too many errors; the refusals count."""
+
+    async def one_by_one(session: ExactSession) -> None:
+        await session.hear()
+        await session.say(b"250 s\r\n")
+        await session.hear()
+        await session.say(b"550 a\r\n421 4.7.0 too many errors\r\n")
+
+    async with ExactPeer(one_by_one, ehlo=ONE_BY_ONE) as peer:
+        sent = await send(peer)
+    assert sent.result.recipients == [Reply(550, "a"), Reply(421, "4.7.0 too many errors")]
+
+    async def pipelining(session: ExactSession) -> None:
+        await session.hear(4)
+        await session.say(b"250 s\r\n550 a\r\n550 b\r\n554 nobody\r\n421 4.7.0 too many errors\r\n")
+
+    async with ExactPeer(pipelining) as peer:
+        sent = await send(peer)
+    assert sent.result.recipients == [Reply(550, "a"), Reply(550, "b")]
+    assert sent.result.fault is None
+    assert not sent.connection.usable
+
+
+@pytest.mark.parametrize("octets", [b"421 4.4.2 idle for too long\r\n", b"4"], ids=["421", "a part"])
+async def test_words_to_an_idle_client_end_the_session(octets: bytes) -> None:
+    speak = asyncio.Event()
+
+    async def play(session: ExactSession) -> None:
+        await speak.wait()
+        await session.say(octets)
+        await session.hear()
+
+    async with ExactPeer(play) as peer:
+        connection = await opened(peer)
+        assert isinstance(connection, Connection)
+        assert connection.usable
+        speak.set()
+        await asyncio.sleep(0.02)
+        assert not connection.usable
+        result = await connection.transact(Transaction(b"", TWO, CONTENT), lambda *_: None)
+        assert result.fault is not None
+        assert not result.in_doubt
+        await connection.close()
+        await asyncio.sleep(0.02)
+    assert len(peer.sessions[0].heard) == 1, "nothing was said behind EHLO"
+
+
+# ---- waits ----
+
+
+async def test_a_peer_that_stops_reading_and_refuses_is_let_go() -> None:
+    """A content that stays half sent is nobody's to wait for."""
+
+    async def play(session: ExactSession) -> None:
+        await session.hear(4)
+        session.stop_reading()
+        await session.say(b"250 s\r\n250 a\r\n250 b\r\n354 go\r\n")
+        await asyncio.sleep(0.3)
+        await session.say(b"552 5.3.4 too big\r\n")
+        await session.wait()
+
+    async with ExactPeer(play) as peer:
+        sent = await send(peer, content=b"x" * 40_000_000, timeouts=Timeouts())
+    assert sent.result.final == Reply(552, "5.3.4 too big")
+    assert not sent.result.in_doubt
+    assert not sent.connection.usable
+
+
+async def test_a_peer_that_stops_reading_has_the_time_of_a_block() -> None:
+    async def play(session: ExactSession) -> None:
+        await session.hear(4)
+        session.stop_reading()
+        await session.say(b"250 s\r\n250 a\r\n250 b\r\n354 go\r\n")
+        await session.wait()
+
+    async with ExactPeer(play) as peer:
+        sent = await send(peer, content=b"x" * 40_000_000, timeouts=Timeouts(block=0.3))
+    assert sent.result.fault is not None
+    assert (sent.result.fault.phase, sent.result.fault.problem) == (Phase.CONTENT, "timeout")
+    assert not sent.result.in_doubt
+
+
+@pytest.mark.parametrize("ehlo", [PIPELINING, ONE_BY_ONE], ids=["pipelining", "one by one"])
+async def test_a_short_wait_behind_a_long_one_is_short(ehlo: bytes) -> None:
+    async def play(session: ExactSession) -> None:
+        await session.hear()
+        await session.say(b"250 s\r\n")
+        await session.wait()
+
+    async with ExactPeer(play, ehlo=ehlo) as peer:
+        started = time.monotonic()
+        sent = await send(peer, timeouts=Timeouts(rcpt=0.2))
+    assert sent.result.fault is not None
+    assert (sent.result.fault.phase, sent.result.fault.problem) == (Phase.RCPT, "timeout")
+    assert time.monotonic() - started < 5
+
+
+async def test_a_peer_that_does_not_answer_quit_is_left() -> None:
+    async def play(session: ExactSession) -> None:
+        await session.hear()
+        await session.wait()
+
+    async with ExactPeer(play) as peer:
+        connection = await opened(peer)
+        assert isinstance(connection, Connection)
+        async with asyncio.timeout(2):
+            await connection.close()
+        assert not connection.usable
+        await connection.close()
+    assert peer.sessions[0].heard[-1] == b"QUIT"
+
+
+async def test_a_cancelled_transaction_keeps_what_was_not_sent() -> None:
+    """Sent behind our back, it could only become a second copy."""
+    halfway = asyncio.Event()
+    settled: list[object] = []
+
+    async def play(session: ExactSession) -> None:
+        await session.hear(4)
+        session.stop_reading()
+        await session.say(b"250 s\r\n250 a\r\n250 b\r\n354 go\r\n")
+        await asyncio.sleep(0.2)
+        halfway.set()
+        await session.wait()
+
+    async with ExactPeer(play) as peer:
+        connection = await opened(peer)
+        assert isinstance(connection, Connection)
+        transaction = Transaction(b"", TWO, b"x" * 40_000_000)
+        task = asyncio.create_task(connection.transact(transaction, lambda *seen: settled.append(seen)))
+        await halfway.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not connection.usable
+        async with asyncio.timeout(1):
+            await connection.close()
+    assert not settled
+
+
+# ---- opening ----
+
+
+async def silent(session: ExactSession) -> None:
+    await session.wait()
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"220 hi\r\n250-x\r\n250 SIZE 5\r\n",
+        b"220-a\r\n250 b\r\n",
+        b"HTTP/1.1 400 Bad\r\n",
+        b"22\r\n",
+        b"220-\r\n" * 20_000,
+        b"2" * 200_000,
+    ],
+    ids=["more than was asked for", "two codes", "another protocol", "digits", "no last line", "no end"],
+)
+async def test_nonsense_for_a_greeting(greeting: bytes) -> None:
+    async with ExactPeer(silent, greeting=greeting) as peer:
+        found = await opened(peer)
+    assert isinstance(found, Fault)
+    assert found.problem == "protocol"
+
+
+@pytest.mark.parametrize(
+    "ehlo",
+    [b"550-a\r\n250 PIPELINING\r\n", b"250-x\r\n" * 20_000, b"250 x\r\n421 idle\r\n"],
+    ids=["two codes", "no last line", "more than was asked for"],
+)
+async def test_nonsense_for_an_answer_to_ehlo(ehlo: bytes) -> None:
+    async with ExactPeer(silent, ehlo=ehlo) as peer:
+        found = await opened(peer)
+    assert isinstance(found, Fault)
+    assert (found.phase, found.problem) == (Phase.EHLO, "protocol")
+
+
+async def test_an_opening_octet_by_octet() -> None:
+    async def play(session: ExactSession) -> None:
+        for octet in b"x\r\n250-SIZE 1000\r\n250 pipelining\r\n":
+            await session.say(bytes([octet]), alone=True)
+        await session.wait()
+
+    async with ExactPeer(play, ehlo=b"250-") as peer:
+        connection = await opened(peer)
+        assert isinstance(connection, Connection)
+        assert connection.extensions.keys() == {"SIZE", "PIPELINING"}
+        assert connection.size_limit == 1000
+        await connection.close()
+
+
+@pytest.mark.parametrize("size", [b"", b" 0", b" much", b" -1", b" " + b"9" * 5000, b" \xd9\xa3"])
+async def test_a_size_that_is_no_limit(size: bytes) -> None:
+    async with ExactPeer(silent, ehlo=b"250-x\r\n250 SIZE" + size + b"\r\n") as peer:
+        connection = await opened(peer)
+        assert isinstance(connection, Connection)
+        assert connection.size_limit is None
+        await connection.close()
+
+
+async def test_a_host_that_refuses_ehlo_and_hangs_up_has_said_why() -> None:
+    async def play(session: ExactSession) -> None:
+        session.hang_up()
+
+    async with ExactPeer(play, ehlo=b"554 5.7.1 blocked\r\n") as peer:
+        assert await opened(peer) == Refusal(Reply(554, "5.7.1 blocked"), Phase.EHLO)
+
+
+async def test_a_host_that_answers_ehlo_and_hangs_up_is_a_value() -> None:
+    """The answer and the end may come in one turn of the loop or in two."""
+
+    async def play(session: ExactSession) -> None:
+        session.hang_up()
+
+    async with ExactPeer(play) as peer:
+        for _ in range(20):
+            found = await opened(peer)
+            if isinstance(found, Connection):
+                result = await found.transact(Transaction(b"", TWO, CONTENT), lambda *_: None)
+                assert result.fault is not None
+                assert not result.in_doubt
+                await found.close()
+            else:
+                assert isinstance(found, Fault)
+
+
+async def test_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    with monkeypatch.context() as machine:
+        machine.setattr(socket, "socket", refuse)
+        found = await connect("::1", 25, helo="relay.example.org", timeouts=QUICK)
+    assert found == Fault(Phase.CONNECT, "refused", "no connection: Address family not supported by protocol")
