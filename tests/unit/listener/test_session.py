@@ -1,6 +1,7 @@
 """The session on the wire: ends of data, line ends, bounds, time, failures of the queue."""
 
 import asyncio
+import contextlib
 import smtplib
 import socket
 import struct
@@ -368,6 +369,21 @@ async def test_closing_sends_idle_clients_away_and_lets_a_message_end() -> None:
         assert len(opened.queue.messages) == 1
         idle_writer.close()
         busy_writer.close()
+
+
+async def test_a_message_that_does_not_end_in_time_is_cut_off_by_closing() -> None:
+    async with door() as opened:
+        reader, writer = await opened.connect()
+        writer.write(START + b"half a mess")
+        while not (await reader.readline()).startswith(b"354"):
+            pass
+        async with asyncio.timeout(5):
+            await opened.listener.close(0.1)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert opened.listener.connections == 0
+        assert not opened.queue.messages
+        writer.close()
 
 
 # ---- the queue says no ----

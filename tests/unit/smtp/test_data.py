@@ -69,7 +69,15 @@ def test_stuffed_content_never_ends_early_and_always_ends(content: bytes) -> Non
         (b"a\n\r\n", "bare LF"),
         (b"a\0b", "NUL"),
         (b"\r", "bare CR"),
+        (b"\n", "bare LF"),
+        (b"a\nb\r\n\rc", "bare CR"),
     ],
 )
 def test_bare_line_ends(content: bytes, what: str | None) -> None:
     assert bare(content) == what
+
+
+@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"x"]), max_size=12).map(b"".join))
+def test_bare_line_ends_are_what_is_left_without_the_whole_ones(content: bytes) -> None:
+    rest = content.replace(b"\r\n", b"")
+    assert (bare(content) is None) is (b"\r" not in rest and b"\n" not in rest)
