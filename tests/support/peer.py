@@ -6,6 +6,7 @@ Where the usual replies and faults will do, `backstamp.sink` is the peer to take
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 
 GREETING = b"220 peer.example ESMTP\r\n"
@@ -21,6 +22,7 @@ class ExactSession:
         self._writer = writer
         self.heard: list[bytes] = []
         """Lines and contents, in order."""
+        self.rest = 0
 
     async def say(self, octets: bytes, *, alone: bool = False) -> None:
         """Write; `alone` waits a little so that what follows comes as a segment of its own."""
@@ -42,6 +44,13 @@ class ExactSession:
         """Let the client's octets pile up."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
+    async def count_rest(self) -> None:
+        """Read on to the end, orderly or not, and count in `rest`."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with contextlib.suppress(OSError):
+            while octets := await self._reader.read(1 << 20):
+                self.rest += len(octets)
+
     def hang_up(self) -> None:
         """Close in order: what was said arrives."""
         self._writer.close()
@@ -55,12 +64,23 @@ Play = Callable[[ExactSession], Awaitable[None]]
 
 
 class ExactPeer:
-    """Listens on loopback and plays one part for every connection, after greeting and EHLO."""
+    """Listens on loopback and plays one part for every connection, after greeting and EHLO.
 
-    def __init__(self, play: Play, *, greeting: bytes = GREETING, ehlo: bytes = PIPELINING) -> None:
+    `window` is the size of its receive buffer: what is above stays with the client while it does not read.
+    """
+
+    def __init__(
+        self,
+        play: Play,
+        *,
+        greeting: bytes = GREETING,
+        ehlo: bytes = PIPELINING,
+        window: int | None = None,
+    ) -> None:
         self._play = play
         self._greeting = greeting
         self._ehlo = ehlo
+        self._window = window
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
         self.sessions: list[ExactSession] = []
@@ -72,7 +92,10 @@ class ExactPeer:
         return host, port
 
     async def __aenter__(self) -> "ExactPeer":
-        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
+        sock = socket.create_server(("127.0.0.1", 0))
+        if self._window is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._window)
+        self._server = await asyncio.start_server(self._begin, sock=sock)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -10,7 +10,6 @@ that was judged, and nothing is resolved again.
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Mapping
 from typing import cast
 
@@ -20,6 +19,7 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
+from backstamp.net.dial import dial
 from backstamp.net.replies import LINE, NonsenseError, ReplyLines
 from backstamp.net.transaction import Machine, Result, Settled, Transaction
 from backstamp.policy.destination import Timeouts
@@ -59,30 +59,33 @@ class _Protocol(SMTPProtocol):
         self._lines = ReplyLines()
 
     def awaits(self) -> bool:
-        """Tell whether a reply was asked for that has not come."""
-        if self.machine is not None:
-            return True
+        """Tell whether aiosmtplib asked for a reply that has not come."""
         waiter = self._response_waiter
         return self._response_pending and waiter is not None and not waiter.done()
 
     def data_received(self, data: bytes) -> None:
         """Take octets from the peer."""
-        if not self.awaits():
+        if self.machine is None and not self.awaits():
             self.spoiled = True
             return
         if self._rest:
             data = self._rest + data
         start = 0
+        whole = False
         try:
             while (end := data.find(b"\n", start)) >= 0:
                 reply = self._lines.take(data[start:end])
                 start = end + 1
                 if reply is None:
                     continue
+                whole = True
                 if start < len(data) and self._last(reply) and not data.startswith(b"421", start):
                     raise NonsenseError(f"a reply before its command: {data[start : start + 80]!r}")
-                self._deliver(reply)
-                if not self.awaits():
+                if self.machine is not None:
+                    self.machine.reply(reply)
+                else:
+                    self._answer(reply)
+                if self.machine is None and not self.awaits():
                     self.spoiled = self.spoiled or start < len(data)
                     self._rest = b""
                     return
@@ -92,9 +95,12 @@ class _Protocol(SMTPProtocol):
         except NonsenseError as error:
             self._rest = b""
             self._nonsense(str(error))
-        if self.machine is not None and self._armed is not None and self._armed.when() > self._deadline:
-            # The next wait is a shorter one.
-            self._arm()
+            return
+        if self.machine is not None and whole:
+            self._deadline = self._loop.time() + self._wait(self.machine.phase)
+            if self._armed is not None and self._armed.when() > self._deadline:
+                # The next wait is a shorter one.
+                self._arm()
 
     def _last(self, reply: Reply) -> bool:
         """Tell whether nothing else was asked for, so that octets behind this reply belong to no command.
@@ -108,12 +114,8 @@ class _Protocol(SMTPProtocol):
             return False
         return not self._pipelining or reply.code == 354
 
-    def _deliver(self, reply: Reply) -> None:
-        machine = self.machine
-        if machine is not None:
-            machine.reply(reply)
-            self._deadline = self._loop.time() + self._wait(machine.phase)
-            return
+    def _answer(self, reply: Reply) -> None:
+        """Give a reply to aiosmtplib, which waits for it."""
         assert self._response_waiter is not None
         self._response_waiter.set_result(aiosmtplib.SMTPResponse(reply.code, reply.text))
 
@@ -142,7 +144,7 @@ class _Protocol(SMTPProtocol):
         self.machine = machine
         self.timeouts = timeouts
         self._pipelining = pipelining
-        self._lines = ReplyLines()
+        self._lines.clear()
         self._rest = b""
         self._deadline = self._loop.time() + self._wait(Phase.MAIL)
         if self._armed is None or self._armed.when() > self._deadline:
@@ -336,7 +338,7 @@ async def connect(
     address: str, port: int, *, helo: str, timeouts: Timeouts, source: str | None = None
 ) -> Connection | Refusal | Fault:
     """Open a session: connect, read the greeting, say EHLO (HELO where that is refused, RFC 5321 §3.2)."""
-    sock = await _socket(address, port, timeouts, source)
+    sock = await dial(address, port, seconds=timeouts.connect, source=source)
     if isinstance(sock, Fault):
         return sock
     client = _Client(sock=sock, local_hostname=helo, start_tls=False, timeout=timeouts.greeting)
@@ -378,31 +380,3 @@ async def _hello(client: _Client, helo: str, timeouts: Timeouts) -> None:
         except aiosmtplib.SMTPServerDisconnected:
             # It said why, and hung up.
             raise error from None
-
-
-async def _socket(address: str, port: int, timeouts: Timeouts, source: str | None) -> socket.socket | Fault:
-    """Connect a socket to exactly this address."""
-    loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:  # a machine without IPv6: the next candidate may do
-        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
-    try:
-        sock.setblocking(False)
-        # Commands are written in groups already; waiting for more would only add delay (Nagle).
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if source is not None:
-            sock.bind((source, 0))
-        async with asyncio.timeout(timeouts.connect):
-            await loop.sock_connect(sock, (address, port))
-    except TimeoutError:
-        sock.close()
-        return Fault(Phase.CONNECT, "timeout", f"no connection within {timeouts.connect:g} seconds")
-    except OSError as error:
-        sock.close()
-        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
-    except BaseException:
-        sock.close()
-        raise
-    return sock

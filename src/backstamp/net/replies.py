@@ -29,6 +29,11 @@ class ReplyLines:
         self._lines: list[bytes] = []
         self._length = 0
 
+    def clear(self) -> None:
+        """Forget the reply that was begun."""
+        self._lines.clear()
+        self._length = 0
+
     def take(self, line: bytes) -> Reply | None:
         """Take one line without its LF; return the reply that it ends, None where more lines follow.
 
