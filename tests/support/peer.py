@@ -112,6 +112,8 @@ class ExactPeer:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Segments are this peer's to choose, so nothing may be held back (Nagle).
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         session = ExactSession(reader, writer)
         self.sessions.append(session)
         try:

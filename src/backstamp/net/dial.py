@@ -1,0 +1,39 @@
+"""A connected socket to exactly one address, or why there is none.
+
+The address was judged before; nothing is resolved here. One address, one try: which is next
+is for others to say.
+"""
+
+import asyncio
+import socket
+
+from backstamp.mail.fault import Fault, Phase
+
+
+async def dial(
+    address: str, port: int, *, seconds: float, source: str | None = None
+) -> socket.socket | Fault:
+    """Connect to an IPv4 or IPv6 address, from `source` if given, within so many seconds."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # a machine without IPv6: the next candidate may do
+        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
+    try:
+        sock.setblocking(False)
+        # Commands are written in groups already; waiting for more would only add delay (Nagle).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source is not None:
+            sock.bind((source, 0))
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(sock, (address, port))
+    except TimeoutError:
+        sock.close()
+        return Fault(Phase.CONNECT, "timeout", f"no connection within {seconds:g} seconds")
+    except OSError as error:
+        sock.close()
+        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
