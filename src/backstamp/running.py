@@ -65,7 +65,7 @@ def on_signals(relay: Relay, reload: Callable[[], None]) -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform != "linux":
         return None
-    import uvloop  # noqa: PLC0415 - not to be had everywhere
+    import uvloop
 
     return uvloop.new_event_loop
 

@@ -23,7 +23,7 @@ def load_or_exit(path: str) -> Settings:
     Raises:
         typer.Exit: with code 2, after printing.
     """
-    from backstamp.config import ConfigurationError, load  # noqa: PLC0415 - pydantic, only where it is needed
+    from backstamp.config import ConfigurationError, load
 
     try:
         return load(path)

@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
 def demo(config: ConfigOption) -> None:
     """Run the relay with a sink behind it, send one message through, and go on serving."""
     settings = load_or_exit(config)
-    from backstamp import running  # noqa: PLC0415 - the rooms, only where they are needed
-    from backstamp.app import Relay, StartError  # noqa: PLC0415
+    from backstamp import running
+    from backstamp.app import Relay, StartError
 
     if not settings.routes:
         _fail(f"{config}: the demo wants a [[route]] that leads to the sink")
@@ -45,10 +45,10 @@ def demo(config: ConfigOption) -> None:
 
 
 async def _demo(relay: Relay, settings: Settings) -> None:
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from backstamp import running  # noqa: PLC0415
-    from backstamp.sink.server import Sink  # noqa: PLC0415
+    from backstamp import running
+    from backstamp.sink.server import Sink
 
     via = settings.routes[0].via
     sink = Sink(via.host, via.port)
@@ -67,21 +67,22 @@ async def _demo(relay: Relay, settings: Settings) -> None:
 
 async def _introduce(relay: Relay, settings: Settings, ready: asyncio.Event) -> None:
     """Send the sample when the relay is there, and say what to try next."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     await ready.wait()
     host, port = relay.addresses[0]
-    _say(f"relay on {host}:{port}; everything goes to the built-in sink. One sample message:")
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    _say(f"relay on {where}; everything goes to the built-in sink. One sample message:")
     await asyncio.to_thread(_send, host, port)
     await asyncio.sleep(0.5)
-    _say(f"send it more:   swaks --server {host}:{port} --from you@example.org --to them@example.com")
+    _say(f"send it more:   swaks --server {where} --from you@example.org --to them@example.com")
     if settings.admin is not None:
         _say(f"look at it:     curl http://{settings.admin}/metrics")
     _say("stop it:        Ctrl-C")
 
 
 def _send(host: str, port: int) -> None:
-    import smtplib  # noqa: PLC0415
+    import smtplib
 
     with smtplib.SMTP(host, port, timeout=10) as client:
         client.sendmail("ada@example.org", ["grace@example.com"], SAMPLE)

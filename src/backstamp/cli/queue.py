@@ -40,13 +40,13 @@ def register(app: typer.Typer) -> None:
 
 def list_(config: Config = None, queue: Directory = None, limit: Limit = 100, json: AsJson = False) -> None:
     """List messages that are not finished, oldest first."""
-    from backstamp.queue.view import MessageView  # noqa: PLC0415 - rooms, only where they are needed
+    from backstamp.queue.view import MessageView
 
     found: Sequence[MessageView]
     if queue is not None:
         found = _stopped(queue)[:limit]
     else:
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         answer = _ask(config, f"/api/v1/queue?limit={limit}")
         found = msgspec.convert((answer or {}).get("messages", []), list[MessageView])
@@ -67,13 +67,13 @@ def show(
     json: AsJson = False,
 ) -> None:
     """Show one message: who has it, who waits, until when."""
-    from backstamp.queue.view import MessageView, qmail_form  # noqa: PLC0415
+    from backstamp.queue.view import MessageView, qmail_form
 
     found: MessageView | None
     if queue is not None:
         found = next((one for one in _stopped(queue) if one.queue_id == queue_id.upper()), None)
     else:
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         answer = _ask(config, f"/api/v1/queue/{queue_id}")
         found = None if answer is None else msgspec.convert(answer, MessageView)
@@ -89,8 +89,8 @@ def show(
 
 
 def _stopped(directory: str) -> list[MessageView]:
-    from backstamp.queue.files import DiskFiles  # noqa: PLC0415
-    from backstamp.queue.views import stopped  # noqa: PLC0415
+    from backstamp.queue.files import DiskFiles
+    from backstamp.queue.views import stopped
 
     try:
         return stopped(DiskFiles(), directory)
@@ -100,10 +100,10 @@ def _stopped(directory: str) -> list[MessageView]:
 
 def _ask(config: str | None, path: str) -> dict[str, Any] | None:
     """Ask the running relay; None where it does not know."""
-    import urllib.error  # noqa: PLC0415
-    import urllib.request  # noqa: PLC0415
+    import urllib.error
+    import urllib.request
 
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     if config is None:
         _fail("say which queue: --config FILE asks the running relay, --queue DIR reads a stopped one")
@@ -146,9 +146,9 @@ def _row(message: MessageView) -> tuple[str, ...]:
 
 
 def _table(found: Sequence[MessageView]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold")
     for heading in ("queue id", "arrival", "octets", "stamps", "from", "first waiting", "next attempt"):
@@ -171,13 +171,13 @@ def _details(message: MessageView) -> None:
 
 
 def _time(seconds: float) -> str:
-    from backstamp.telemetry.lines import moment  # noqa: PLC0415
+    from backstamp.telemetry.lines import moment
 
     return moment(int(seconds * 1e6))
 
 
 def _print_json(value: object) -> None:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     typer.echo(msgspec.json.encode(value).decode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +12,6 @@ from backstamp.cli.configuration import BAD_CONFIGURATION, ConfigOption, load_or
 
 if TYPE_CHECKING:
     from backstamp.app import Relay
-    from backstamp.config import Settings
     from backstamp.telemetry.log import EventLog
 
 
@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
 def serve(config: ConfigOption) -> None:
     """Run the relay until SIGTERM; events go to standard output, one a line."""
     settings = load_or_exit(config)
-    from backstamp import running  # noqa: PLC0415 - the rooms, only where they are needed
-    from backstamp.app import Relay, StartError  # noqa: PLC0415
+    from backstamp import running
+    from backstamp.app import Relay, StartError
 
     try:
         with running.event_log(sys.stdout) as (log, metrics):
@@ -35,7 +35,7 @@ def serve(config: ConfigOption) -> None:
 
 
 async def _serve(relay: Relay, config: str, log: EventLog) -> None:
-    from backstamp import running  # noqa: PLC0415
+    from backstamp import running
 
     running.on_signals(relay, lambda: _reload(relay, config, log))
     await relay.run()
@@ -43,17 +43,12 @@ async def _serve(relay: Relay, config: str, log: EventLog) -> None:
 
 def _reload(relay: Relay, config: str, log: EventLog) -> None:
     """Read the configuration again; one with mistakes changes nothing."""
-    import time  # noqa: PLC0415
-
-    from backstamp.config import ConfigurationError, Settings, load  # noqa: F401, PLC0415
-    from backstamp.telemetry.events import Alarm  # noqa: PLC0415
+    from backstamp.config import ConfigurationError, load
+    from backstamp.telemetry.events import Alarm
 
     try:
-        settings: Settings = load(config)
+        relay.reload(load(config))
     except ConfigurationError as error:
         problem = "; ".join(str(problem) for problem in error.problems)
-        log.emit(
-            Alarm(time=int(time.time() * 1e6), problem=problem, action="the configuration in force stays")
-        )
-        return
-    relay.reload(settings)
+        now = int(time.time() * 1e6)
+        log.emit(Alarm(time=now, problem=problem, action="the configuration in force stays"))

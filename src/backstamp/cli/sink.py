@@ -53,12 +53,12 @@ def sink(
     log: Log = None,
 ) -> None:
     """Take all mail, count it, deliver none of it. For tests; faults on demand."""
-    import contextlib  # noqa: PLC0415 - rooms and what only this needs, here
+    import contextlib
 
-    from backstamp import running  # noqa: PLC0415
-    from backstamp.sink.keep import Keeper  # noqa: PLC0415
-    from backstamp.sink.script import Script  # noqa: PLC0415
-    from backstamp.sink.server import OK, Options, Sink  # noqa: PLC0415
+    from backstamp import running
+    from backstamp.sink.keep import Keeper
+    from backstamp.sink.script import VERBS, Script
+    from backstamp.sink.server import OK, Options, Sink
 
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
@@ -69,6 +69,8 @@ def sink(
         code, _, text = words.partition(" ")
         if not (code.isdecimal() and len(code) == 3):
             _fail(f"--reply {item}: write VERB=CODE TEXT, RCPT=450 4.2.0 later")
+        if verb.upper() not in VERBS:
+            _fail(f"--reply {item}: the verb is one of {', '.join(VERBS)}")
         script.say(verb.upper(), int(code), text, times=first)
     if delay or drop_after_dot:
         script.do("DOT", octets=b"" if drop_after_dot else OK, delay=delay, close=drop_after_dot)
@@ -89,8 +91,8 @@ def sink(
 
 
 async def _run(server: Sink, listen: str) -> None:
-    import asyncio  # noqa: PLC0415
-    import signal  # noqa: PLC0415
+    import asyncio
+    import signal
 
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

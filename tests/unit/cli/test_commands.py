@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import smtplib
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 from tests.support.process import CONFIG, free_port
@@ -87,30 +89,78 @@ def test_a_queue_directory_of_somebody_else(config: Path, tmp_path: Path) -> Non
     assert "FORMAT says" in one_line(run("serve", "--config", config))
 
 
-def test_a_relay_started_locked_asked_and_stopped(config: Path, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "backstamp", "serve", "--config", str(config)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        while json.loads(process.stdout.readline())["event"] != "started":
-            pass
-        port = int(config.read_text().partition('address = "127.0.0.1:')[2].partition('"')[0])
+class Serving:
+    """`backstamp serve`, started, and its events one by one."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+        self.port = int(config.read_text().partition('address = "127.0.0.1:')[2].partition('"')[0])
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [*PROGRAM, "serve", "--config", str(self.config)], stdout=subprocess.PIPE, text=True
+        )
+        self.until("started")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.process:
+            if self.process.poll() is None:
+                self.process.kill()
+
+    def until(self, event: str) -> dict[str, Any]:
+        """Return the next event of a name."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            told: dict[str, Any] = json.loads(line)
+            if told["event"] == event:
+                return told
+        raise AssertionError(f"it ended without {event}")
+
+    def stop(self) -> dict[str, Any]:
+        """SIGTERM; return the last event."""
+        self.process.terminate()
+        told = self.until("stopped")
+        assert self.process.wait(10) == 0
+        return told
+
+
+def test_a_relay_locked_asked_and_stopped(config: Path, tmp_path: Path) -> None:
+    with Serving(config) as serving:
         other = tmp_path / "other.toml"
-        other.write_text(config.read_text().replace(f":{port}", f":{free_port()}"))
+        other.write_text(config.read_text().replace(f":{serving.port}", f":{free_port()}"))
         assert one_line(run("serve", "--config", other)).endswith("another relay is using it")
 
         listed = run("queue", "list", "--config", config, "--json")
         assert (listed.returncode, listed.stdout) == (0, "[]\n")
         shown = run("queue", "show", "01M851RQPP73GN3XVVNKKD3C5B", "--config", config)
         assert (shown.returncode, shown.stdout) == (1, "")
+        assert serving.stop()["waiting"] == 0
 
-        process.send_signal(signal.SIGHUP)
-        process.send_signal(signal.SIGTERM)
-        last = [json.loads(line) for line in process.stdout][-1]
-        assert last["event"] == "stopped"
-        assert process.wait(10) == 0
+
+def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_where_it_cannot(config: Path) -> None:
+    good = config.read_text()
+    with Serving(config) as serving:
+        config.write_text(good.replace("lifetime", "lifetimes"))
+        serving.process.send_signal(signal.SIGHUP)
+        assert "lifetimes" in serving.until("alarm")["problem"]
+        # Nobody may relay any more: the next session knows.
+        config.write_text(good.replace('allow = ["127.0.0.0/8"]', 'allow = ["192.0.2.0/24"]'))
+        serving.process.send_signal(signal.SIGHUP)
+        with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
+            client.ehlo("client.test")
+        for _ in range(100):
+            with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
+                client.ehlo("client.test")
+                client.mail("a@b.example")
+                code, _words = client.rcpt("c@d.example")
+            if code == 550:
+                break
+        assert code == 550
+        config.write_text(good.replace(f":{serving.port}", f":{free_port()}"))
+        serving.process.send_signal(signal.SIGHUP)
+        assert "restart" in serving.until("alarm")["action"]
+        serving.stop()
 
 
 def test_a_relay_that_does_not_run_is_said_in_one_line(config: Path) -> None:
@@ -121,26 +171,12 @@ def test_a_relay_that_does_not_run_is_said_in_one_line(config: Path) -> None:
 
 
 def test_a_stopped_queue_is_read_from_its_files(config: Path, tmp_path: Path) -> None:
-    port = int(config.read_text().partition('address = "127.0.0.1:')[2].partition('"')[0])
-    with subprocess.Popen(
-        [sys.executable, "-m", "backstamp", "serve", "--config", str(config)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        while json.loads(process.stdout.readline())["event"] != "started":
-            pass
-        import smtplib
-
-        with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with Serving(config) as serving:
+        with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
             client.sendmail("a@b.example", ["x@y.example", "z@y.example"], "Subject: x\n\nhello\n")
-        while json.loads(process.stdout.readline())["event"] != "deferred":
-            pass
-        process.terminate()
-        process.stdout.read()
-        assert process.wait(10) == 0
-    listed = json.loads(run("queue", "list", "--queue", tmp_path / "queue", "--json").stdout)
-    [message] = listed
+        serving.until("deferred")
+        assert serving.stop()["waiting"] == 2
+    [message] = json.loads(run("queue", "list", "--queue", tmp_path / "queue", "--json").stdout)
     assert [one["stamp"] for one in message["recipients"]] == ["T", "T"]
     shown = run("queue", "show", message["queue_id"], "--queue", tmp_path / "queue", "--qmail")
     assert shown.stdout == "Tx@y.example\nTz@y.example\n"
@@ -159,6 +195,7 @@ def test_sink_says_what_it_cannot(tmp_path: Path) -> None:
         assert "address already in use" in one_line(run("sink", "--listen", f"127.0.0.1:{port}"))
     assert "--listen" in one_line(run("sink", "--listen", "nowhere"))
     assert "--reply" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "RCPT"))
+    assert "one of CONNECT" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "TURN=500 no"))
 
 
 def test_sink_counts() -> None:
@@ -180,8 +217,6 @@ def test_sink_counts() -> None:
     ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline().rpartition(":")[2])
-        import smtplib
-
         with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
             with pytest.raises(smtplib.SMTPRecipientsRefused):
                 client.sendmail("a@b.example", ["x@y.example"], "hello\n")
