@@ -2,14 +2,19 @@
 
 import asyncio
 import errno
+import threading
 from pathlib import Path
 
 import pytest
+from tests.support.client import send
 from tests.support.faults import FaultyFiles
 from tests.support.queues import local_queue, message
+from tests.support.relay import relay
 
+from backstamp import app
 from backstamp.queue.port import QueueRefusedError, StampNotDurableError
 from backstamp.queue.stamps import Stamp
+from backstamp.queue.store import Store
 from backstamp.telemetry.events import Alarm, Event
 
 
@@ -88,3 +93,23 @@ async def test_a_stamp_that_fails_is_told_and_nobody_is_sent_to_again(tmp_path: 
     await queue.append(message(b"c@y.example"))
     assert len(list(tmp_path.glob("q/0/*1.mail"))) == 1
     await queue.close()
+
+
+async def test_a_dead_commit_thread_ends_the_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug there means that nothing can be acknowledged: no 250, no silence, the process goes."""
+    monkeypatch.setattr(app, "GRACE", 0.1)
+    monkeypatch.setattr(app, "SESSION_GRACE", 0.1)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(BaseExceptionGroup) as ended:
+        async with asyncio.timeout(20), relay(tmp_path) as running:
+            monkeypatch.setattr(Store, "commit", broken)
+            sending = asyncio.create_task(send(running.address, ["a@y.test"]))
+            await running.until(Alarm)
+            assert running.relay.queue.problem is not None
+            await asyncio.wait([sending])
+            assert sending.exception() is not None
+    assert ended.group_contains(ZeroDivisionError)

@@ -122,9 +122,8 @@ class LocalQueue(Engine):
             chance = int.from_bytes(header.queue_id[-4:], "big") / 2**32
             due = first_due(wall, header.arrival / 1e6, chance)
             self.ledger.release_later(entry, found.runs, monotonic + due - wall, due)
-            failed = found.ordinals(Stamp.FAILED)
-            if failed:
-                self._owed_again(entry, failed, recovered)
+            if found.ordinals(Stamp.FAILED):
+                self._owed_again(entry, recovered)
             self._doubt(entry, found.ordinals(Stamp.DOUBT))
             # A report that was found may have closed the last of its recipients; its segment is judged below.
             self.ledger.close(entry)
@@ -132,7 +131,7 @@ class LocalQueue(Engine):
             if segment.removable:
                 self._finished(segment)
 
-    def _owed_again(self, entry: Entry, failed: tuple[int, ...], recovered: Recovered) -> None:
+    def _owed_again(self, entry: Entry, recovered: Recovered) -> None:
         """Owe what the process before owed, with the reasons it kept."""
         kept = recovered.fold.reasons.get(entry.queue_id, [])
         for reasons in kept:
