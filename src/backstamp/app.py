@@ -177,7 +177,7 @@ class Relay:
         ledger = self.queue.ledger
         gauges = {
             "queue_recipients": lambda: ledger.waiting,
-            "queue_messages": lambda: len(ledger.entries),
+            "queue_messages": lambda: ledger.messages,
             "deliveries_claimed": lambda: ledger.claimed,
             "connections": lambda: self._dispatcher.connections,
             "lanes": lambda: self._dispatcher.lanes,
@@ -226,7 +226,7 @@ class Relay:
         """Why the relay should get no mail now, None if it should."""
         if self._stop.is_set():
             return "stopping"
-        return "starting" if self._starting else self.queue.problem
+        return "starting" if self._starting else self.queue.health()
 
     # ---- end ----
 

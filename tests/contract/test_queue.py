@@ -118,7 +118,7 @@ async def test_a_delivered_message_never_comes_back(opened: Open) -> None:
         await queue.stamp(delivery, {0: Stamp.DELIVERED})
         queue.give_back(delivery, 0.0)
         assert await nothing_due(queue)
-        assert (queue.ledger.waiting, queue.ledger.claimed, len(queue.ledger.entries)) == (0, 0, 0)
+        assert (queue.ledger.waiting, queue.ledger.claimed, queue.ledger.messages) == (0, 0, 0)
 
 
 async def test_stamping_twice_changes_nothing(opened: Open) -> None:
@@ -200,7 +200,7 @@ async def test_the_report_becomes_mail_and_closes_its_failures(opened: Open) -> 
         parameters = covers(ids.text(sent.queue_id), owed.ordinals)
         dsn = message(b"sender@example.org", sender=b"", parameters=parameters, flags=Flag.REPORT)
         await queue.report(owed, dsn)
-        assert sent.queue_id not in queue.ledger.entries
+        assert queue.find(sent.queue_id) is None
         [delivery] = await queue.claim(1)
         assert delivery.queue_id == dsn.queue_id
         assert (await queue.load(delivery)).sender == b""
@@ -212,7 +212,7 @@ async def test_failures_without_a_report_are_closed_too(opened: Open) -> None:
         await queue.append(message(b"a@one.example", sender=b""))
         await fail(queue, 0)
         await queue.report(await queue.claim_report(), None)
-        assert not queue.ledger.entries
+        assert not queue.ledger.messages
         assert await nothing_due(queue)
 
 

@@ -131,7 +131,7 @@ class ModelFiles:
     def read(self, descriptor: int, length: int, offset: int) -> bytes:
         return bytes(self.inodes[descriptor][offset : offset + length])
 
-    def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         octets = b"".join(buffers)
         content = self.inodes[descriptor]
         end = offset + len(octets)
@@ -145,7 +145,7 @@ class ModelFiles:
         if grown:
             self.ops.append(Size(descriptor, end))
 
-    def write_durably(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         self.write(descriptor, buffers, offset)
         end = offset + sum(map(len, buffers))
         suffix = next(
@@ -176,6 +176,9 @@ class ModelFiles:
         inode = self.names[path]
         self.names[new_path] = self.names.pop(path)
         self.ops.append(Name(new_path, inode, path))
+
+    def free(self, path: str) -> int:
+        return 1 << 40
 
     def lock(self, path: str) -> int:
         return 0

@@ -12,7 +12,7 @@ from tests.crash.model import ModelFiles
 from tests.crash.world import Aftermath, Workload, finish, start
 from tests.support.queues import message
 
-from backstamp.queue import ids, reader, recovery, segment, store
+from backstamp.queue import fold, ids, local, reader, segment, store
 from backstamp.queue.port import Message
 from backstamp.telemetry.events import Alarm, Event
 
@@ -21,7 +21,7 @@ SMALL = 2048
 
 @pytest.fixture(autouse=True)
 def small_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (segment, reader, recovery, store):
+    for module in (segment, reader, fold, store, local):
         monkeypatch.setattr(module, "CAPACITY", SMALL - 16)
 
 

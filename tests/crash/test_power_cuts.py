@@ -12,7 +12,7 @@ from tests.crash.model import MODELS, Mark, ModelFiles, State, kills, states
 from tests.crash.workloads import WORKLOADS, at_random
 from tests.crash.world import Aftermath, Script, Workload, check, finish, start
 
-from backstamp.queue import reader, recovery, segment, store
+from backstamp.queue import fold, local, reader, segment, store
 from backstamp.queue.port import Message
 
 SMALL = 2048
@@ -33,7 +33,7 @@ BROKEN = (AssertionError, OSError)
 @pytest.fixture(autouse=True)
 def small_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four sectors of stamps instead of 128: the same order of writes, and all their subsets."""
-    for module in (segment, reader, recovery, store):
+    for module in (segment, reader, fold, store, local):
         monkeypatch.setattr(module, "CAPACITY", SMALL - 16)
 
 

@@ -91,6 +91,7 @@ async def start(files: ModelFiles, events: list[Event] | None = None, **settings
     )
     queue._readers.shutdown()
     queue._readers = _Inline()  # type: ignore[assignment]
+    await queue.recovering
     return queue
 
 

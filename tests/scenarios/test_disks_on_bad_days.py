@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from tests.support.queues import local_queue, message
 from tests.support.relay import relay
 
 from backstamp import app
-from backstamp.queue.port import QueueRefusedError, StampNotDurableError
+from backstamp.queue.local import LocalQueue
+from backstamp.queue.port import Flag, Message, QueueRefusedError, Reason, StampNotDurableError
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.store import Store
-from backstamp.telemetry.events import Alarm, Event
+from backstamp.telemetry.events import Alarm, Event, Resumed
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 452), (errno.EDQUOT, 452), (errno.EIO, 451)])
@@ -23,7 +25,7 @@ async def test_an_append_that_fails_is_refused_and_never_there(
     tmp_path: Path, number: int, code: int
 ) -> None:
     files, events = FaultyFiles(), list[Event]()
-    queue = await local_queue(tmp_path / "q", events, files=files)
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
     before = message(b"before@y.example")
     await queue.append(before)
     files.failing[".mail"] = number
@@ -33,7 +35,7 @@ async def test_an_append_that_fails_is_refused_and_never_there(
     assert any(isinstance(event, Alarm) for event in events)
     files.failing.clear()
     after = message(b"after@y.example")
-    await queue.append(after)
+    await append_when_taken(queue, after)
     await queue.close()
 
     again = await local_queue(tmp_path / "q")
@@ -57,7 +59,7 @@ async def test_one_failing_append_does_not_fail_what_was_acknowledged(tmp_path: 
 
 async def test_no_new_segment_can_be_made(tmp_path: Path) -> None:
     files = FaultyFiles()
-    queue = await local_queue(tmp_path / "q", files=files, segment_size=2000)
+    queue = await local_queue(tmp_path / "q", files=files, segment_size=2000, probe=0.01)
     await queue.append(message(b"a@y.example", content=b"x" * 1500))
     files.creating = errno.ENOSPC
     refused = 0
@@ -69,30 +71,142 @@ async def test_no_new_segment_can_be_made(tmp_path: Path) -> None:
             assert error.reply.code == 452
     assert refused >= 2
     files.creating = None
-    await queue.append(message(b"c@y.example"))
+    await append_when_taken(queue, message(b"c@y.example"))
     await queue.close()
 
 
-async def test_a_stamp_that_fails_is_told_and_nobody_is_sent_to_again(tmp_path: Path) -> None:
+async def test_after_two_failures_mail_is_refused_until_a_probe_works(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    files.failing[".mail"] = files.syncing = errno.EIO
+    codes = []
+    for _ in range(4):
+        with pytest.raises(QueueRefusedError) as refused:
+            await queue.append(message(b"a@y.example"))
+        codes.append(refused.value.reply.code)
+    assert codes == [451, 451, 452, 452]
+    assert queue.health() is not None
+    files.failing.clear()
+    files.syncing = None
+    await append_when_taken(queue, message(b"a@y.example"))
+    assert queue.health() is None
+    [resumed] = [event for event in events if isinstance(event, Resumed)]
+    assert resumed.problem
+    await queue.close()
+
+
+async def test_below_the_reserve_mail_is_refused_and_delivery_goes_on(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01, reserve=1000)
+    await queue.append(message(b"a@y.example"))
+    files.room = 999
+    await asyncio.sleep(0.02)
+    with pytest.raises(QueueRefusedError) as refused:
+        await queue.append(message(b"b@y.example"))
+    assert refused.value.reply.code == 452
+    assert "reserve" in (queue.health() or "")
+    [delivery] = await queue.claim(1)
+    await queue.stamp(delivery, {0: Stamp.FAILED}, [Reason((0,), refused.value.reply)])
+    queue.give_back(delivery, 0.0)
+    owed = await queue.claim_report()
+    await queue.report(owed, message(b"sender@example.org", sender=b"", flags=Flag.REPORT))
+    files.room = 1000
+    await append_when_taken(queue, message(b"b@y.example"))
+    assert [type(event) for event in events if isinstance(event, Alarm | Resumed)] == [Alarm, Resumed]
+    await queue.close()
+
+
+async def test_a_stamp_that_fails_is_carried_to_a_new_file(tmp_path: Path) -> None:
     files, events = FaultyFiles(), list[Event]()
     queue = await local_queue(tmp_path / "q", events, files=files)
     await queue.append(message(b"a@y.example", b"b@y.example"))
     [delivery] = await queue.claim(1)
     files.failing[".stamps"] = errno.EIO
-    with pytest.raises(StampNotDurableError):
-        await queue.stamp(delivery, {0: Stamp.DELIVERED})
+    await queue.stamp(delivery, {0: Stamp.DELIVERED})
+    queue.give_back(delivery, 0.0)
+    again = await local_queue(crashed(tmp_path))
+    [delivery] = await again.claim(1)
+    assert list((await again.load(delivery)).recipients) == [1]
+    await again.close()
+    await queue.close()
+
+
+async def test_while_stamps_cannot_be_written_nothing_new_is_sent(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    await queue.append(message(b"a@y.example"))
+    await queue.append(message(b"b@y.example"))
+    first, second = await queue.claim(2)
+    files.failing[".stamps"] = files.creating = errno.EIO
+    stamped = queue.stamp(first, {0: Stamp.DELIVERED})
+    while queue.health() is None:
+        await asyncio.sleep(0.01)
     [alarm] = [event for event in events if isinstance(event, Alarm)]
     assert "second copy" in alarm.action
-    assert list((await queue.load(delivery)).recipients) == [1]
-    queue.give_back(delivery, 0.0)
+    loading = asyncio.create_task(queue.load(second))
+    await asyncio.sleep(0.05)
+    assert not loading.done()
+    assert not stamped.done()
+    assert queue.health() == "stamps cannot be made durable"
     files.failing.clear()
-
-    # Its segment is kept, whatever happens to the rest of it: the disk does not know yet.
-    [delivery] = await queue.claim(1)
-    await queue.stamp(delivery, {1: Stamp.DELIVERED})
-    await queue.append(message(b"c@y.example"))
-    assert len(list(tmp_path.glob("q/0/*1.mail"))) == 1
+    files.creating = None
+    await stamped
+    await loading
+    queue.give_back(first, 0.0)
+    assert queue.health() is None
+    assert isinstance(events[-1], Resumed)
+    again = await local_queue(crashed(tmp_path))
+    assert {delivery.queue_id for delivery in await again.claim(9)} == {second.queue_id}
+    await again.close()
     await queue.close()
+
+
+async def test_a_stamp_that_never_could_be_written_is_told_at_the_end(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    await queue.append(message(b"a@y.example"))
+    [delivery] = await queue.claim(1)
+    files.failing[".stamps"] = files.creating = errno.EIO
+    stamped = queue.stamp(delivery, {0: Stamp.DELIVERED})
+    await asyncio.sleep(0.05)
+    await queue.close()
+    with pytest.raises(StampNotDurableError):
+        await stamped
+
+
+async def test_a_doubt_that_cannot_be_noted_keeps_the_dot_back(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    await queue.append(message(b"a@y.example"))
+    [delivery] = await queue.claim(1)
+    files.writing = errno.EIO
+    with pytest.raises(StampNotDurableError):
+        queue.doubt(delivery, [0])
+    files.writing = None
+    queue.answered(delivery, [0])
+    queue.give_back(delivery, 0.0)
+    [delivery] = await queue.claim(1)
+    assert queue.doubt(delivery, [0]) is None
+    await queue.stamp(delivery, {0: Stamp.DELIVERED})
+    queue.give_back(delivery, 0.0)
+    await queue.close()
+
+
+def crashed(tmp_path: Path) -> Path:
+    """Return a copy of the queue as a kill would leave it now."""
+    copy = tmp_path / "crashed"
+    shutil.copytree(tmp_path / "q", copy)
+    return copy
+
+
+async def append_when_taken(queue: LocalQueue, sent: Message) -> None:
+    """Append what may be refused for a while."""
+    for _ in range(500):
+        try:
+            return await queue.append(sent)
+        except QueueRefusedError:
+            await asyncio.sleep(0.01)
+    raise AssertionError("never taken again")
 
 
 async def test_a_dead_commit_thread_ends_the_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,10 @@ class FaultyFiles(DiskFiles):
         self.failing: dict[str, int] = {}
         """Suffix of the file (`.mail`, `.stamps`) → errno of the next durable write to it."""
         self.creating: int | None = None
+        self.syncing: int | None = None
+        self.writing: int | None = None
+        """errno of writes that are not to be durable at once."""
+        self.room: int | None = None
         self._names: dict[int, str] = {}
 
     def create(self, path: str) -> int:
@@ -28,7 +32,20 @@ class FaultyFiles(DiskFiles):
         self._names[descriptor] = path
         return descriptor
 
-    def write_durably(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def free(self, path: str) -> int:
+        return super().free(path) if self.room is None else self.room
+
+    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
+        if self.writing is not None:
+            raise OSError(self.writing, os.strerror(self.writing))
+        super().write(descriptor, buffers, offset)
+
+    def sync(self, descriptor: int) -> None:
+        if self.syncing is not None:
+            raise OSError(self.syncing, os.strerror(self.syncing))
+        super().sync(descriptor)
+
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         for suffix, number in self.failing.items():
             if self._names[descriptor].endswith(suffix):
                 if number == errno.ENOSPC:

@@ -65,7 +65,7 @@ async def local_queue(
     **settings: object,
 ) -> LocalQueue:
     """Open the local engine in a directory."""
-    return await open_queue(
+    queue = await open_queue(
         files or DiskFiles(),
         str(root),
         clock=clock or SystemClock(),  # type: ignore[arg-type]
@@ -74,6 +74,8 @@ async def local_queue(
         first_due=first_due,
         settings=LocalSettings(**settings),  # type: ignore[arg-type]
     )
+    await queue.recovering
+    return queue
 
 
 async def settled() -> None:

@@ -26,11 +26,11 @@ class RecordingFiles(DiskFiles):
         self._names[descriptor] = path
         return descriptor
 
-    def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         super().write(descriptor, buffers, offset)
         self._note("write", self._names[descriptor])
 
-    def write_durably(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         super().write_durably(descriptor, buffers, offset)
         self._note("write+sync", self._names[descriptor])
 

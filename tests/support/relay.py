@@ -70,7 +70,7 @@ class RunningRelay:
         """Wait until nothing is queued and nothing is under way any more."""
         ledger = self.relay.queue.ledger
         async with asyncio.timeout(seconds):
-            while ledger.entries or ledger.claimed:
+            while ledger.messages or ledger.claimed:
                 await asyncio.sleep(0.01)
 
 

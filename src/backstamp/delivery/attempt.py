@@ -14,7 +14,7 @@ import msgspec
 from backstamp.clock import Clock
 from backstamp.delivery import prepare
 from backstamp.delivery.candidates import Candidate
-from backstamp.delivery.judge import judge
+from backstamp.delivery.judge import doubtful, judge
 from backstamp.delivery.settle import settle
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
@@ -26,7 +26,7 @@ from backstamp.net.transaction import Transaction
 from backstamp.policy import classify
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem
-from backstamp.queue.port import DamagedError, Delivery, Load, Outlet, StampNotDurableError
+from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Outlet, StampNotDurableError
 from backstamp.queue.stamps import Stamp
 
 Find = Callable[[], AsyncIterator[Candidate | Outcome]]
@@ -96,6 +96,10 @@ class Attempter:
         try:
             load = await self._queue.load(claim)
             progress = _Progress(load, dict(load.recipients), {}, {})
+            if not progress.pending:
+                # Held or removed while it waited for its turn.
+                self._queue.give_back(claim, retry_at)
+                return
             try:
                 await self._try(claim, progress, find, policy, slot)
             except Exception as error:  # one bad delivery never takes its siblings along
@@ -203,21 +207,32 @@ class Attempter:
         self._tell.attempt(claim, len(ordinals), slot.host)
         stamped = []
 
+        def dotting(accepted: Sequence[int]) -> Awaitable[None] | None:
+            return queue.doubt(claim, [ordinals[index] for index in accepted])
+
         def settled(_: Reply, accepted: Sequence[int]) -> None:
             marks = {ordinals[index]: Stamp.DELIVERED for index in accepted}
             stamped.append(queue.stamp(claim, marks))
 
         started = self._clock.monotonic()
         slot.sent += 1
-        result = await connection.transact(
-            Transaction(
-                load.sender,
-                tuple(recipient.address for recipient in recipients),
-                load.content,
-                parameters,
-            ),
-            settled,
-        )
+        try:
+            result = await connection.transact(
+                Transaction(
+                    load.sender,
+                    tuple(recipient.address for recipient in recipients),
+                    load.content,
+                    parameters,
+                ),
+                settled,
+                dotting,
+            )
+        except StampNotDurableError:
+            # The doubt could not be noted, so the dot did not go out.
+            queue.answered(claim, ordinals)
+            raise
+        if not result.in_doubt:
+            queue.answered(claim, ordinals)
         durable = True
         for stamp in stamped:
             try:
@@ -230,11 +245,20 @@ class Attempter:
         outcomes = judge(result, ordinals, slot.host)
         if result.in_doubt:
             self._tell.in_doubt(claim, load.recipients, outcomes)
+            if load.flags & Flag.AT_MOST_ONCE:
+                self._held(claim, progress, outcomes)
         self._done(progress, outcomes, duration)
         if durable:
             self._tell.delivered(claim, load.recipients, outcomes, duration)
         else:
             await slot.close()
+
+    def _held(self, claim: Delivery, progress: _Progress, outcomes: dict[int, Outcome]) -> None:
+        """Take those in doubt out of the attempt: the queue holds them when the claim ends."""
+        held = {ordinal: outcomes.pop(ordinal) for ordinal in [*outcomes] if doubtful(outcomes[ordinal])}
+        for ordinal in held:
+            del progress.pending[ordinal]
+        self._tell.held(claim, progress.load.recipients, held)
 
     def _done(self, progress: _Progress, outcomes: Mapping[int, Outcome], duration: float) -> None:
         """Note outcomes; whoever met the host's own trouble stays pending for the next host."""

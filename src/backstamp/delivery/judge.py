@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from backstamp.mail.fault import Fault, Phase
-from backstamp.mail.outcome import Outcome, Scope
+from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result
 from backstamp.policy import classify
@@ -23,6 +23,11 @@ def judge(result: Result, ordinals: Sequence[int], host: str) -> dict[int, Outco
         ordinal: _one(result, answer, host)
         for ordinal, answer in zip(ordinals, result.recipients, strict=True)
     }
+
+
+def doubtful(outcome: Outcome) -> bool:
+    """Tell whether an outcome of a transaction that ended in doubt is that of a recipient who was taken."""
+    return outcome.scope is Scope.MESSAGE and outcome.verdict is Verdict.DEFERRED
 
 
 def _one(result: Result, answer: Reply | None, host: str) -> Outcome:

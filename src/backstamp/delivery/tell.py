@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from backstamp.clock import Clock
+from backstamp.delivery.judge import doubtful
 from backstamp.delivery.settle import Settlement
 from backstamp.mail.envelope import Recipient
-from backstamp.mail.outcome import Outcome, Scope, Verdict
+from backstamp.mail.outcome import Outcome, Verdict
 from backstamp.queue import ids
 from backstamp.queue.port import Delivery
 from backstamp.telemetry import events
@@ -65,7 +66,7 @@ class Teller:
     ) -> None:
         """The final dot of a transaction is out and no reply came."""
         for ordinal, outcome in outcomes.items():
-            if outcome.scope is Scope.MESSAGE and outcome.verdict is Verdict.DEFERRED:
+            if doubtful(outcome):
                 self._emit(
                     events.InDoubt(
                         time=self._now(),
@@ -75,6 +76,21 @@ class Teller:
                         reply=printable(str(outcome.reply)),
                     )
                 )
+
+    def held(
+        self, claim: Delivery, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]
+    ) -> None:
+        """At-most-once mail is in doubt, and waits for a decision."""
+        for ordinal, outcome in outcomes.items():
+            self._emit(
+                events.Held(
+                    time=self._now(),
+                    queue_id=ids.text(claim.queue_id),
+                    recipient=text(recipients[ordinal].address),
+                    mx=outcome.host,
+                    reply=printable(str(outcome.reply)),
+                )
+            )
 
     def settled(
         self,

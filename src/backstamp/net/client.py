@@ -21,7 +21,7 @@ from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.net.dial import dial
 from backstamp.net.replies import LINE, NonsenseError, ReplyLines
-from backstamp.net.transaction import Machine, Result, Settled, Transaction
+from backstamp.net.transaction import Dotting, Machine, Result, Settled, Transaction, at_once
 from backstamp.policy.destination import Timeouts
 
 NO_REPLY = -1
@@ -244,10 +244,13 @@ class Connection:
         """Whether another MAIL may be sent."""
         return not self._lost and not self._protocol.spoiled and self._protocol.is_connected
 
-    async def transact(self, transaction: Transaction, settled: Settled) -> Result:
+    async def transact(
+        self, transaction: Transaction, settled: Settled, dotting: Dotting = at_once
+    ) -> Result:
         """Run one transaction.
 
-        `settled` is called by the callback that parsed the final 2yz, before anything else
+        `dotting` is called when the final dot is about to go out, and may hold it back; what it
+        raises is raised here, and the dot was not sent. `settled` is called by the callback that parsed the final 2yz, before anything else
         happens (Q4); a cancellation of this call does not undo that. What went wrong is in
         the result.
 
@@ -280,6 +283,7 @@ class Connection:
             pipelining=pipelining,
             size="SIZE" in self.extensions,
             reset=self._reset,
+            dotting=dotting,
         )
         try:
             protocol.begin(machine, self._timeouts, pipelining=pipelining)
@@ -317,6 +321,8 @@ class Connection:
             protocol.send(view[start : start + BLOCK])
             with contextlib.suppress(OSError):  # the machine hears of it from `connection_lost`
                 await protocol.drain()
+        if not machine.done and (permit := machine.permit()) is not None:
+            await permit
         if not machine.done:
             machine.dot()
             protocol.extend(self._timeouts.final)

@@ -10,7 +10,7 @@ recipient was taken.
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -25,6 +25,17 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 Settled = Callable[[Reply, Sequence[int]], None]
 """Called with the final 2yz and the indices of the recipients it is for, in the turn that parsed it."""
+
+
+Dotting = Callable[[Sequence[int]], Awaitable[None] | None]
+"""Called with the indices of the recipients taken so far when the final dot is about to go out.
+
+None: it may go out now. An awaitable: it may when that has ended; an exception: it must not.
+"""
+
+
+def at_once(_: Sequence[int]) -> None:
+    """Let the dot go out."""
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -64,6 +75,7 @@ class Machine:
         pipelining: bool,
         size: bool,
         reset: bool,
+        dotting: Dotting = at_once,
     ) -> None:
         for argument in (transaction.sender, transaction.parameters, *transaction.recipients):
             if _CONTROL.search(argument):
@@ -74,17 +86,19 @@ class Machine:
         self.clean = False
         """The peer's transaction is over: the next MAIL needs no RSET."""
         self.stream: bytes | None = None
-        """Stuffed content too long for one piece: after `large` was called, whoever drives must write it."""
+        """Stuffed content that waits: after `large` was called, whoever drives must write it, then the dot."""
         self.error: Exception | None = None
-        """What `settled` raised: a bug that must not be swallowed."""
+        """What `dotting` or `settled` raised: whoever drives must not swallow it."""
         self._transaction = transaction
         self._write = write
+        self._dotting = dotting
         self._settled = settled
         self._finished = finished
         self._large = large
         self._pipelining = pipelining
         self._size = size
         self._accepted: list[int] = []
+        self._permit: Awaitable[None] | None = None
         self._waiting: deque[Callable[[Reply], None]] = deque()
         self._commands: deque[tuple[Phase, bytes, Callable[[Reply], None]]] = deque()
         self._plan(reset)
@@ -118,6 +132,10 @@ class Machine:
         self.result.fault = Fault(self.phase, problem, text)
         self.result.in_doubt = self.phase is Phase.FINAL and bool(self._accepted)
         self._finish()
+
+    def permit(self) -> Awaitable[None] | None:
+        """Ask whether the final dot may go out behind a streamed content: now, or when what is returned ends."""
+        return self._permit if self._permit is not None else self._dotting(self._accepted)
 
     def dot(self) -> None:
         """Write the final dot behind a streamed content."""
@@ -187,13 +205,20 @@ class Machine:
             self._write(b".\r\n")
             return
         octets = stuff(self._transaction.content)
+        self.phase = Phase.CONTENT
         if len(octets) <= AT_ONCE:
-            self.phase = Phase.FINAL
-            self._write(octets + b".\r\n")
-        else:
-            self.phase = Phase.CONTENT
-            self.stream = octets
-            self._large()
+            try:
+                self._permit = self._dotting(self._accepted)
+            except Exception as error:
+                self.error = error
+                self._finish()
+                return
+            if self._permit is None:
+                self.phase = Phase.FINAL
+                self._write(octets + b".\r\n")
+                return
+        self.stream = octets
+        self._large()
 
     def _on_final(self, reply: Reply) -> None:
         self.result.final = reply

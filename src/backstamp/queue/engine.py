@@ -6,13 +6,28 @@ those of `port.Queue`; everything here runs on the loop.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import heapq
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from operator import itemgetter
 
 from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.mail.reply import Reply
-from backstamp.queue.ledger import Claim, Entry, Ledger
-from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Message, Owed, QueueRefusedError, Reason
+from backstamp.queue import entry as entries
+from backstamp.queue.entry import Entry, Facts
+from backstamp.queue.ledger import Claim, Debt, Ledger
+from backstamp.queue.port import (
+    DamagedError,
+    Delivery,
+    Flag,
+    Load,
+    Message,
+    Owed,
+    QueueRefusedError,
+    Reason,
+    StampNotDurableError,
+)
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Alarm, Event
@@ -73,6 +88,8 @@ class Engine:
         self.ledger = Ledger(hot_limit=hot_limit)
         self._claimable = Bell()
         self._reportable = Bell()
+        self._stuck: asyncio.Future[None] | None = None
+        """While stamps cannot be made durable: no new delivery starts until it ends (Q8)."""
 
     # ---- what an engine adds ----
 
@@ -89,6 +106,10 @@ class Engine:
         """Enqueue stamps, after their reasons; `_owed` is called when reasons and stamps are durable."""
         raise NotImplementedError
 
+    def _jot(self, entry: Entry, runs: Sequence[tuple[int, bytes]]) -> None:
+        """Write stamps at once and without a sync. Raises StampNotDurableError: not even that worked."""
+        raise NotImplementedError
+
     async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
         """Read a message back; raises DamagedError."""
         raise NotImplementedError
@@ -96,6 +117,40 @@ class Engine:
     def _finished(self, segment: Segment) -> None:
         """Remove a segment nothing needs any more, after the stamps that are on their way."""
         raise NotImplementedError
+
+    def segments(self) -> Sequence[Segment]:
+        """Return the segments whose messages are in the ledger."""
+        raise NotImplementedError
+
+    # ---- looking ----
+
+    def find(self, queue_id: bytes) -> Entry | None:
+        """Return a message that is not finished, None if there is none of this id."""
+        for segment in self.segments():
+            if (entry := entries.find(segment, queue_id)) is not None:
+                return entry
+        return None
+
+    async def oldest(self, limit: int, after: bytes) -> list[Entry]:
+        """Return up to `limit` messages in the order of their ids, those behind the id `after`."""
+        chosen: list[tuple[bytes, Entry]] = []
+        for segment in self.segments():
+            alive = [(entry.queue_id, entry) for entry in segment.entries if entry is not None]
+            chosen = heapq.nsmallest(
+                limit, [*chosen, *(one for one in alive if one[0] > after)], key=itemgetter(0)
+            )
+            await asyncio.sleep(0)
+        return [entry for _, entry in chosen]
+
+    def retry_times(self, entry: Entry) -> dict[int, float]:
+        """Return when a message's recipients are tried next, by ordinal (seconds since the epoch)."""
+        wall = self._clock.wall() - self._clock.monotonic()
+        return {
+            ordinal: wall + claim.due
+            for claim in self.ledger.deliveries(entry)[0]
+            if claim.due
+            for ordinal in range(claim.first, claim.first + claim.count)
+        }
 
     # ---- the port ----
 
@@ -106,6 +161,8 @@ class Engine:
     async def claim(self, limit: int) -> Sequence[Delivery]:
         """Wait until something is due; return at most `limit` deliveries, the earliest due first."""
         while True:
+            if self._stuck is not None:
+                await asyncio.shield(self._stuck)
             now = self._clock.monotonic()
             if taken := self.ledger.take(limit, now):
                 return taken
@@ -116,6 +173,9 @@ class Engine:
         """Return envelope and content of a claim, verified."""
         claim = _claim(delivery)
         entry = claim.entry
+        await self._at_rest(entry)
+        entry.segment.busy += 1
+        claim.loaded = True
         try:
             envelope, content = entry.hot or await self.read(entry)
         except DamagedError as damage:
@@ -133,8 +193,36 @@ class Engine:
             envelope.parameters,
             {ordinal: recipients[ordinal] for ordinal in claim.waiting()},
             content,
-            Flag(entry.flags),
+            Flag(entry.facts.flags),
         )
+
+    async def _at_rest(self, entry: Entry) -> None:
+        """Wait until an entry may be worked on: stamps can be made durable, and it is not being moved."""
+        while True:
+            if self._stuck is not None:
+                await asyncio.shield(self._stuck)
+            elif entry.segment.copied is not None:
+                await asyncio.shield(entry.segment.copied)
+            else:
+                return
+
+    def doubt(self, delivery: Delivery, ordinals: Sequence[int]) -> Awaitable[None] | None:
+        """Stamp `?`: the final dot goes out now."""
+        claim = _claim(delivery)
+        marks = dict.fromkeys(ordinals, Stamp.DOUBT)
+        if claim.entry.facts.flags & Flag.AT_MOST_ONCE:
+            return self._mark(claim.entry, marks)
+        self._jot(claim.entry, self.ledger.mark(claim.entry, marks))
+        return None
+
+    def answered(self, delivery: Delivery, ordinals: Sequence[int]) -> None:
+        """Stamp `T` again: a reply came, and these are still to be delivered."""
+        entry = _claim(delivery).entry
+        marks = {ordinal: Stamp.TODO for ordinal in ordinals if entry.stamp(ordinal) is Stamp.DOUBT}
+        if marks:
+            # If it cannot be written the doubt stays on disk: one more name for the operator.
+            with contextlib.suppress(StampNotDurableError):
+                self._jot(entry, self.ledger.mark(entry, marks))
 
     def stamp(
         self, delivery: Delivery, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
@@ -144,54 +232,76 @@ class Engine:
 
     def give_back(self, delivery: Delivery, retry_at: float) -> None:
         """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
+        claim = _claim(delivery)
+        entry = claim.entry
+        if claim.loaded:
+            claim.loaded = False
+            entry.segment.busy -= 1
+            if entry.facts.flags & Flag.AT_MOST_ONCE:
+                self._hold_doubts(claim)
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()
-        if self.ledger.give_back(_claim(delivery), due, retry_at):
+        if self.ledger.give_back(claim, due):
             self._claimable.ring()
         if self.ledger.report_ready:
             self._reportable.ring()
+
+    def _hold_doubts(self, claim: Claim) -> None:
+        """Who is in doubt after an attempt at at-most-once mail waits for a decision."""
+        entry = claim.entry
+        covered = range(claim.first, claim.first + claim.count)
+        held = [ordinal for ordinal in covered if entry.stamp(ordinal) is Stamp.DOUBT]
+        if held:
+            # Nobody waits for it: `?` is durable already, and a start holds what it finds so.
+            self._mark(entry, dict.fromkeys(held, Stamp.HELD)).add_done_callback(retrieve)
 
     async def claim_report(self) -> Owed:
         """Wait until a report is due and return it; exclusive until `report` or a crash."""
         while True:
             now = self._clock.monotonic()
-            while (due := self.ledger.take_report(now)) is not None:
-                entry, ordinals, reasons = due
+            while (debt := self.ledger.take_report(now)) is not None:
+                entry = debt.entry
+                await self._at_rest(entry)
+                entry.segment.busy += 1
+                ordinals = entry.ordinals(Stamp.FAILED)
                 try:
                     envelope, content = entry.hot or await self.read(entry)
                 except DamagedError as damage:
                     if damage.envelope is None:
                         # Its sender is unknown: the alarm is all the report there can be.
-                        await self._close_report(entry, ordinals)
+                        await self._close_report(debt, ordinals)
                         continue
                     envelope, content = damage.envelope, b""
-                return Owed(entry.queue_id, entry.arrival, envelope, ordinals, reasons, content)
+                facts = entry.facts
+                return Owed(facts.queue_id, facts.arrival, envelope, ordinals, tuple(debt.reasons), content)
             check = self.ledger.next_report()
             await self._reportable.wait(None if check is None else max(0.0, check - now))
 
     async def report(self, owed: Owed, dsn: Message | None) -> None:
         """Append the report (None: no report is wanted), then stamp its recipients `B`, durably (Q5)."""
-        entry = self.ledger.entries[owed.queue_id]
+        debt = self.ledger.debt(owed.queue_id)
         try:
             written = await self._write(dsn, release=False) if dsn is not None else None
-            await self._close_report(entry, owed.ordinals)
         except QueueRefusedError:
             self.postpone_report(owed)
             raise
+        await self._close_report(debt, owed.ordinals)
         if written is not None and dsn is not None:
             self._release(written, dsn.envelope)
 
     def postpone_report(self, owed: Owed) -> None:
         """End a report's claim without one: it could not be made. It is due again in a minute."""
-        entry = self.ledger.entries[owed.queue_id]
-        self.ledger.postpone(entry, self._clock.monotonic() + REPORT_RETRY)
+        debt = self.ledger.debt(owed.queue_id)
+        debt.entry.segment.busy -= 1
+        self.ledger.postpone(debt, self._clock.monotonic() + REPORT_RETRY)
         self._reportable.ring()
 
     # ---- parts ----
 
-    async def _close_report(self, entry: Entry, ordinals: Sequence[int]) -> None:
-        await self._mark(entry, dict.fromkeys(ordinals, Stamp.BOUNCED))
-        for segment in self.ledger.settle(entry):
+    async def _close_report(self, debt: Debt, ordinals: Sequence[int]) -> None:
+        await self._mark(debt.entry, dict.fromkeys(ordinals, Stamp.BOUNCED))
+        debt.entry.segment.busy -= 1
+        for segment in self.ledger.settle(debt):
             self._finished(segment)
 
     def _mark(
@@ -208,12 +318,13 @@ class Engine:
         self.ledger.owe(entry, reasons, pinned, self._clock.monotonic() + self._report_after)
         self._reportable.ring()
 
-    def _entered(self, entry: Entry, message: Message, *, release: bool) -> None:
+    def _entered(self, segment: Segment, facts: Facts, message: Message, *, release: bool) -> Entry:
         """Enter a message that just became durable."""
-        self.ledger.enter(entry)
+        entry = self.ledger.enter(segment, facts)
         self.ledger.keep_hot(entry, message.envelope, message.content)
         if release:
             self._release(entry, message.envelope)
+        return entry
 
     def _release(self, entry: Entry, envelope: Envelope) -> None:
         self.ledger.release(entry, domain_runs(envelope.recipients))
@@ -227,3 +338,9 @@ def _claim(delivery: Delivery) -> Claim:
     """Return the claim behind a handle: only what an engine gave out can come back to it."""
     assert isinstance(delivery, Claim)
     return delivery
+
+
+def retrieve(future: asyncio.Future[None]) -> None:
+    """Look at a future nobody waits for, so that its error is not reported as forgotten."""
+    if not future.cancelled():
+        future.exception()

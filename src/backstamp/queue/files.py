@@ -50,11 +50,11 @@ class Files(Protocol):
         """Return up to `length` octets from `offset`; fewer only at the end of the file."""
         ...
 
-    def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one behind the other from `offset` on."""
         ...
 
-    def write_durably(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one behind the other from `offset` on; durable on return."""
         ...
 
@@ -76,6 +76,10 @@ class Files(Protocol):
 
     def rename(self, path: str, new_path: str) -> None:
         """Give a file another name in the same file system; a file of that name is replaced."""
+        ...
+
+    def free(self, path: str) -> int:
+        """Return the octets that may still be written to the file system of a directory."""
         ...
 
     def lock(self, path: str) -> int:
@@ -128,11 +132,11 @@ class DiskFiles:
             data += more
         return data
 
-    def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one behind the other from `offset` on."""
         self._write(descriptor, buffers, offset, 0)
 
-    def write_durably(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one behind the other from `offset` on; durable on return.
 
         One call for write and fdatasync: each system call of the commit thread costs a
@@ -140,7 +144,7 @@ class DiskFiles:
         """
         self._write(descriptor, buffers, offset, os.RWF_DSYNC)
 
-    def _write(self, descriptor: int, buffers: Sequence[bytes], offset: int, flags: int) -> None:
+    def _write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int, flags: int) -> None:
         for start in range(0, len(buffers), IOV_MAX):
             part = buffers[start : start + IOV_MAX]
             total = sum(map(len, part))
@@ -175,6 +179,11 @@ class DiskFiles:
     def rename(self, path: str, new_path: str) -> None:
         """Give a file another name in the same file system; a file of that name is replaced."""
         os.rename(path, new_path)
+
+    def free(self, path: str) -> int:
+        """Return the octets that may still be written to the file system of a directory."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
 
     def lock(self, path: str) -> int:
         """Take the lock file, creating it if need be; raises QueueLockedError."""

@@ -1,21 +1,27 @@
-"""The fold: records and stamps, in order, become what waits, what is held and what is owed.
+"""The fold: records and stamps become what waits, what is held and what is owed.
 
 The one judge for recovery, `queue list` on a stopped queue, fsck and tests. Pure: it is fed
-what a reader found and gives values; it changes no file. Facts it relies on: a message may
-stand in two segments with the same checksums (a copy made by compaction: the higher number
-wins), a report's record names the failures it covers (Q5), and a stamp that is not exactly
-a codeword reads as `T`, or as `H` for at-most-once mail (Q3).
+what a reader found, one segment after the other, and gives values; it changes no file. It
+keeps only what concerns several segments: why recipients failed, and which failures a
+report names (Q5). A stamp that is not exactly a codeword reads as `T`, of at-most-once mail
+as `H` (Q3); so does `?` of at-most-once mail, because nobody may send that again unasked.
 """
 
 import contextlib
+from typing import Final
 
 import msgspec
 
 from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
 from backstamp.queue import ids, stamps
 from backstamp.queue.port import Flag, Reason
-from backstamp.queue.record import Header, covered
+from backstamp.queue.reader import Scan
+from backstamp.queue.record import Header, Kind, covered
+from backstamp.queue.segment import CAPACITY
 from backstamp.queue.stamps import FINAL, WAITING, Stamp
+
+_TODO: Final = bytes([Stamp.TODO])
+_FINAL: Final = bytes(FINAL)
 
 
 class Found(msgspec.Struct, gc=False):
@@ -23,15 +29,29 @@ class Found(msgspec.Struct, gc=False):
 
     segment: int
     header: Header
+    envelope: Envelope
     stamps: list[Stamp]
     runs: tuple[DomainRun, ...]
     """Runs of recipients of one domain of which somebody still waits."""
+    doubts: tuple[int, ...] = ()
+    """Who was in doubt; of at-most-once mail they are held now."""
     unreadable: int = 0
     """Stamps that were no codeword."""
 
     def ordinals(self, stamp: Stamp) -> tuple[int, ...]:
         """Return who stands at a stamp."""
         return tuple(ordinal for ordinal, found in enumerate(self.stamps) if found is stamp)
+
+
+class Judged(msgspec.Struct):
+    """What a segment comes to."""
+
+    open: list[Found]
+    """Messages with a stamp that is not final, in the order of the file."""
+    image: bytearray
+    """The stamps as they are to be taken."""
+    rewrite: bool = False
+    """The image must be durable before anything is sent: at-most-once mail is held."""
 
 
 class KeptReasons(msgspec.Struct, gc=False):
@@ -42,56 +62,61 @@ class KeptReasons(msgspec.Struct, gc=False):
 
 
 class Fold:
-    """Feed it every record of every segment, in order; then ask."""
+    """Feed it every segment; then ask what reports there are."""
 
     def __init__(self) -> None:
-        self.messages: dict[bytes, Found] = {}
         self.reasons: dict[bytes, list[KeptReasons]] = {}
-        self.superseded: list[Found] = []
-        """Copies whose message lives on in a segment of a higher number."""
         self._covered: dict[bytes, set[int]] = {}
-        self._twins: list[Found] = []
 
-    def mail(self, segment: int, header: Header, envelope: Envelope, image: bytes | bytearray) -> None:
-        """Take one verified message with its segment's stamps as they are on disk."""
-        if header.flags & Flag.REPORT and (covers := covered(envelope.parameters)) is not None:
+    def take(self, scan: Scan) -> Judged:
+        """Take one segment as it was read; judge the messages in it."""
+        image = bytearray(_TODO * CAPACITY)
+        image[: len(scan.image)] = scan.image
+        judged = Judged([], image)
+        for record in scan.records:
+            header = record.header
+            if header.kind == Kind.REASON:
+                kept = KeptReasons(scan.number, record.reasons)
+                self.reasons.setdefault(header.queue_id, []).append(kept)
+            elif header.kind == Kind.MAIL:
+                if header.flags & Flag.REPORT:
+                    self._covers(record.envelope)
+                raw = scan.image[header.first_stamp : header.first_stamp + header.recipients]
+                if len(raw) < header.recipients or raw.translate(None, _FINAL):
+                    judged.open.append(self._judge(scan.number, header, record.envelope, raw, judged))
+        return judged
+
+    def _covers(self, envelope: Envelope) -> None:
+        if (covers := covered(envelope.parameters)) is not None:
             with contextlib.suppress(ValueError):
                 self._covered.setdefault(ids.parse(covers[0]), set()).update(covers[1])
+
+    def _judge(self, number: int, header: Header, envelope: Envelope, raw: bytes, judged: Judged) -> Found:
+        count = header.recipients
+        if raw == _TODO * count:
+            runs = tuple(domain_runs(envelope.recipients))
+            return Found(number, header, envelope, [Stamp.TODO] * count, runs)
         once = bool(header.flags & Flag.AT_MOST_ONCE)
-        raw = image[header.first_stamp : header.first_stamp + header.recipients]
         read = [stamps.read(byte, at_most_once=once) for byte in raw]
         # A stamps file that is missing or cut short reads like one whose every byte is unreadable.
-        lost = header.recipients - len(raw)
+        lost = count - len(raw)
         marks = [stamp for stamp, _ in read] + [Stamp.HELD if once else Stamp.TODO] * lost
-        found = Found(segment, header, marks, (), lost + sum(not readable for _, readable in read))
-        twin = self.messages.get(header.queue_id)
-        if twin is not None and _same(twin.header, header):
-            self.superseded.append(twin)
-        elif twin is not None:
-            self._twins.append(twin)
-        if all(mark in FINAL for mark in marks):
-            self.messages.pop(header.queue_id, None)
-            return
-        found.runs = tuple(
+        doubts = tuple(ordinal for ordinal, mark in enumerate(marks) if mark is Stamp.DOUBT)
+        if once:
+            for ordinal in doubts:
+                marks[ordinal] = Stamp.HELD
+        settled = bytes(marks)
+        judged.rewrite = judged.rewrite or (once and settled != raw)
+        judged.image[header.first_stamp : header.first_stamp + count] = settled
+        runs = tuple(
             run
             for run in domain_runs(envelope.recipients)
             if any(mark in WAITING for mark in marks[run.first : run.first + run.count])
         )
-        self.messages[header.queue_id] = found
+        unreadable = lost + sum(not readable for _, readable in read)
+        return Found(number, header, envelope, marks, runs, doubts, unreadable)
 
-    def reason(self, segment: int, header: Header, reasons: tuple[Reason, ...]) -> None:
-        """Take one verified reason record."""
-        self.reasons.setdefault(header.queue_id, []).append(KeptReasons(segment, reasons))
-
-    def open(self) -> list[Found]:
-        """Return every message with a stamp that is not final, in order of arrival in the files."""
-        return [*self._twins, *self.messages.values()]
-
-    def reported(self, found: Found) -> tuple[int, ...]:
+    def reported(self, queue_id: bytes, failed: tuple[int, ...]) -> tuple[int, ...]:
         """Return the failures of a message that a report on disk covers: they become `B` (Q5)."""
-        covers = self._covered.get(found.header.queue_id, ())
-        return tuple(ordinal for ordinal in found.ordinals(Stamp.FAILED) if ordinal in covers)
-
-
-def _same(one: Header, other: Header) -> bool:
-    return one.envelope_crc == other.envelope_crc and one.content_crc == other.content_crc
+        covers = self._covered.get(queue_id, ())
+        return tuple(ordinal for ordinal in failed if ordinal in covers)

@@ -5,110 +5,70 @@ stamps it judges by are the segment's image, which runs ahead of the disk by one
 Pure: times are monotonic seconds given by the caller. Who waits for what is the engine's.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from backstamp.mail.envelope import DomainRun, Envelope
+from backstamp.queue import entry as entries
 from backstamp.queue import stamps
+from backstamp.queue.entry import BY_BYTE, Entry, Facts
 from backstamp.queue.port import Reason
 from backstamp.queue.schedule import Schedule
 from backstamp.queue.segment import Segment
-from backstamp.queue.stamps import FINAL, WAITING, Stamp
+from backstamp.queue.stamps import WAITING, Stamp
 
 _IS_WAITING = bytes(byte in {int(stamp) for stamp in WAITING} for byte in range(256))
-_IS_OPEN = bytes(byte not in {int(stamp) for stamp in FINAL} for byte in range(256))
-_CLOSED = -1
-_BY_BYTE = {int(stamp): stamp for stamp in Stamp}
+_NAMES = 65536
+"""Domains whose names deliveries share, so that a million of one domain hold one name."""
 
 
-class Entry:
-    """One message with a stamp that is not final."""
+class Claim(msgspec.Struct, gc=False, order=True):
+    """A delivery, scheduled or claimed: one domain's run of a message's recipients.
 
-    __slots__ = (
-        "arrival", "count", "first", "flags", "hot", "length", "offset", "open", "queue_id", "segment",
-        "size", "untried",
-    )  # fmt: skip
+    They order by `due` (monotonic seconds), equal times in the order they came.
+    """
 
-    def __init__(
-        self,
-        segment: Segment,
-        *,
-        queue_id: bytes,
-        arrival: int,
-        flags: int,
-        size: int,
-        offset: int,
-        length: int,
-        first: int,
-        count: int,
-    ) -> None:
-        self.segment = segment
-        self.queue_id = queue_id
-        self.arrival = arrival
-        self.flags = flags
-        self.size = size
-        self.offset = offset
-        self.length = length
-        self.first = first
-        self.count = count
-        self.open = count
-        """Recipients whose stamp is not final."""
-        self.untried = 0
-        """Deliveries this process has not tried to the end."""
-        self.hot: tuple[Envelope, bytes] | None = None
-
-    def stamp(self, ordinal: int) -> Stamp:
-        """Return a recipient's stamp."""
-        return _BY_BYTE[self.segment.image[self.first + ordinal]]
-
-    def ordinals(self, stamp: Stamp) -> tuple[int, ...]:
-        """Return who stands at a stamp."""
-        image = self.segment.image[self.first : self.first + self.count]
-        return tuple(ordinal for ordinal, byte in enumerate(image) if byte == stamp)
-
-
-class Claim:
-    """A delivery, claimed or scheduled: one domain's run of a message's recipients."""
-
-    __slots__ = ("attempts", "count", "domain", "entry", "first", "retry_at")
-
-    def __init__(self, entry: Entry, run: DomainRun) -> None:
-        self.entry = entry
-        self.domain = run.domain
-        self.first = run.first
-        self.count = run.count
-        self.attempts = 0
-        self.retry_at = 0.0
-        """When it is due, seconds since the epoch; 0: at once, or claimed."""
+    due: float
+    number: int
+    entry: Entry
+    domain: bytes
+    first: int
+    count: int
+    attempts: int = 0
+    loaded: bool = False
 
     @property
     def queue_id(self) -> bytes:
         """The message's id."""
-        return self.entry.queue_id
+        return self.entry.facts.queue_id
 
     @property
     def arrival(self) -> int:
         """Microseconds since the epoch."""
-        return self.entry.arrival
+        return self.entry.facts.arrival
 
     @property
     def size(self) -> int:
         """Octets of content."""
-        return self.entry.size
+        return self.entry.facts.size
 
     def waiting(self) -> list[int]:
         """Return the ordinals still to be delivered."""
         image = self.entry.segment.image
-        base = self.entry.first
+        base = self.entry.facts.first
         return [o for o in range(self.first, self.first + self.count) if _IS_WAITING[image[base + o]]]
 
 
 class Debt:
     """What is owed to a sender: reasons, and the segments that keep them."""
 
-    __slots__ = ("claimed", "pinned", "ready", "reasons")
+    __slots__ = ("claimed", "entry", "pinned", "ready", "reasons")
 
-    def __init__(self) -> None:
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
         self.reasons: list[Reason] = []
         self.pinned: list[Segment] = []
         self.ready = False
@@ -119,76 +79,98 @@ class Ledger:
     """The books of one partition."""
 
     def __init__(self, *, hot_limit: int) -> None:
-        self.entries: dict[bytes, Entry] = {}
+        self.messages = 0
+        """Messages with a stamp that is not final."""
         self.waiting = 0
         """Recipients still to be delivered."""
-        self.claimed = 0
-        """Deliveries claimed and not given back."""
         self._hot_limit = hot_limit
         self._hot = 0
+        self._numbers = 0
         self._ready: deque[Claim] = deque()
-        self._later: Schedule[Claim] = Schedule()
+        self._later: list[Claim] = []
+        self._claimed: dict[int, Claim] = {}
+        self._names: dict[bytes, bytes] = {}
         self._debts: dict[Entry, Debt] = {}
-        self._reports: deque[Entry] = deque()
-        self._report_checks: Schedule[Entry] = Schedule()
+        self._reports: deque[Debt] = deque()
+        self._reporting: dict[bytes, Debt] = {}
+        self._report_checks: Schedule[Debt] = Schedule()
+
+    @property
+    def claimed(self) -> int:
+        """Deliveries claimed and not given back."""
+        return len(self._claimed)
 
     # ---- messages in and out ----
 
-    def enter(self, entry: Entry) -> None:
+    def enter(self, segment: Segment, facts: Facts) -> Entry:
         """Count a durable record in; its deliveries follow with `release`."""
-        self.entries[entry.queue_id] = entry
-        entry.segment.live += 1
-        image = entry.segment.image[entry.first : entry.first + entry.count]
-        entry.open = sum(_IS_OPEN[byte] for byte in image)
+        entry = entries.enter(segment, facts)
+        segment.live += 1
+        segment.live_octets += facts.length
+        self.messages += 1
+        image = segment.image[facts.first : facts.first + facts.recipients]
         self.waiting += sum(_IS_WAITING[byte] for byte in image)
+        return entry
 
     def keep_hot(self, entry: Entry, envelope: Envelope, content: bytes) -> None:
         """Keep a message in memory until its first attempt, if there is room."""
-        if self._hot + entry.length <= self._hot_limit:
-            self._hot += entry.length
+        length = len(content)
+        if self._hot + length <= self._hot_limit:
+            self._hot += length
             entry.hot = (envelope, content)
 
     def release(self, entry: Entry, runs: Iterable[DomainRun]) -> None:
         """Make a message's deliveries claimable now."""
+        untried = 0
         for run in runs:
-            entry.untried += 1
-            self._ready.append(Claim(entry, run))
+            untried += 1
+            self._ready.append(self._delivery(entry, run, 0.0))
+        entry.untried += untried
 
-    def release_later(self, entry: Entry, runs: Iterable[DomainRun], due: float, retry_at: float) -> None:
-        """Make a message's deliveries claimable at the monotonic time `due`, shown as `retry_at`."""
+    def release_later(self, entry: Entry, runs: Iterable[DomainRun], due: float) -> None:
+        """Make a message's deliveries claimable at the monotonic time `due`."""
+        untried = 0
         for run in runs:
-            claim = Claim(entry, run)
-            claim.retry_at = retry_at
-            entry.untried += 1
-            self._later.add(due, claim)
+            untried += 1
+            heapq.heappush(self._later, self._delivery(entry, run, due))
+        entry.untried += untried
+        entry.kept = None
+
+    def _delivery(self, entry: Entry, run: DomainRun, due: float) -> Claim:
+        self._numbers += 1
+        if len(self._names) >= _NAMES:
+            self._names.clear()
+        domain = self._names.setdefault(run.domain, run.domain)
+        return Claim(due, self._numbers, entry, domain, run.first, run.count)
 
     def _cool(self, entry: Entry) -> None:
         if entry.hot is not None:
+            self._hot -= len(entry.hot[1])
             entry.hot = None
-            self._hot -= entry.length
 
     # ---- claims ----
 
     def take(self, limit: int, now: float) -> list[Claim]:
         """Return claims that are due, at most `limit`."""
         ready = self._ready
-        while (claim := self._later.take(now)) is not None:
-            claim.retry_at = 0.0
-            ready.append(claim)
-        taken = [ready.popleft() for _ in range(min(limit, len(ready)))]
-        self.claimed += len(taken)
+        later = self._later
+        while later and later[0].due <= now:
+            ready.append(heapq.heappop(later))
+        taken: list[Claim] = []
+        while ready and len(taken) < limit:
+            claim = ready.popleft()
+            claim.entry.kept = claim.entry.facts
+            self._claimed[claim.number] = claim
+            taken.append(claim)
         return taken
 
     def next_due(self) -> float | None:
         """Return when the next claim is due, None if none is scheduled."""
-        return self._later.next_due()
+        return self._later[0].due if self._later else None
 
-    def give_back(self, claim: Claim, due: float, retry_at: float) -> bool:
-        """End a claim; what waits of it is due at a monotonic time, shown as `retry_at`.
-
-        Tell whether anything waits.
-        """
-        self.claimed -= 1
+    def give_back(self, claim: Claim, due: float) -> bool:
+        """End a claim; what waits of it is due at a monotonic time. Tell whether anything waits."""
+        del self._claimed[claim.number]
         claim.attempts += 1
         entry = claim.entry
         if claim.attempts == 1:
@@ -196,46 +178,61 @@ class Ledger:
             if not entry.untried:
                 self._cool(entry)
         waits = bool(claim.waiting())
+        if not entry.untried and (debt := self._debts.get(entry)) is not None:
+            self._report(debt)
         if waits:
-            claim.retry_at = retry_at
-            self._later.add(due, claim)
-        if not entry.untried and entry in self._debts:
-            self._report(entry)
+            claim.due = due
+            self._numbers += 1
+            claim.number = self._numbers
+            heapq.heappush(self._later, claim)
+            entry.kept = None
         return waits
 
     def scheduled(self) -> list[Claim]:
         """Return every delivery that waits for its time or its turn, in no order."""
-        return [*self._ready, *(claim for _, claim in self._later.items())]
+        return [*self._ready, *self._later]
+
+    def deliveries(self, entry: Entry) -> tuple[list[Claim], list[Claim]]:
+        """Return a message's deliveries: those that wait for their time or turn, those claimed."""
+        waiting = [claim for claim in self.scheduled() if claim.entry is entry]
+        return waiting, [claim for claim in self._claimed.values() if claim.entry is entry]
+
+    def hurry(self, entry: Entry) -> None:
+        """Make what a message has scheduled for later due now."""
+        hurried = [claim for claim in self._later if claim.entry is entry]
+        if hurried:
+            self._later = [claim for claim in self._later if claim.entry is not entry]
+            heapq.heapify(self._later)
+            self._ready.extend(hurried)
 
     # ---- stamps ----
 
     def mark(self, entry: Entry, marks: Mapping[int, Stamp]) -> list[tuple[int, bytes]]:
-        """Stamp in memory along the table (Q3); return the runs of bytes to be written.
+        """Stamp in memory along the table (Q3); return the runs of bytes to be written, by index.
 
         Raises:
             IllegalStampError: the table has no such way; nothing was changed.
         """
         image = entry.segment.image
-        base = entry.first
+        base = entry.facts.first
         for ordinal, stamp in marks.items():
-            stamps.check(_BY_BYTE[image[base + ordinal]], stamp)
+            stamps.check(BY_BYTE[image[base + ordinal]], stamp)
         for ordinal, stamp in marks.items():
             before = image[base + ordinal]
             image[base + ordinal] = stamp
             self.waiting += _IS_WAITING[stamp] - _IS_WAITING[before]
-            entry.open += _IS_OPEN[stamp] - _IS_OPEN[before]
-        return _runs(marks)
+        return _runs(base, marks)
 
     def close(self, entry: Entry) -> Segment | None:
         """Count a message out if all its stamps are final; return its segment if that is finished too."""
-        if entry.open:
+        if entry.closed or not entry.finished:
             return None
-        entry.open = _CLOSED
-        if self.entries.get(entry.queue_id) is entry:
-            del self.entries[entry.queue_id]
-        self._cool(entry)
         segment = entry.segment
+        segment.entries[entry.row] = None
+        self._cool(entry)
+        self.messages -= 1
         segment.live -= 1
+        segment.live_octets -= entry.facts.length
         return segment if segment.removable else None
 
     # ---- reports ----
@@ -247,32 +244,31 @@ class Ledger:
         """
         debt = self._debts.get(entry)
         if debt is None:
-            debt = self._debts[entry] = Debt()
+            debt = self._debts[entry] = Debt(entry)
         debt.reasons.extend(reasons)
         pinned.pins += 1
         debt.pinned.append(pinned)
-        self._report_checks.add(check, entry)
+        self._report_checks.add(check, debt)
         if not entry.untried:
-            self._report(entry)
+            self._report(debt)
 
-    def _report(self, entry: Entry) -> None:
-        debt = self._debts[entry]
+    def _report(self, debt: Debt) -> None:
         if not debt.ready and not debt.claimed:
             debt.ready = True
-            self._reports.append(entry)
+            self._reports.append(debt)
 
-    def take_report(self, now: float) -> tuple[Entry, tuple[int, ...], tuple[Reason, ...]] | None:
-        """Return a message whose report is due, whom it must name, and why."""
-        while (entry := self._report_checks.take(now)) is not None:
-            if entry in self._debts:
-                self._report(entry)
+    def take_report(self, now: float) -> Debt | None:
+        """Return a debt whose report is due; exclusive until `settle` or `postpone`."""
+        while (due := self._report_checks.take(now)) is not None:
+            if self._debts.get(due.entry) is due:
+                self._report(due)
         if not self._reports:
             return None
-        entry = self._reports.popleft()
-        debt = self._debts[entry]
+        debt = self._reports.popleft()
         debt.ready = False
         debt.claimed = True
-        return entry, entry.ordinals(Stamp.FAILED), tuple(debt.reasons)
+        self._reporting[debt.entry.queue_id] = debt
+        return debt
 
     @property
     def report_ready(self) -> bool:
@@ -283,36 +279,44 @@ class Ledger:
         """Return when a report may be due next."""
         return self._report_checks.next_due()
 
-    def settle(self, entry: Entry) -> list[Segment]:
+    def debt(self, queue_id: bytes) -> Debt:
+        """Return the claimed debt of a message. Raises KeyError: it has none."""
+        return self._reporting[queue_id]
+
+    def settle(self, debt: Debt) -> list[Segment]:
         """End a report's claim after its `B`s; return segments that are finished now no reason pins them."""
-        debt = self._debts[entry]
-        debt.claimed = False
-        if entry.ordinals(Stamp.FAILED):
+        entry = debt.entry
+        self._end_claim(debt)
+        if not entry.closed and entry.ordinals(Stamp.FAILED):
             # More failed while the report was made: the next report is theirs.
-            self._report(entry)
+            self._report(debt)
             return []
         del self._debts[entry]
         for segment in debt.pinned:
             segment.pins -= 1
         return [segment for segment in dict.fromkeys(debt.pinned) if segment.removable]
 
-    def postpone(self, entry: Entry, check: float) -> None:
+    def postpone(self, debt: Debt, check: float) -> None:
         """Give a report's claim back: it could not be made; look again at a monotonic time."""
-        self._debts[entry].claimed = False
-        self._report_checks.add(check, entry)
+        self._end_claim(debt)
+        self._report_checks.add(check, debt)
+
+    def _end_claim(self, debt: Debt) -> None:
+        debt.claimed = False
+        self._reporting.pop(debt.entry.queue_id, None)
 
 
-def _runs(marks: Mapping[int, Stamp]) -> list[tuple[int, bytes]]:
-    """Return marks as runs of neighbouring bytes."""
+def _runs(base: int, marks: Mapping[int, Stamp]) -> list[tuple[int, bytes]]:
+    """Return marks as runs of neighbouring bytes, by their index in the segment."""
     if len(marks) == 1:
         [(ordinal, stamp)] = marks.items()
-        return [(ordinal, _BYTES[stamp])]
+        return [(base + ordinal, _BYTES[stamp])]
     runs: list[tuple[int, bytearray]] = []
     for ordinal in sorted(marks):
-        if runs and runs[-1][0] + len(runs[-1][1]) == ordinal:
+        if runs and runs[-1][0] + len(runs[-1][1]) == base + ordinal:
             runs[-1][1].append(marks[ordinal])
         else:
-            runs.append((ordinal, bytearray([marks[ordinal]])))
+            runs.append((base + ordinal, bytearray([marks[ordinal]])))
     return [(first, bytes(run)) for first, run in runs]
 
 

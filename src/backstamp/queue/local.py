@@ -2,11 +2,14 @@
 
 The loop side hands jobs to the commit thread and enters what became durable into the
 ledger. A message is entered, and its client told 250, only in the call that announces its
-sync (Q1). A stamp's job is enqueued in the turn that asks for it (Q4).
+sync (Q1). A stamp's job is enqueued in the turn that asks for it (Q4); one that fails is
+handed over again until it is durable (Q8). What the process before left is read in the
+background: mail is taken and delivered meanwhile.
 """
 
 import asyncio
-import errno
+import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -18,10 +21,18 @@ from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
 from backstamp.queue import ids, recovery
 from backstamp.queue.committer import Committer, Sink
-from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine
+from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine, retrieve
+from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
-from backstamp.queue.ledger import Entry
-from backstamp.queue.port import DamagedError, Message, QueueRefusedError, Reason, StampNotDurableError
+from backstamp.queue.fold import Fold, Found
+from backstamp.queue.port import (
+    DamagedError,
+    Flag,
+    Message,
+    QueueRefusedError,
+    Reason,
+    StampNotDurableError,
+)
 from backstamp.queue.record import (
     HEADER_SIZE,
     Damage,
@@ -31,16 +42,16 @@ from backstamp.queue.record import (
     decode_header,
     encode_reasons,
 )
-from backstamp.queue.recovery import Recovered
-from backstamp.queue.segment import CAPACITY, Segment
+from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.stamps import Stamp
-from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Removal, Sealed, Store
-from backstamp.telemetry.events import Alarm, Event, InDoubt
-from backstamp.telemetry.events import Recovered as RecoveredEvent
+from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Probe, Removal, Sealed, Store
+from backstamp.queue.trouble import LOCAL, Trouble
+from backstamp.telemetry.events import Alarm, Event, InDoubt, Recovered, Resumed
 
-FULL = Reply(452, "4.3.1 Insufficient system storage, try again later")
-TROUBLE = Reply(451, "4.3.0 Local error in processing, try again later")
 TOO_MANY = Reply(452, "4.5.3 Too many recipients")
+
+_SLICE = 256
+"""Messages entered between two turns of the loop."""
 
 FirstDue = Callable[[float, float, float], float]
 """now, arrival (seconds since the epoch), chance from [0, 1) → when to try what a start found waiting."""
@@ -68,6 +79,10 @@ class LocalSettings(msgspec.Struct, frozen=True):
     segment_size: int = SEGMENT_SIZE
     hot_limit: int = HOT_LIMIT
     report_after: float = REPORT_AFTER
+    reserve: int = 0
+    """Octets of free space below which no new mail is taken; delivery goes on."""
+    probe: float = 1.0
+    """Seconds between probe writes while the disk fails, and at least between two looks at the free space."""
 
 
 class LocalQueue(Engine):
@@ -76,6 +91,7 @@ class LocalQueue(Engine):
     def __init__(
         self,
         files: Files,
+        root: str,
         lock: int,
         *,
         clock: Clock,
@@ -86,138 +102,246 @@ class LocalQueue(Engine):
             clock=clock, emit=emit, report_after=settings.report_after, hot_limit=settings.hot_limit
         )
         self._files = files
+        self._root = root
         self._lock = lock
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._segments: set[Segment] = set()
         self._committer: Commits
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._trouble = Trouble()
+        self._troubled: tuple[float, str] | None = None
+        """Since when the queue does not do all it should (monotonic), and why."""
+        self._undone: dict[Marks, None] = {}
+        """Stamps that could not be made durable yet."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked = float("-inf")
+        self._dead: str | None = None
+        self._closing = False
+        self.broken: asyncio.Future[None] = self._loop.create_future()
         """Fails if the commit thread dies: nothing can be acknowledged any more, the process must end."""
-        self.problem: str | None = None
-        """What keeps the queue from taking mail, None while all is well."""
+        self.recovering: asyncio.Task[None]
+        """Ends when everything that was on disk at the start is in the ledger."""
+        self.doubts: dict[bytes, tuple[int, ...]] = {}
+        """Who was in doubt when the queue was opened: ordinals by queue id."""
+
+    def health(self) -> str | None:
+        """Return what keeps the queue from taking mail or from sending it, None while all is well."""
+        self._look()
+        return self.problem
+
+    @property
+    def problem(self) -> str | None:
+        """What kept it when last looked at."""
+        if self._dead is not None:
+            return self._dead
+        trouble = self._trouble
+        if trouble.stuck:
+            return "stamps cannot be made durable"
+        return trouble.reason or ("there is less free space than the reserve" if trouble.short else None)
 
     # ---- life ----
 
     def _begin(
-        self, recovered: Recovered, store: Store, first_due: FirstDue, committer: MakeCommitter
+        self, numbers: Sequence[int], store: Store, first_due: FirstDue, committer: MakeCommitter
     ) -> None:
-        """Start the commit thread and enter what recovery found."""
-        self._committer = committer(store, self._dead)
-        self._segments.update(recovered.segments.values())
-        fold = recovered.fold
-        wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        for found in fold.open():
-            header = found.header
-            entry = Entry(
-                recovered.segments[found.segment],
-                queue_id=header.queue_id,
-                arrival=header.arrival,
-                flags=header.flags,
-                size=header.content_length,
-                offset=header.offset,
-                length=header.length,
-                first=header.first_stamp,
-                count=header.recipients,
-            )
-            self.ledger.enter(entry)
-            chance = int.from_bytes(header.queue_id[-4:], "big") / 2**32
-            due = first_due(wall, header.arrival / 1e6, chance)
-            self.ledger.release_later(entry, found.runs, monotonic + due - wall, due)
-            if found.ordinals(Stamp.FAILED):
-                self._owed_again(entry, recovered)
-            self._doubt(entry, found.ordinals(Stamp.DOUBT))
-            # A report that was found may have closed the last of its recipients; its segment is judged below.
-            self.ledger.close(entry)
-        for segment in recovered.segments.values():
+        """Start the commit thread, and reading what is there."""
+        self._committer = committer(store, self._died)
+        self.recovering = self._loop.create_task(self._recover(numbers, first_due), name="recover")
+        self.recovering.add_done_callback(self._recovered)
+
+    async def _recover(self, numbers: Sequence[int], first_due: FirstDue) -> None:
+        """Read segment by segment; reports come last, when it is known which failures they cover (Q5)."""
+        started = self._clock.monotonic()
+        fold = Fold()
+        owing: list[Entry] = []
+        reports: list[tuple[Entry, Found, float]] = []
+        found: dict[int, Segment] = {}
+        messages = recipients = 0
+        for number in numbers:
+            try:
+                loaded = await self._loop.run_in_executor(
+                    self._readers, recovery.load, self._files, self._root, number, fold
+                )
+            except OSError as error:
+                self._alarm(
+                    f"segment {number} cannot be read: {error}", "its mail waits for the next start; see fsck"
+                )
+                continue
+            segment = found[number] = loaded.segment
+            # Until all is read nobody knows whose reasons stand in it.
+            segment.pins += 1
+            self._segments.add(segment)
+            for problem in loaded.problems:
+                self._alarm(problem.text, problem.action, problem.queue_id)
+            for at in range(0, len(loaded.judged.open), _SLICE):
+                for message in loaded.judged.open[at : at + _SLICE]:
+                    entry, due = self._enter_found(segment, message, first_due)
+                    if message.header.flags & Flag.REPORT:
+                        reports.append((entry, message, due))
+                    else:
+                        self.ledger.release_later(entry, message.runs, due)
+                    if Stamp.FAILED in message.stamps:
+                        owing.append(entry)
+                    messages += 1
+                    recipients += sum(run.count for run in message.runs)
+                self._claimable.ring()
+                await asyncio.sleep(0)
+        await self._settle_reports(fold, owing, found)
+        for entry, message, due in reports:
+            self.ledger.release_later(entry, message.runs, due)
+        self._claimable.ring()
+        for segment in found.values():
+            segment.pins -= 1
             if segment.removable:
                 self._finished(segment)
+        self._emit(
+            Recovered(
+                time=self._now(),
+                segments=len(numbers),
+                messages=messages,
+                recipients=recipients,
+                duration=self._clock.monotonic() - started,
+            )
+        )
 
-    def _owed_again(self, entry: Entry, recovered: Recovered) -> None:
-        """Owe what the process before owed, with the reasons it kept."""
-        kept = recovered.fold.reasons.get(entry.queue_id, [])
-        for reasons in kept:
-            self._owed(entry, reasons.reasons, recovered.segments[reasons.segment])
-        if not kept:
-            self._owed(entry, (), entry.segment)
-
-    def _doubt(self, entry: Entry, ordinals: tuple[int, ...]) -> None:
-        for ordinal in ordinals:
+    def _enter_found(self, segment: Segment, message: Found, first_due: FirstDue) -> tuple[Entry, float]:
+        """Enter what the process before left; return when it is to be tried."""
+        header = message.header
+        facts = Facts(
+            header.queue_id,
+            header.arrival,
+            header.offset,
+            header.content_length,
+            header.envelope_length,
+            header.first_stamp,
+            header.recipients,
+            header.flags,
+        )
+        entry = self.ledger.enter(segment, facts)
+        entry.kept = None
+        if message.doubts:
+            self.doubts[header.queue_id] = message.doubts
+        for ordinal in message.doubts:
             self._emit(
                 InDoubt(
                     time=self._now(),
-                    queue_id=ids.text(entry.queue_id),
-                    recipient=f"#{ordinal}",
+                    queue_id=ids.text(header.queue_id),
+                    recipient=message.envelope.recipients[ordinal].address.decode(
+                        "utf-8", "backslashreplace"
+                    ),
                     mx="",
                     reply="",
                 )
             )
+        wall = self._clock.wall()
+        chance = int.from_bytes(header.queue_id[-4:], "big") / 2**32
+        return entry, self._clock.monotonic() + first_due(wall, header.arrival / 1e6, chance) - wall
+
+    async def _settle_reports(self, fold: Fold, owing: Sequence[Entry], found: dict[int, Segment]) -> None:
+        """Stamp `B` where a report is on its way, durably; owe the rest with the reasons that were kept."""
+        closed = []
+        for entry in owing:
+            queue_id = entry.queue_id
+            if reported := fold.reported(queue_id, entry.ordinals(Stamp.FAILED)):
+                closed.append(self._mark(entry, dict.fromkeys(reported, Stamp.BOUNCED)))
+            if entry.closed or not entry.ordinals(Stamp.FAILED):
+                continue
+            kept = [reasons for reasons in fold.reasons.get(queue_id, ()) if reasons.segment in found]
+            for reasons in kept:
+                self._owed(entry, reasons.reasons, found[reasons.segment])
+            if not kept:
+                self._owed(entry, (), entry.segment)
+        for durable in closed:
+            await durable
+
+    def _recovered(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fall(f"recovery broke: {error!r}", error)
 
     async def close(self) -> None:
         """Commit what was handed over, seal the open segment and let go of the lock."""
+        self._closing = True
+        self.recovering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.recovering
+        if self._timer is not None:
+            self._timer.cancel()
+        self._again()
         await self._committer.close()
         self.broken.cancel()
+        if self._stuck is not None:
+            self._stuck.cancel()
         self._readers.shutdown()
         for segment in self._segments:
             self._files.close(segment.mail)
             self._files.close(segment.stamps)
         self._files.close(self._lock)
 
-    def _dead(self, error: BaseException) -> None:
-        self.problem = f"the commit thread died: {error!r}"
-        self._alarm(self.problem, "nothing is accepted or delivered any more; the relay ends")
+    def _died(self, error: BaseException) -> None:
+        self._fall(f"the commit thread died: {error!r}", error)
+
+    def _fall(self, problem: str, error: BaseException) -> None:
+        self._dead = problem
+        self._alarm(problem, "nothing is accepted or delivered any more; the relay ends")
         if not self.broken.done():
             self.broken.set_exception(error)
 
     # ---- what an engine adds ----
 
     async def _write(self, message: Message, *, release: bool) -> Entry:
-        if self.problem is not None:
-            raise QueueRefusedError(TROUBLE)
+        self._look()
+        refusal = LOCAL if self._dead is not None else self._trouble.refusal
+        # A report frees a recipient; it may use the reserve, and is tried while other mail is not.
+        if refusal is not None and (self._dead is not None or not message.flags & Flag.REPORT):
+            raise QueueRefusedError(refusal)
         if len(message.envelope.recipients) > CAPACITY:
             raise QueueRefusedError(TOO_MANY)
-        future: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Entry] = self._loop.create_future()
 
         def done(job: Append) -> None:
             if job.error is not None:
-                self._append_failed(job.error)
+                reply = self._append_failed(job.error)
                 if not future.done():
-                    refusal = FULL if job.error.errno in (errno.ENOSPC, errno.EDQUOT) else TROUBLE
-                    future.set_exception(QueueRefusedError(refusal))
+                    future.set_exception(QueueRefusedError(reply))
                 return
-            entry = self._entry(job)
-            self._entered(entry, message, release=release)
+            self._trouble.worked()
+            assert job.segment is not None
+            self._segments.add(job.segment)
+            facts = Facts(
+                message.queue_id,
+                message.arrival,
+                job.offset,
+                len(message.content),
+                len(job.envelope),
+                job.first,
+                len(message.envelope.recipients),
+                message.flags,
+            )
+            entry = self._entered(job.segment, facts, message, release=release)
             if not future.done():
                 future.set_result(entry)
 
         self._committer.submit(Append(message, done))
         return await future
 
-    def _entry(self, job: Append) -> Entry:
-        message = job.message
-        assert job.segment is not None
-        self._segments.add(job.segment)
-        return Entry(
-            job.segment,
-            queue_id=message.queue_id,
-            arrival=message.arrival,
-            flags=message.flags,
-            size=len(message.content),
-            offset=job.offset,
-            length=job.length,
-            first=job.first,
-            count=len(message.envelope.recipients),
-        )
-
     def _commit(
         self, entry: Entry, runs: Sequence[tuple[int, bytes]], reasons: Sequence[Reason]
     ) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._loop.create_future()
+        segment = entry.segment
+        segment.busy += 1
 
         def done(job: Marks) -> None:
             if job.error is not None:
-                self._stamp_failed(entry, job.error)
-                if not future.done():
+                self._stamp_failed(job, entry)
+                if self._closing and not future.done():
                     future.set_exception(StampNotDurableError(str(job.error)))
+                    retrieve(future)
                 return
+            segment.busy -= 1
+            if job in self._undone:
+                self._done_after_all(job)
             if job.reason is not None and job.reason.segment is not None:
                 self._segments.add(job.reason.segment)
                 self._owed(entry, reasons, job.reason.segment)
@@ -225,23 +349,32 @@ class LocalQueue(Engine):
                 future.set_result(None)
 
         reason = self._reason(entry, tuple(reasons)) if reasons else None
-        self._committer.submit(Marks(entry.segment, entry.first, runs, done, reason))
+        self._committer.submit(Marks(segment, runs, done, reason))
         return future
 
     def _reason(self, entry: Entry, reasons: tuple[Reason, ...]) -> Append:
         message = Message(entry.queue_id, self._now(), Envelope(b"", ()), encode_reasons(reasons))
         return Append(message, _nothing, Kind.REASON)
 
+    def _jot(self, entry: Entry, runs: Sequence[tuple[int, bytes]]) -> None:
+        segment = entry.segment
+        try:
+            jot(self._files, segment, runs)
+        except OSError as error:
+            # The next commit puts another stamps file in its place.
+            segment.failed = True
+            self._commit(entry, (), ()).add_done_callback(retrieve)
+            raise StampNotDurableError(str(error)) from None
+
     async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
         """Read a message back."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._read_record, entry)
+        return await self._loop.run_in_executor(self._readers, self._read_record, entry)
 
     def _read_record(self, entry: Entry) -> tuple[Envelope, bytes]:
-        segment = entry.segment
-        data = self._files.read(segment.mail, entry.length, entry.offset)
-        header = decode_header(data, entry.offset, segment.seed)
-        name = ids.text(entry.queue_id)
+        segment, facts = entry.segment, entry.facts
+        data = self._files.read(segment.mail, facts.length, facts.offset)
+        header = decode_header(data, facts.offset, segment.seed)
+        name = ids.text(facts.queue_id)
         if isinstance(header, Damage) or len(data) < header.length:
             raise self._damaged(entry, data, f"{name}: the record cannot be read")
         start = HEADER_SIZE + header.envelope_length
@@ -258,7 +391,7 @@ class LocalQueue(Engine):
     ) -> DamagedError:
         """Keep what is left of a record in `corrupt/` (Q9)."""
         directory = f"{entry.segment.directory.rpartition('/')[0]}/{recovery.CORRUPT}"
-        name = f"{entry.segment.number:020}-{entry.offset}.corrupt"
+        name = f"{entry.segment.number:020}-{entry.facts.offset}.corrupt"
         if name not in self._files.listing(directory):
             descriptor = self._files.create(f"{directory}/{name}")
             try:
@@ -269,9 +402,14 @@ class LocalQueue(Engine):
             self._files.sync_directory(directory)
         return DamagedError(text, envelope)
 
+    def segments(self) -> Sequence[Segment]:
+        """Return the segments whose messages are in the ledger, the oldest first."""
+        return sorted(self._segments, key=lambda segment: segment.number)
+
     def _finished(self, segment: Segment) -> None:
-        self._segments.discard(segment)
-        self._committer.submit(Removal(segment, self._removed))
+        if segment in self._segments:
+            self._segments.remove(segment)
+            self._committer.submit(Removal(segment, self._removed))
 
     # ---- word from the commit thread ----
 
@@ -284,20 +422,93 @@ class LocalQueue(Engine):
             self._finished(segment)
 
     def _removed(self, job: Removal) -> None:
+        if job.skipped:
+            self._segments.add(job.segment)
         if job.error is not None:
             self._alarm(
                 f"segment {job.segment.number} could not be removed: {job.error}", "recovery will remove it"
             )
 
-    def _append_failed(self, error: OSError) -> None:
-        self._alarm(f"a message could not be written: {error}", "its client was told to try again")
+    # ---- trouble ----
 
-    def _stamp_failed(self, entry: Entry, error: OSError) -> None:
-        self._alarm(
-            f"a stamp could not be written: {error}",
-            "this process will not send again; after a crash there may be a second copy",
-            ids.text(entry.queue_id),
-        )
+    def _append_failed(self, error: OSError) -> Reply:
+        if not self._trouble.probing:
+            self._alarm(f"a message could not be written: {error}", "its client was told to try again")
+        reply = self._trouble.refused(error)
+        self._watch_disk()
+        return reply
+
+    def _stamp_failed(self, job: Marks, entry: Entry) -> None:
+        assert job.error is not None
+        if not self._trouble.stuck or self._closing:
+            self._alarm(
+                f"a stamp could not be written: {job.error}",
+                "nothing new is sent until it is; after a crash there may be a second copy",
+                ids.text(entry.queue_id),
+            )
+        self._trouble.unstamped(job.error)
+        self._undone[job] = None
+        if self._stuck is None:
+            self._stuck = self._loop.create_future()
+        self._watch_disk()
+
+    def _done_after_all(self, job: Marks) -> None:
+        """Count a stamp out that could not be written before; the last one lets delivery go on."""
+        del self._undone[job]
+        if not self._undone:
+            self._trouble.stamped()
+            if self._stuck is not None:
+                self._stuck.set_result(None)
+                self._stuck = None
+            self._watch_disk()
+        if job.segment.removable:
+            self._finished(job.segment)
+
+    def _watch_disk(self) -> None:
+        """Probe until the disk works again; tell when it began and when it is over."""
+        problem = self.problem
+        if problem is not None and self._troubled is None:
+            self._troubled = (self._clock.monotonic(), problem)
+        elif problem is None and self._troubled is not None:
+            since, problem = self._troubled
+            self._troubled = None
+            self._emit(Resumed(time=self._now(), problem=problem, duration=self._clock.monotonic() - since))
+        if self._trouble.probing and self._timer is None and not self._closing:
+            self._timer = self._loop.call_later(self._settings.probe, self._probe)
+
+    def _probe(self) -> None:
+        self._committer.submit(Probe(self._probed))
+
+    def _probed(self, job: Probe) -> None:
+        self._timer = None
+        if job.error is None:
+            self._trouble.probed()
+        self._again()
+        self._watch_disk()
+
+    def _again(self) -> None:
+        """Hand over again what could not be made durable."""
+        for job in self._undone:
+            job.error = None
+            if job.reason is not None:
+                job.reason.error = None
+            self._committer.submit(job)
+
+    def _look(self) -> None:
+        """Look at the free space now and then."""
+        now = self._clock.monotonic()
+        if not self._settings.reserve or now < self._looked + self._settings.probe:
+            return
+        self._looked = now
+        with contextlib.suppress(OSError):
+            short = self._files.free(self._root) < self._settings.reserve
+            if short and not self._trouble.short:
+                self._alarm(
+                    "there is less free space than the reserve", "no new mail is taken; delivery goes on"
+                )
+            if short is not self._trouble.short:
+                self._trouble.short = short
+                self._watch_disk()
 
     def _alarm(self, problem: str, action: str, queue_id: str = "") -> None:
         self._emit(Alarm(time=self._now(), problem=problem, action=action, queue_id=queue_id))
@@ -318,7 +529,7 @@ async def open_queue(
     settings: LocalSettings | None = None,
     committer: MakeCommitter = Committer,
 ) -> LocalQueue:
-    """Lock, recover and start a queue directory; it is made where there is none.
+    """Lock and start a queue directory; it is made where there is none. What it holds is read meanwhile.
 
     Raises:
         QueueLockedError: another relay has it.
@@ -326,33 +537,20 @@ async def open_queue(
         OSError: it cannot be read or written.
     """
     settings = settings or LocalSettings()
-    started = clock.monotonic()
     lock = recovery.prepare(files, root)
     try:
-        recovered = await asyncio.to_thread(recovery.recover, files, root, salt)
+        numbers, following = await asyncio.to_thread(recovery.tidy, files, root)
     except BaseException:
         files.close(lock)
         raise
-    queue = LocalQueue(files, lock, clock=clock, emit=emit, settings=settings)
+    queue = LocalQueue(files, root, lock, clock=clock, emit=emit, settings=settings)
     store = Store(
         files,
         f"{root}/{recovery.PARTITION}",
-        next_number=recovered.next_number,
+        numbers=itertools.count(following).__next__,
         salt=salt,
         sealed=queue.sealed,
         segment_size=settings.segment_size,
     )
-    now = int(clock.wall() * 1e6)
-    for problem in recovered.problems:
-        emit(Alarm(time=now, problem=problem.text, action=problem.action, queue_id=problem.queue_id))
-    queue._begin(recovered, store, first_due, committer)
-    emit(
-        RecoveredEvent(
-            time=now,
-            segments=recovered.found,
-            messages=len(queue.ledger.entries),
-            recipients=queue.ledger.waiting,
-            duration=clock.monotonic() - started,
-        )
-    )
+    queue._begin(numbers, store, first_due, committer)
     return queue

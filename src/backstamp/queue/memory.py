@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.engine import REPORT_AFTER, Engine
-from backstamp.queue.ledger import Entry
+from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.port import Message, Reason
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
@@ -30,20 +30,19 @@ class MemoryQueue(Engine):
         await asyncio.sleep(0)
         segment = self._segment
         count = len(message.envelope.recipients)
-        entry = Entry(
-            segment,
-            queue_id=message.queue_id,
-            arrival=message.arrival,
-            flags=message.flags,
-            size=len(message.content),
-            offset=0,
-            length=len(message.content),
-            first=len(segment.image),
-            count=count,
+        facts = Facts(
+            message.queue_id,
+            message.arrival,
+            0,
+            len(message.content),
+            0,
+            len(segment.image),
+            count,
+            message.flags,
         )
         segment.image.extend(bytes([Stamp.TODO]) * count)
+        entry = self._entered(segment, facts, message, release=release)
         self._messages[entry] = (message.envelope, message.content)
-        self._entered(entry, message, release=release)
         return entry
 
     def _commit(
@@ -57,14 +56,21 @@ class MemoryQueue(Engine):
     def _committed(self, entry: Entry, reasons: Sequence[Reason], durable: asyncio.Future[None]) -> None:
         if reasons:
             self._owed(entry, reasons, self._segment)
-        if not entry.open:
+        if entry.closed:
             self._messages.pop(entry, None)
         if not durable.done():
             durable.set_result(None)
 
+    def _jot(self, entry: Entry, runs: Sequence[tuple[int, bytes]]) -> None:
+        """Nothing to write: the image says it."""
+
     async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
         """Read a message back."""
         return self._messages[entry]
+
+    def segments(self) -> Sequence[Segment]:
+        """Return the only one there is."""
+        return (self._segment,)
 
     def _finished(self, segment: Segment) -> None:
         """Nothing to remove: the segment is never sealed."""

@@ -119,7 +119,7 @@ class DamagedError(Exception):
 
 
 class StampNotDurableError(Exception):
-    """A stamp could not be made durable. In memory it holds, so this process will not send again (Q8)."""
+    """A stamp could not be written. In memory it holds, so this process will not send again (Q8)."""
 
 
 class Intake(Protocol):
@@ -149,17 +149,36 @@ class Outlet(Protocol):
         """
         ...
 
+    def doubt(self, delivery: Delivery, ordinals: Sequence[int]) -> Awaitable[None] | None:
+        """Stamp `?`: the final dot goes out now.
+
+        Of ordinary mail it is written at once, without a sync (None). Of at-most-once mail it
+        must be durable first: the dot may follow when what is returned has ended.
+
+        Raises:
+            StampNotDurableError: it could not be written; the dot must not go out.
+        """
+        ...
+
+    def answered(self, delivery: Delivery, ordinals: Sequence[int]) -> None:
+        """Stamp `T` again where it is `?`: a reply came, and these are still to be delivered."""
+        ...
+
     def stamp(
         self, delivery: Delivery, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
     ) -> Awaitable[None]:
         """Enqueue stamps at once, without an await (Q4); the future ends when they are durable.
 
+        While the disk fails it does not end; it raises StampNotDurableError if the queue closes first.
         `reasons` are durable no later than the stamps (Q5). The same marks again change nothing.
         """
         ...
 
     def give_back(self, delivery: Delivery, retry_at: float) -> None:
-        """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
+        """End a claim. What still waits is due at `retry_at` (seconds since the epoch).
+
+        At-most-once mail that is in doubt is held (`H`): it waits for a decision.
+        """
         ...
 
     async def claim_report(self) -> Owed:

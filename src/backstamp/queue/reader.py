@@ -26,6 +26,7 @@ from backstamp.queue.record import (
     decode_envelope,
     decode_header,
     decode_reasons,
+    decode_sources,
     salts_agree,
     seed_of,
 )
@@ -80,6 +81,28 @@ class Scan(msgspec.Struct):
     def used(self) -> int:
         """Stamps given to records."""
         return max((r.header.first_stamp + r.header.recipients for r in self.records), default=0)
+
+
+def sources(files: Files, directory: str, number: int) -> tuple[int, ...]:
+    """Return the numbers of the segments that one is a copy of; none for an ordinary segment.
+
+    Raises:
+        OSError: the records cannot be read.
+    """
+    descriptor = files.open(segments.mail_path(directory, number), write=False)
+    try:
+        glance = files.read(descriptor, SALT_SIZE + _GLANCE, 0)
+        seed = seed_of(glance[:SALT_SIZE])
+        header = decode_header(glance[SALT_SIZE:], SALT_SIZE, seed)
+        if isinstance(header, Damage) or header.kind != Kind.COPY:
+            return ()
+        content = files.read(
+            descriptor, header.content_length, SALT_SIZE + HEADER_SIZE + header.envelope_length
+        )
+    finally:
+        files.close(descriptor)
+    found = decode_sources(content) if checksum(content, seed) == header.content_crc else Damage.CONTENT
+    return () if isinstance(found, Damage) else found
 
 
 def scan(files: Files, directory: str, number: int) -> Scan:
@@ -155,9 +178,13 @@ def _record_at(files: Files, descriptor: int, at: int, size: int, seed: int) -> 
         block = files.read(descriptor, length, at + HEADER_SIZE)
     if checksum(block, seed) != header.envelope_crc:
         return Damaged(at, header.end, Damage.ENVELOPE, header.queue_id)
-    if header.kind == Kind.REASON:
+    if header.kind in (Kind.REASON, Kind.COPY):
         content = files.read(descriptor, header.content_length, at + HEADER_SIZE + length)
-        reasons = decode_reasons(content) if checksum(content, seed) == header.content_crc else Damage.CONTENT
+        if checksum(content, seed) != header.content_crc:
+            return Damaged(at, header.end, Damage.CONTENT, header.queue_id)
+        if header.kind == Kind.COPY:
+            return Record(header)
+        reasons = decode_reasons(content)
         if isinstance(reasons, Damage):
             return Damaged(at, header.end, reasons, header.queue_id)
         return Record(header, _NOBODY, reasons)

@@ -32,6 +32,7 @@ class Kind(enum.IntEnum):
     MAIL = ord("M")
     REASON = ord("R")
     SEAL = ord("S")
+    COPY = ord("C")
 
 
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
@@ -177,6 +178,22 @@ def decode_reasons(content: bytes) -> tuple[Reason, ...] | Damage:
     try:
         return _reasons_decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return Damage.CONTENT
+
+
+_sources_decoder = msgspec.json.Decoder(tuple[int, ...])
+
+
+def encode_sources(sources: tuple[int, ...]) -> bytes:
+    """Return the content of a copy record: the numbers of the segments whose mail was copied here."""
+    return msgspec.json.encode(sources)
+
+
+def decode_sources(content: bytes) -> tuple[int, ...] | Damage:
+    """Return the numbers that a copy record's content holds."""
+    try:
+        return _sources_decoder.decode(content)
+    except msgspec.DecodeError:
         return Damage.CONTENT
 
 

@@ -1,23 +1,20 @@
 """Recovery: from whatever is on disk to a queue that goes on. The normal way to start.
 
-It reads every segment, makes what it read durable before acting on it (Q7), closes failures
-whose report is already queued (Q5), seals every segment and lets writers begin new ones.
-What cannot be read is copied to `corrupt/` and named; what is finished is removed (Q6).
-Running it twice does nothing more than running it once.
+First what a crash left half done is finished or undone; then segments are read one by one,
+while mail is taken and delivered already. Each is made durable before it is acted on (Q7)
+and sealed. What cannot be read is copied to `corrupt/` and named; what is finished is
+removed by the engine (Q6). Running it twice does nothing more than running it once.
 """
-
-from collections.abc import Callable
 
 import msgspec
 
 from backstamp.queue import ids, reader
 from backstamp.queue import segment as segments
 from backstamp.queue.files import Files
-from backstamp.queue.fold import Fold
+from backstamp.queue.fold import Fold, Judged
 from backstamp.queue.reader import Damaged, Scan
-from backstamp.queue.record import SALT_SIZE, Kind
-from backstamp.queue.segment import CAPACITY, STAMPS_SUFFIX, Segment
-from backstamp.queue.stamps import Stamp
+from backstamp.queue.record import SALT_SIZE
+from backstamp.queue.segment import MAIL_SUFFIX, NEW_SUFFIX, STAMPS_SUFFIX, Segment
 from backstamp.queue.store import append_seal
 
 FORMAT_LINE = b"backstamp queue 1\n"
@@ -38,15 +35,12 @@ class Problem(msgspec.Struct, frozen=True):
     queue_id: str = ""
 
 
-class Recovered(msgspec.Struct):
-    """What was found: segments that are still needed, and the fold of all records."""
+class Loaded(msgspec.Struct):
+    """A segment that was read and made durable, and what its messages come to."""
 
-    segments: dict[int, Segment]
-    fold: Fold
-    next_number: int
+    segment: Segment
+    judged: Judged
     problems: list[Problem]
-    found: int
-    """Segments found."""
 
 
 def prepare(files: Files, root: str) -> int:
@@ -127,39 +121,55 @@ def readable(files: Files, root: str) -> list[int]:
     return [number for number, suffixes in found.items() if segments.MAIL_SUFFIX in suffixes]
 
 
-def recover(files: Files, root: str, salt: Callable[[], bytes]) -> Recovered:
-    """Read the queue, mend what a crash left, and return what goes on. The lock is held.
+def tidy(files: Files, root: str) -> tuple[list[int], int]:
+    """Finish or undo what a crash left half done. The lock is held.
+
+    Return the numbers of the segments to read, and the next one that was never used.
 
     Raises:
-        OSError: the queue could not be read or what was read could not be made durable.
+        OSError: the queue could not be read, or not be tidied.
     """
     directory = f"{root}/{PARTITION}"
+    files.sync_directory(directory)
+    for name in files.listing(directory):
+        if name.endswith(NEW_SUFFIX) and segments.parse_name(name.removesuffix(NEW_SUFFIX)) is not None:
+            files.unlink(f"{directory}/{name}")
     present = numbers(files, directory)
-    fold = Fold()
-    problems: list[Problem] = []
-    kept: dict[int, Segment] = {}
-    next_number = max(present, default=0) + 1
+    for number in [number for number, suffixes in present.items() if MAIL_SUFFIX in suffixes]:
+        for source in reader.sources(files, directory, number):
+            # The copy is whole, or it would not have its name: what it was made from has served (Q6).
+            if source < number and MAIL_SUFFIX in present.get(source, ()):
+                files.unlink(segments.mail_path(directory, source))
+                present[source].discard(MAIL_SUFFIX)
+    files.sync_directory(directory)
     for number, suffixes in present.items():
-        if segments.MAIL_SUFFIX not in suffixes:
+        if MAIL_SUFFIX not in suffixes:
             # Begun and not finished, or removed and not finished: in both no record refers to it (Q6).
             files.unlink(segments.stamps_path(directory, number))
-            continue
-        found = reader.scan(files, directory, number)
-        problems += [_put_aside(files, root, found, damaged) for damaged in found.damaged]
-        kept[number] = _open(files, root, found, problems)
-        feed(fold, found)
-    files.sync_directory(directory)
-    _settle(files, kept, fold, problems)
-    return Recovered(kept, fold, next_number, problems, len(present))
+    names = [number for number, suffixes in present.items() if MAIL_SUFFIX in suffixes]
+    return names, max(present, default=0) + 1
 
 
-def feed(fold: Fold, found: Scan) -> None:
-    """Give a segment's records to the fold."""
-    for record in found.records:
-        if record.header.kind == Kind.MAIL:
-            fold.mail(found.number, record.header, record.envelope, found.image)
-        elif record.header.kind == Kind.REASON:
-            fold.reason(found.number, record.header, record.reasons)
+def load(files: Files, root: str, number: int, fold: Fold) -> Loaded:
+    """Read a segment, make what was read durable, and judge it.
+
+    Raises:
+        OSError: it could not be read, or what was read could not be made durable.
+    """
+    found = reader.scan(files, f"{root}/{PARTITION}", number)
+    problems = [_put_aside(files, root, found, damaged) for damaged in found.damaged]
+    judged = fold.take(found)
+    segment = _open(files, root, found, judged, problems)
+    for message in judged.open:
+        if message.unreadable:
+            problems.append(
+                Problem(
+                    f"{message.unreadable} stamps of a message are no stamps",
+                    "they count as to do (held, if at most once)",
+                    ids.text(message.header.queue_id),
+                )
+            )
+    return Loaded(segment, judged, problems)
 
 
 def _put_aside(files: Files, root: str, found: Scan, damaged: Damaged) -> Problem:
@@ -184,26 +194,40 @@ def _put_aside(files: Files, root: str, found: Scan, damaged: Damaged) -> Proble
     return Problem(text, f"kept as corrupt/{name}", ids.text(damaged.queue_id) if damaged.queue_id else "")
 
 
-def _open(files: Files, root: str, found: Scan, problems: list[Problem]) -> Segment:
+def _open(files: Files, root: str, found: Scan, judged: Judged, problems: list[Problem]) -> Segment:
     """Open a segment for stamps, its stamps file made whole, everything read made durable, sealed."""
     directory = f"{root}/{PARTITION}"
     number = found.number
     if not found.stamps_agree:
-        _replace_stamps(files, root, found, problems)
+        _replace_stamps(files, root, found, judged, problems)
     mail = files.open(segments.mail_path(directory, number), write=True)
-    stamps = files.open(segments.stamps_path(directory, number), write=True)
-    segment = Segment(directory, number, found.salt, mail, stamps, bytearray([Stamp.TODO]) * CAPACITY)
+    try:
+        stamps = files.open(segments.stamps_path(directory, number), write=True)
+    except OSError:
+        files.close(mail)
+        raise
+    segment = Segment(directory, number, found.salt, mail, stamps, judged.image)
     segment.end, segment.durable, segment.used = found.end, found.end, found.used
     segment.sealed = True
-    if found.sealed:
-        files.sync(mail)
-    else:
-        append_seal(files, segment, at=max(found.size, SALT_SIZE))
-    files.sync(stamps)
+    try:
+        if found.sealed:
+            files.sync(mail)
+        else:
+            append_seal(files, segment, at=max(found.size, SALT_SIZE))
+        if judged.rewrite:
+            files.write(stamps, [bytes(judged.image)], SALT_SIZE)
+        elif found.stamps_agree:
+            # What is on disk, octet for octet: a stamp that is none stays one until it is stamped.
+            segment.disk[:] = found.image
+        files.sync(stamps)
+    except OSError:
+        files.close(mail)
+        files.close(stamps)
+        raise
     return segment
 
 
-def _replace_stamps(files: Files, root: str, found: Scan, problems: list[Problem]) -> None:
+def _replace_stamps(files: Files, root: str, found: Scan, judged: Judged, problems: list[Problem]) -> None:
     """Give a segment a fresh stamps file: every recipient of it counts as not delivered yet."""
     directory = f"{root}/{PARTITION}"
     path = segments.stamps_path(directory, found.number)
@@ -211,12 +235,14 @@ def _replace_stamps(files: Files, root: str, found: Scan, problems: list[Problem
     if name in files.listing(directory):
         files.rename(path, f"{root}/{CORRUPT}/{name}")
         files.sync_directory(f"{root}/{CORRUPT}")
-    descriptor = files.create(path)
+    new = f"{path}{NEW_SUFFIX}"
+    descriptor = files.create(new)
     try:
-        files.write(descriptor, [found.salt.ljust(SALT_SIZE, b"\0"), bytes([Stamp.TODO]) * CAPACITY], 0)
+        files.write(descriptor, [found.salt.ljust(SALT_SIZE, b"\0"), bytes(judged.image)], 0)
         files.sync(descriptor)
     finally:
         files.close(descriptor)
+    files.rename(new, path)
     files.sync_directory(directory)
     if found.records:
         problems.append(
@@ -225,28 +251,3 @@ def _replace_stamps(files: Files, root: str, found: Scan, problems: list[Problem
                 "every recipient in it is tried again: there may be second copies",
             )
         )
-
-
-def _settle(files: Files, kept: dict[int, Segment], fold: Fold, problems: list[Problem]) -> None:
-    """Bring the images up to what the fold judged, and write `B` where a report is on its way (Q5)."""
-    dirty: dict[int, Segment] = {}
-    for found in fold.open():
-        segment = kept[found.segment]
-        header = found.header
-        reported = fold.reported(found)
-        for ordinal in reported:
-            found.stamps[ordinal] = Stamp.BOUNCED
-            at = SALT_SIZE + header.first_stamp + ordinal
-            files.write(segment.stamps, [bytes([Stamp.BOUNCED])], at)
-            dirty[found.segment] = segment
-        segment.image[header.first_stamp : header.first_stamp + header.recipients] = bytes(found.stamps)
-        if found.unreadable:
-            problems.append(
-                Problem(
-                    f"{found.unreadable} stamps of a message are no stamps",
-                    "they count as to do (held, if at most once)",
-                    ids.text(header.queue_id),
-                )
-            )
-    for segment in dirty.values():
-        files.sync(segment.stamps)

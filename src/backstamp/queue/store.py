@@ -3,6 +3,7 @@
 A batch is appends, stamps and removals. Appends are written and synced first and said to be
 done; then the stamps, whose reasons are among those appends (Q5); then finished segments
 are removed. A job carries its own error: what failed was not accepted, or is not durable.
+A stamps file that could not be written is believed no more: a new one takes its place (Q8).
 """
 
 import contextlib
@@ -59,35 +60,44 @@ class Append:
 
 
 class Marks:
-    """Write stamps of one message: runs of (ordinal, bytes), after the reason they depend on."""
+    """Write stamps of one message: runs of (index, bytes), after the reason they depend on."""
 
-    __slots__ = ("done", "error", "first", "reason", "runs", "segment")
+    __slots__ = ("done", "error", "reason", "runs", "segment")
 
     def __init__(
         self,
         segment: Segment,
-        first: int,
         runs: Sequence[tuple[int, bytes]],
         done: Callable[["Marks"], None],
         reason: Append | None = None,
     ) -> None:
         self.segment = segment
-        self.first = first
         self.runs = runs
         self.done = done
         self.reason = reason
         self.error: OSError | None = None
 
 
-class Removal:
-    """Remove a finished segment."""
+class Probe:
+    """Try whether a segment can be made: the disk has room and works again."""
 
-    __slots__ = ("done", "error", "segment")
+    __slots__ = ("done", "error")
+
+    def __init__(self, done: Callable[["Probe"], None]) -> None:
+        self.done = done
+        self.error: OSError | None = None
+
+
+class Removal:
+    """Remove a finished segment; skipped while its last stamps are not durable."""
+
+    __slots__ = ("done", "error", "segment", "skipped")
 
     def __init__(self, segment: Segment, done: Callable[["Removal"], None]) -> None:
         self.segment = segment
         self.done = done
         self.error: OSError | None = None
+        self.skipped = False
 
 
 class Sealed:
@@ -104,7 +114,7 @@ class Sealed:
         self.done = done
 
 
-Job = Append | Marks | Removal | Sealed
+Job = Append | Marks | Removal | Sealed | Probe
 Announce = Callable[[Sequence[Job]], None]
 
 
@@ -116,14 +126,14 @@ class Store:
         files: Files,
         directory: str,
         *,
-        next_number: int,
+        numbers: Callable[[], int],
         salt: Callable[[], bytes],
         sealed: Callable[[Sealed], None],
         segment_size: int = SEGMENT_SIZE,
     ) -> None:
         self._files = files
         self._directory = directory
-        self._next_number = next_number
+        self._numbers = numbers
         self._salt = salt
         self._sealed = sealed
         self._segment_size = segment_size
@@ -150,10 +160,12 @@ class Store:
             self._newly_sealed.clear()
         if marks:
             self._stamp(marks)
-            announce(marks)
+            announce([*marks, *self._newly_sealed])
+            self._newly_sealed.clear()
         removals = [job for job in jobs if isinstance(job, Removal)]
         for job in removals:
             if job.segment.failed:
+                job.skipped = True
                 continue
             try:
                 segments.remove(self._files, job.segment)
@@ -161,6 +173,9 @@ class Store:
                 job.error = error
         if removals:
             announce(removals)
+        for probe in (job for job in jobs if isinstance(job, Probe)):
+            self._probe(probe)
+            announce([probe])
 
     def seal(self) -> None:
         """Seal what is open: an orderly stop. A failure is harmless, recovery seals then."""
@@ -278,29 +293,44 @@ class Store:
             try:
                 self._write_stamps(segment, members)
             except OSError as error:
-                # Never retried and believed: after a failed sync the pages are clean, not written.
-                segment.failed = True
                 for job in members:
                     job.error = error
 
     def _write_stamps(self, segment: Segment, jobs: list[Marks]) -> None:
         disk = segment.disk
-        if not disk:
-            disk += self._files.read(segment.stamps, CAPACITY, SALT_SIZE)
         low, high = CAPACITY, 0
         for job in jobs:
-            for ordinal, run in job.runs:
-                start = job.first + ordinal
+            for start, run in job.runs:
                 end = start + len(run)
                 disk[start:end] = run
                 low = min(low, start)
                 high = max(high, end)
-        self._files.write_durably(segment.stamps, (bytes(disk[low:high]),), SALT_SIZE + low)
+        if not segment.failed and low < high:
+            try:
+                # A view, not a copy: what the loop jots down meanwhile (`?`) must not be undone.
+                with memoryview(disk) as view:
+                    self._files.write_durably(segment.stamps, (view[low:high],), SALT_SIZE + low)
+            except OSError:
+                # Never retried and believed: after a failed sync the pages are clean, not written.
+                segment.failed = True
+        if segment.failed:
+            if segment is self._current:
+                self._current = None
+                self._seal(segment)
+            segments.replace_stamps(self._files, segment)
+
+    def _probe(self, job: Probe) -> None:
+        try:
+            if self._spare is None:
+                self._spare = self._create()
+            else:
+                self._files.write_durably(self._spare.mail, [self._spare.salt], 0)
+        except OSError as error:
+            self._spare = None
+            job.error = error
 
     def _create(self) -> Segment:
-        number = self._next_number
-        self._next_number += 1
-        return segments.create(self._files, self._directory, number, self._salt())
+        return segments.create(self._files, self._directory, self._numbers(), self._salt())
 
     def _seal(self, segment: Segment) -> None:
         with contextlib.suppress(OSError):

@@ -53,10 +53,10 @@ def view(
     )
 
 
-def of_found(found: Found, envelope: Envelope) -> MessageView:
+def of_found(found: Found) -> MessageView:
     """Return the view of a message found on disk."""
     header = found.header
-    return view(header.queue_id, header.arrival, header.content_length, envelope, found.stamps)
+    return view(header.queue_id, header.arrival, header.content_length, found.envelope, found.stamps)
 
 
 def qmail_form(message: MessageView) -> str:

@@ -120,6 +120,22 @@ class Recovered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, 
     duration: float
 
 
+class Resumed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="resumed"):
+    """What kept the queue from taking or sending mail is over; `duration` is how long it took."""
+
+    problem: str
+    duration: float
+
+
+class Held(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="held"):
+    """At-most-once mail is in doubt: the recipient waits for `queue release` or `queue remove`."""
+
+    queue_id: str
+    recipient: str
+    mx: str
+    reply: str
+
+
 class Alarm(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="alarm"):
     """Something an operator must see: damage, a failed write. `action` is what was done."""
 

@@ -64,7 +64,8 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             told = f"report {event.report} to <{event.sender}>" if event.report else "no report wanted"
             return f"{len(event.recipients)} stamped B, {told}"
         case events.InDoubt():
-            return f"<{event.recipient}> may have been taken by {event.mx}: {event.reply}"
+            where = f"by {event.mx}: {event.reply}" if event.mx else "before the relay ended"
+            return f"<{event.recipient}> may have been taken {where}"
         case events.Refused():
             return f"{event.client} {event.command} <{event.recipient or event.sender}>: {event.reply}"
         case events.Started():
@@ -75,6 +76,10 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"{event.waiting} recipients stay queued"
         case events.Recovered():
             return f"{event.recipients} recipients of {event.messages} messages in {event.segments} segments"
+        case events.Resumed():
+            return f"after {_span(event.duration)}: {event.problem}"
+        case events.Held():
+            return f"<{event.recipient}> is in doubt and at most once, held for a decision: {event.reply}"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:

@@ -49,13 +49,17 @@ class Session:
         self._host = host
 
     async def transact(
-        self, transaction: Transaction, settled: Callable[[Reply, Sequence[int]], None]
+        self,
+        transaction: Transaction,
+        settled: Callable[[Reply, Sequence[int]], None],
+        dotting: Callable[[Sequence[int]], object],
     ) -> Result:
         world = self._world
         world.busy[self._host] += 1
         world.most = max(world.most, world.open)
         await world.during(self._host)
         world.busy[self._host] -= 1
+        dotting(range(len(transaction.recipients)))
         settled(OK, range(len(transaction.recipients)))
         return Result([OK] * len(transaction.recipients), OK, Reply(354), OK)
 

@@ -5,10 +5,12 @@ from backstamp.mail.reply import Reply
 from backstamp.queue import ids
 from backstamp.queue.fold import Fold
 from backstamp.queue.port import Flag, Reason
+from backstamp.queue.reader import Record, Scan
 from backstamp.queue.record import Header, Kind, covers
 from backstamp.queue.stamps import Stamp
 
 T, D, F, B, H = Stamp.TODO, Stamp.DELIVERED, Stamp.FAILED, Stamp.BOUNCED, Stamp.HELD
+Q = Stamp.DOUBT
 TWO = Envelope(b"s@x.example", (Recipient(b"a@one.example"), Recipient(b"b@two.example")))
 ID = ids.make(1, bytes(10))
 
@@ -23,86 +25,95 @@ def image(*stamps: int) -> bytes:
     return bytes(stamps)
 
 
+def scan(number: int, stamps: bytes, *records: tuple[Header, Envelope]) -> Scan:
+    found = [Record(header, envelope) for header, envelope in records]
+    return Scan(number, bytes(16), 100, found, [], 100, True, stamps, True)
+
+
 def test_who_waits_is_grouped_by_domain() -> None:
     fold = Fold()
-    fold.mail(1, header(), TWO, image(D, T))
-    [found] = fold.open()
+    [found] = fold.take(scan(1, image(D, T), (header(), TWO))).open
     assert found.runs == (DomainRun(b"two.example", 1, 1),)
     assert found.ordinals(D) == (0,)
 
 
 def test_what_is_final_is_done() -> None:
     fold = Fold()
-    fold.mail(1, header(), TWO, image(D, B))
-    assert fold.open() == []
+    assert fold.take(scan(1, image(D, B), (header(), TWO))).open == []
 
 
 def test_held_and_owed_messages_are_open_and_wait_for_nobody() -> None:
     fold = Fold()
-    fold.mail(1, header(), TWO, image(H, F))
-    [found] = fold.open()
+    [found] = fold.take(scan(1, image(H, F), (header(), TWO))).open
     assert found.runs == ()
-    assert fold.reported(found) == ()
+    assert fold.reported(ID, (1,)) == ()
 
 
 def test_unreadable_and_missing_stamps() -> None:
     fold = Fold()
-    fold.mail(1, header(), TWO, image(0x00))
-    [found] = fold.open()
+    [found] = fold.take(scan(1, image(0x00), (header(), TWO))).open
     assert (found.stamps, found.unreadable) == ([T, T], 2)
     fold = Fold()
-    fold.mail(1, header(flags=Flag.AT_MOST_ONCE), TWO, b"")
-    [found] = fold.open()
+    [found] = fold.take(scan(1, b"", (header(flags=Flag.AT_MOST_ONCE), TWO))).open
     assert (found.stamps, found.unreadable) == ([H, H], 2)
 
 
 def test_a_report_covers_what_it_names_and_nothing_else() -> None:
     fold = Fold()
-    fold.mail(1, header(), TWO, image(F, F))
+    fold.take(scan(1, image(F, F), (header(), TWO)))
     report = Envelope(b"", (Recipient(b"s@x.example"),), covers(ids.text(ID), (1,)))
     # A report that is all done proves as much as one that waits.
-    fold.mail(2, header(queue_id=ids.make(2, bytes(10)), flags=Flag.REPORT, count=1), report, image(D))
-    [found] = fold.open()
-    assert fold.reported(found) == (1,)
+    fold.take(
+        scan(2, image(D), (header(queue_id=ids.make(2, bytes(10)), flags=Flag.REPORT, count=1), report))
+    )
+    assert fold.reported(ID, (0, 1)) == (1,)
+    assert fold.reported(ID, (0,)) == ()
 
 
 def test_only_reports_cover() -> None:
     fold = Fold()
-    fold.mail(1, header(), TWO, image(F, F))
     forged = Envelope(b"x@y.example", (Recipient(b"s@x.example"),), covers(ids.text(ID), (0, 1)))
     nonsense = Envelope(b"", (Recipient(b"s@x.example"),), b"REPORTS=what:0")
-    fold.mail(1, header(queue_id=ids.make(2, bytes(10)), count=1), forged, image(D))
-    fold.mail(1, header(queue_id=ids.make(3, bytes(10)), flags=Flag.REPORT, count=1), nonsense, image(D))
-    [found] = fold.open()
-    assert fold.reported(found) == ()
+    plain = header(queue_id=ids.make(2, bytes(10)), count=1)
+    silly = header(queue_id=ids.make(3, bytes(10)), flags=Flag.REPORT, count=1)
+    fold.take(scan(1, image(D), (plain, forged), (silly, nonsense)))
+    assert fold.reported(ID, (0, 1)) == ()
 
 
 def test_reasons_are_kept_with_their_segment() -> None:
     fold = Fold()
     reason = Reason((1,), Reply(550, "no"))
-    fold.reason(3, header(), (reason,))
+    fold.take(
+        Scan(
+            3,
+            bytes(16),
+            100,
+            [Record(header()._replace(kind=Kind.REASON), TWO, (reason,))],
+            [],
+            100,
+            True,
+            b"",
+            True,
+        )
+    )
     [kept] = fold.reasons[ID]
     assert (kept.segment, kept.reasons) == (3, (reason,))
 
 
-def test_of_two_copies_the_higher_number_wins() -> None:
+def test_in_doubt_is_tried_again_but_held_where_it_must_come_once() -> None:
     fold = Fold()
-    fold.mail(1, header(), TWO, image(T, T))
-    fold.mail(2, header(4), TWO, bytes(4) + image(D, T))
-    [found] = fold.open()
-    assert (found.segment, found.stamps) == (2, [D, T])
-    assert [old.segment for old in fold.superseded] == [1]
+    judged = fold.take(scan(1, image(Q, D), (header(), TWO)))
+    [found] = judged.open
+    assert (found.doubts, found.stamps, len(found.runs), judged.rewrite) == ((0,), [Q, D], 1, False)
+    judged = fold.take(scan(1, image(Q, T), (header(flags=Flag.AT_MOST_ONCE), TWO)))
+    [found] = judged.open
+    assert (found.doubts, found.stamps) == ((0,), [H, T])
+    assert [run.domain for run in found.runs] == [b"two.example"]
+    assert judged.rewrite
+    assert judged.image[:2] == image(H, T)
 
 
-def test_a_copy_that_is_done_ends_its_source() -> None:
-    fold = Fold()
-    fold.mail(1, header(), TWO, image(T, T))
-    fold.mail(2, header(), TWO, image(D, D))
-    assert fold.open() == []
-
-
-def test_two_messages_of_one_id_are_both_kept() -> None:
-    fold = Fold()
-    fold.mail(1, header(crc=1), TWO, image(T, T))
-    fold.mail(2, header(crc=2), TWO, image(T, T))
-    assert [found.segment for found in fold.open()] == [1, 2]
+def test_the_image_is_what_is_to_be_taken_for_the_stamps() -> None:
+    judged = Fold().take(scan(1, image(0, D), (header(), TWO)))
+    assert judged.image[:3] == image(T, D, T)
+    assert not judged.rewrite

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from backstamp.mail.envelope import DomainRun, Envelope
 from backstamp.mail.reply import Reply
-from backstamp.queue.ledger import Entry, Ledger
+from backstamp.queue.entry import Entry, Facts
+from backstamp.queue.ledger import Ledger
 from backstamp.queue.port import Reason
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import FINAL, NEXT, WAITING, Stamp
@@ -18,35 +19,34 @@ def segment() -> Segment:
     return Segment("d", 1, bytes(16), -1, -1, bytearray([T]) * 100)
 
 
-def entry(home: Segment, first: int = 0, count: int = 2, *, queue_id: bytes = b"1" * 16) -> Entry:
-    return Entry(
-        home, queue_id=queue_id, arrival=0, flags=0, size=10, offset=16, length=100, first=first, count=count
-    )
+def entry(
+    ledger: Ledger, home: Segment, first: int = 0, count: int = 2, *, queue_id: bytes = b"1" * 16
+) -> Entry:
+    return ledger.enter(home, Facts(queue_id, 0, 16, 10, 2, first, count, 0))
 
 
 def test_claims_leave_when_they_are_due() -> None:
-    ledger, one = Ledger(hot_limit=0), entry(segment())
-    ledger.enter(one)
-    ledger.release_later(one, [DomainRun(b"a", 0, 2)], due=5.0, retry_at=105.0)
+    ledger = Ledger(hot_limit=0)
+    one = entry(ledger, segment())
+    ledger.release_later(one, [DomainRun(b"a", 0, 2)], due=5.0)
     assert ledger.take(10, 4.9) == []
     assert ledger.next_due() == 5.0
     [waiting] = ledger.scheduled()
-    assert waiting.retry_at == 105.0
+    assert waiting.due == 5.0
     [claim] = ledger.take(10, 5.0)
-    assert (claim.retry_at, ledger.claimed, claim.waiting()) == (0.0, 1, [0, 1])
+    assert (ledger.claimed, claim.waiting()) == (1, [0, 1])
 
 
 def test_hot_mail_is_bounded_and_cools_after_the_first_attempt() -> None:
-    ledger, home = Ledger(hot_limit=150), segment()
-    first, second = entry(home), entry(home, 2, queue_id=b"2" * 16)
+    ledger, home = Ledger(hot_limit=1), segment()
+    first, second = entry(ledger, home), entry(ledger, home, 2, queue_id=b"2" * 16)
     for one in (first, second):
-        ledger.enter(one)
         ledger.keep_hot(one, Envelope(b"", ()), b"x")
         ledger.release(one, [DomainRun(b"a", 0, 2)])
     assert first.hot is not None
     assert second.hot is None
     claim, _ = ledger.take(10, 0.0)
-    ledger.give_back(claim, 1.0, 1.0)
+    ledger.give_back(claim, 1.0)
     assert first.hot is None
     ledger.keep_hot(second, Envelope(b"", ()), b"x")
     assert second.hot is not None
@@ -54,9 +54,7 @@ def test_hot_mail_is_bounded_and_cools_after_the_first_attempt() -> None:
 
 def test_a_finished_segment_is_named_once() -> None:
     ledger, home = Ledger(hot_limit=0), segment()
-    one, two = entry(home), entry(home, 2, queue_id=b"2" * 16)
-    ledger.enter(one)
-    ledger.enter(two)
+    one, two = entry(ledger, home), entry(ledger, home, 2, queue_id=b"2" * 16)
     home.sealed = True
     ledger.mark(one, {0: D, 1: D})
     assert ledger.close(one) is None
@@ -70,8 +68,7 @@ def test_a_finished_segment_is_named_once() -> None:
 
 def test_an_unsealed_segment_is_never_finished() -> None:
     ledger, home = Ledger(hot_limit=0), segment()
-    one = entry(home)
-    ledger.enter(one)
+    one = entry(ledger, home)
     ledger.mark(one, {0: D, 1: D})
     assert ledger.close(one) is None
     assert home.live == 0
@@ -79,8 +76,8 @@ def test_an_unsealed_segment_is_never_finished() -> None:
 
 
 def test_runs_are_neighbours_written_together() -> None:
-    ledger, one = Ledger(hot_limit=0), entry(segment(), count=6)
-    ledger.enter(one)
+    ledger = Ledger(hot_limit=0)
+    one = entry(ledger, segment(), count=6)
     assert ledger.mark(one, {4: D, 0: D, 1: F, 5: F}) == [(0, bytes([D, F])), (4, bytes([D, F]))]
     assert ledger.mark(one, {2: D}) == [(2, bytes([D]))]
     assert ledger.mark(one, {}) == []
@@ -89,26 +86,26 @@ def test_runs_are_neighbours_written_together() -> None:
 def test_reasons_pin_their_segment_until_the_report() -> None:
     ledger, home, other = Ledger(hot_limit=0), segment(), segment()
     other.sealed = True
-    one = entry(home)
-    ledger.enter(one)
+    one = entry(ledger, home)
     ledger.mark(one, {0: F})
     ledger.owe(one, [WHY], other, 300.0)
     assert not other.removable
-    assert ledger.take_report(0.0) is not None
+    debt = ledger.take_report(0.0)
+    assert debt is not None
     ledger.mark(one, {0: B})
-    assert ledger.settle(one) == [other]
+    assert ledger.settle(debt) == [other]
 
 
 def test_a_postponed_report_is_due_again() -> None:
     ledger, home = Ledger(hot_limit=0), segment()
-    one = entry(home)
-    ledger.enter(one)
+    one = entry(ledger, home)
     ledger.mark(one, {0: F})
     ledger.owe(one, [WHY], home, 300.0)
     assert ledger.report_ready
-    assert ledger.take_report(0.0) is not None
+    debt = ledger.take_report(0.0)
+    assert debt is not None
     assert ledger.take_report(1000.0) is None
-    ledger.postpone(one, 1060.0)
+    ledger.postpone(debt, 1060.0)
     assert ledger.take_report(1059.0) is None
     assert ledger.next_report() == 1060.0
     assert ledger.take_report(1060.0) is not None
@@ -116,21 +113,19 @@ def test_a_postponed_report_is_due_again() -> None:
 
 def test_two_messages_of_one_id_are_counted_apart() -> None:
     ledger, home = Ledger(hot_limit=0), segment()
-    one, twin = entry(home), entry(home, 2)
-    ledger.enter(one)
-    ledger.enter(twin)
+    one, twin = entry(ledger, home), entry(ledger, home, 2)
     home.sealed = True
     for member in (one, twin):
         ledger.mark(member, {0: D, 1: D})
     assert ledger.close(one) is None
     assert ledger.close(twin) is home
-    assert not ledger.entries
+    assert not ledger.messages
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(sorted(Stamp))), max_size=30))
 def test_the_counts_are_those_of_the_stamps(moves: list[tuple[int, Stamp]]) -> None:
-    ledger, one = Ledger(hot_limit=0), entry(segment(), count=5)
-    ledger.enter(one)
+    ledger = Ledger(hot_limit=0)
+    one = entry(ledger, segment(), count=5)
     stamps = [T] * 5
     for ordinal, stamp in moves:
         if stamp is stamps[ordinal] or stamp in NEXT[stamps[ordinal]]:
@@ -138,4 +133,4 @@ def test_the_counts_are_those_of_the_stamps(moves: list[tuple[int, Stamp]]) -> N
             stamps[ordinal] = stamp
     assert [one.stamp(ordinal) for ordinal in range(5)] == stamps
     assert ledger.waiting == sum(stamp in WAITING for stamp in stamps)
-    assert one.open == sum(stamp not in FINAL for stamp in stamps)
+    assert one.finished == all(stamp in FINAL for stamp in stamps)

@@ -228,7 +228,7 @@ async def test_an_unreadable_stamp_of_at_most_once_mail_is_held(tmp_path: Path) 
     path.write_bytes(data)
     queue = await local_queue(tmp_path / "q")
     assert queue.ledger.waiting == 0
-    assert len(queue.ledger.entries) == 1
+    assert queue.ledger.messages == 1
     await queue.close()
 
 
@@ -328,7 +328,8 @@ async def test_a_report_on_disk_is_the_proof_that_it_was_made(tmp_path: Path) ->
     await queue.append(message(b"sender@example.org", sender=b"", parameters=parameters, flags=Flag.REPORT))
     root = await crash(queue, tmp_path / "q")
     again = await local_queue(root)
-    entry = again.ledger.entries[sent.queue_id]
+    entry = again.find(sent.queue_id)
+    assert entry is not None
     assert [entry.stamp(ordinal) for ordinal in range(2)] == [Stamp.TODO, Stamp.BOUNCED]
     assert again.ledger.waiting == 2
     await again.close()
@@ -350,7 +351,7 @@ async def test_reasons_keep_their_segment(tmp_path: Path) -> None:
     owed = await again.claim_report()
     assert owed.reasons[0].reply == REPLY
     await again.report(owed, None)
-    assert not again.ledger.entries
+    assert not again.ledger.messages
     await again.close()
     assert len(list(tmp_path.glob("q-crashed/0/*.mail"))) <= 1
 

@@ -1,5 +1,6 @@
 """What the commit thread does with a batch, in which order (Q1, Q2, Q5, Q6)."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from tests.support.recording import RecordingFiles
 from backstamp.queue import reader
 from backstamp.queue.port import Message
 from backstamp.queue.record import SALT_SIZE, Kind
-from backstamp.queue.segment import CAPACITY
+from backstamp.queue.segment import CAPACITY, jot
 from backstamp.queue.stamps import Stamp
-from backstamp.queue.store import Append, Job, Marks, Removal, Sealed, Store
+from backstamp.queue.store import Append, Job, Marks, Probe, Removal, Sealed, Store
 
-T, D, F = Stamp.TODO, Stamp.DELIVERED, Stamp.FAILED
+T, D, F, Q = Stamp.TODO, Stamp.DELIVERED, Stamp.FAILED, Stamp.DOUBT
 
 
 class Bench:
@@ -31,7 +32,7 @@ class Bench:
         self.store = Store(
             self.files,
             self.directory,
-            next_number=1,
+            numbers=itertools.count(1).__next__,
             salt=lambda: os.urandom(SALT_SIZE),
             sealed=lambda _: None,
             segment_size=size,
@@ -56,7 +57,7 @@ def append(sent: Message | None = None, kind: Kind = Kind.MAIL) -> Append:
 
 def marks(job: Append, *stamps: Stamp, reason: Append | None = None, first: int = 0) -> Marks:
     assert job.segment is not None
-    return Marks(job.segment, job.first, [(first, bytes(stamps))], lambda _: None, reason)
+    return Marks(job.segment, [(job.first + first, bytes(stamps))], lambda _: None, reason)
 
 
 def test_a_segment_is_durable_before_its_first_record(tmp_path: Path) -> None:
@@ -131,15 +132,79 @@ def test_removal_is_in_the_order_that_resurrects_nobody(tmp_path: Path) -> None:
     assert bench.done() == ["write+sync 1.stamps", "unlink 1.mail", "sync directory ", "unlink 1.stamps"]
 
 
+def test_stamps_that_cannot_be_written_go_to_a_new_file(tmp_path: Path) -> None:
+    """Q8: the old file is believed no more, the segment takes no more records."""
+    files = FaultyFiles()
+    bench = Bench(tmp_path, files)
+    jobs = [append(), append()]
+    bench.commit(*jobs)
+    files.failing[".stamps"] = 5
+    stamped = marks(jobs[1], D)
+    bench.commit(marks(jobs[0], D), stamped)
+    assert stamped.error is None
+    assert bench.stamps()[:3] == bytes([D, D, T])
+    assert any(isinstance(job, Sealed) for group in bench.announced for job in group)
+    files.failing.clear()
+    later = append()
+    bench.commit(later, marks(jobs[0], D))
+    assert later.segment is not None
+    assert later.segment.number == 2
+    assert sorted(os.listdir(bench.directory))[:2] == [f"{1:020}.mail", f"{1:020}.stamps"]
+
+
 def test_a_segment_whose_stamps_failed_is_not_removed(tmp_path: Path) -> None:
     files = FaultyFiles()
     bench = Bench(tmp_path, files)
     job = append()
     bench.commit(job)
     assert job.segment is not None
-    files.failing[".stamps"] = 5
-    bench.commit(marks(job, D), Removal(job.segment, lambda _: None))
+    files.failing[".stamps"] = files.creating = 5
+    stamped, removal = marks(job, D), Removal(job.segment, lambda _: None)
+    bench.commit(stamped, removal)
+    assert stamped.error is not None
+    assert removal.skipped
     assert sorted(os.listdir(bench.directory)) == [f"{1:020}.mail", f"{1:020}.stamps"]
+    files.failing.clear()
+    files.creating = None
+    again = marks(job, D)
+    bench.commit(again, Removal(job.segment, lambda _: None))
+    assert again.error is None
+    assert os.listdir(bench.directory) == []
+
+
+def test_what_the_loop_jots_down_is_not_undone_by_a_commit(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    jobs = [append() for _ in range(3)]
+    bench.commit(*jobs)
+    [segment] = {job.segment for job in jobs if job.segment is not None}
+    jot(bench.files, segment, [(1, bytes([Q]))])
+    bench.commit(marks(jobs[0], D), marks(jobs[2], D))
+    assert bench.stamps()[:3] == bytes([D, Q, D])
+
+
+def test_a_probe_tells_whether_a_segment_can_be_made(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    bench = Bench(tmp_path, files)
+    files.creating = 28
+    probe = Probe(lambda _: None)
+    bench.commit(probe)
+    assert probe.error is not None
+    files.creating = None
+    for _ in range(2):
+        probe = Probe(lambda _: None)
+        bench.commit(probe)
+        assert probe.error is None
+    assert len(os.listdir(bench.directory)) == 2
+
+
+def test_a_segment_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    bench = Bench(tmp_path, files)
+    files.syncing = 28
+    job = append()
+    bench.commit(job)
+    assert job.error is not None
+    assert os.listdir(bench.directory) == []
 
 
 @pytest.mark.parametrize("by", ["size", "stamps"])

@@ -31,6 +31,9 @@ EVENTS: list[Event] = [
     events.Bounced(time=NOW, queue_id="Q", report="R", sender="a@b.example", recipients=("c@d.example",)),
     events.Bounced(time=NOW, queue_id="Q", report="", sender="", recipients=("c@d.example",)),
     events.InDoubt(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="450 gone"),
+    events.InDoubt(time=NOW, queue_id="Q", recipient="c@d.example", mx="", reply=""),
+    events.Held(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="gone"),
+    events.Resumed(time=NOW, problem="no space left", duration=2.5),
     events.Recovered(time=NOW, segments=1, messages=2, recipients=3, duration=0.1),
     events.Alarm(time=NOW, problem="a problem", action="an action"),
 ]  # fmt: skip

@@ -1,0 +1,123 @@
+"""An entry: one message with a stamp that is not final, as the running relay knows it.
+
+What is known of it stands in its segment's `rows`, 60 octets each, and is unpacked where it
+is asked for: a message that waits must cost little, because a million may wait. An entry
+outlives its place: compaction moves it to another segment, and whoever holds it notices
+nothing. `facts` and `hot` are kept only while somebody works on it.
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+import msgspec
+
+from backstamp.mail.envelope import Envelope
+from backstamp.queue.record import HEADER_SIZE
+from backstamp.queue.segment import Segment
+from backstamp.queue.stamps import FINAL, Stamp
+
+_ROW: Final = struct.Struct("<16sQQQIIIHH")
+_UNTRIED: Final = struct.Struct("<H")
+_UNTRIED_AT: Final = _ROW.size - _UNTRIED.size
+_FINAL: Final = bytes(FINAL)
+BY_BYTE: Final = {int(stamp): stamp for stamp in Stamp}
+
+
+class Facts(NamedTuple):
+    """What a row holds. Octets, counts, and microseconds since the epoch."""
+
+    queue_id: bytes
+    arrival: int
+    offset: int
+    size: int
+    """Octets of content."""
+    envelope_length: int
+    first: int
+    """Index of its first stamp in its segment."""
+    recipients: int
+    flags: int
+
+    @property
+    def length(self) -> int:
+        """Octets of the record."""
+        return HEADER_SIZE + self.envelope_length + self.size
+
+
+class Entry(msgspec.Struct, gc=False, eq=False):
+    """A message's place: a row of a segment."""
+
+    segment: Segment
+    row: int
+    kept: Facts | None = None
+    hot: tuple[Envelope, bytes] | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of it."""
+        return self.kept or Facts._make(_ROW.unpack_from(self.segment.rows, self.row * _ROW.size)[:-1])
+
+    @property
+    def queue_id(self) -> bytes:
+        """The message's id."""
+        return self.facts.queue_id
+
+    @property
+    def closed(self) -> bool:
+        """All its stamps are final, and it was counted out."""
+        return self.segment.entries[self.row] is not self
+
+    @property
+    def finished(self) -> bool:
+        """All its stamps are final."""
+        facts = self.facts
+        return not self.segment.image[facts.first : facts.first + facts.recipients].translate(None, _FINAL)
+
+    @property
+    def untried(self) -> int:
+        """Deliveries this process has not tried to the end."""
+        found: int = _UNTRIED.unpack_from(self.segment.rows, self.row * _ROW.size + _UNTRIED_AT)[0]
+        return found
+
+    @untried.setter
+    def untried(self, count: int) -> None:
+        _UNTRIED.pack_into(self.segment.rows, self.row * _ROW.size + _UNTRIED_AT, count)
+
+    def stamp(self, ordinal: int) -> Stamp:
+        """Return a recipient's stamp."""
+        return BY_BYTE[self.segment.image[self.facts.first + ordinal]]
+
+    def ordinals(self, *wanted: Stamp) -> tuple[int, ...]:
+        """Return who stands at one of some stamps."""
+        facts = self.facts
+        image = self.segment.image[facts.first : facts.first + facts.recipients]
+        return tuple(ordinal for ordinal, byte in enumerate(image) if byte in wanted)
+
+
+def enter(segment: Segment, facts: Facts) -> Entry:
+    """Put a message into its segment's rows; called on the loop, in the order of the records."""
+    segment.rows += _ROW.pack(*facts, 0)
+    entry = Entry(segment, len(segment.entries), facts)
+    segment.entries.append(entry)
+    return entry
+
+
+def move(entry: Entry, segment: Segment, offset: int, first: int) -> None:
+    """Give an entry another place: its record was copied there."""
+    facts = entry.facts._replace(offset=offset, first=first)
+    segment.rows += _ROW.pack(*facts, entry.untried)
+    entry.segment.entries[entry.row] = None
+    entry.segment, entry.row = segment, len(segment.entries)
+    if entry.kept is not None:
+        entry.kept = facts
+    segment.entries.append(entry)
+
+
+def find(segment: Segment, queue_id: bytes) -> Entry | None:
+    """Return a segment's entry of a queue id."""
+    at = segment.rows.find(queue_id)
+    while at >= 0:
+        row, rest = divmod(at, _ROW.size)
+        if rest == 0 and (entry := segment.entries[row]) is not None:
+            return entry
+        at = segment.rows.find(queue_id, at + 1)
+    return None
