@@ -250,9 +250,9 @@ class Connection:
         """Run one transaction.
 
         `dotting` is called when the final dot is about to go out, and may hold it back; what it
-        raises is raised here, and the dot was not sent. `settled` is called by the callback that parsed the final 2yz, before anything else
-        happens (Q4); a cancellation of this call does not undo that. What went wrong is in
-        the result.
+        raises is raised here, and the dot was not sent. `settled` is called by the callback that
+        parsed the final 2yz, before anything else happens (Q4); a cancellation of this call does
+        not undo that. What went wrong is in the result.
 
         Raises:
             ValueError: a control character in an address or parameter; nothing was sent.

@@ -86,7 +86,7 @@ class Machine:
         self.clean = False
         """The peer's transaction is over: the next MAIL needs no RSET."""
         self.stream: bytes | None = None
-        """Stuffed content that waits: after `large` was called, whoever drives must write it, then the dot."""
+        """Stuffed content that waits: after `large` was called, whoever drives writes it, then the dot."""
         self.error: Exception | None = None
         """What `dotting` or `settled` raised: whoever drives must not swallow it."""
         self._transaction = transaction
@@ -134,7 +134,7 @@ class Machine:
         self._finish()
 
     def permit(self) -> Awaitable[None] | None:
-        """Ask whether the final dot may go out behind a streamed content: now, or when what is returned ends."""
+        """Ask when the final dot may go out behind a streamed content: now, or when what is returned ends."""
         return self._permit if self._permit is not None else self._dotting(self._accepted)
 
     def dot(self) -> None:

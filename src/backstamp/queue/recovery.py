@@ -160,15 +160,15 @@ def load(files: Files, root: str, number: int, fold: Fold) -> Loaded:
     problems = [_put_aside(files, root, found, damaged) for damaged in found.damaged]
     judged = fold.take(found)
     segment = _open(files, root, found, judged, problems)
-    for message in judged.open:
-        if message.unreadable:
-            problems.append(
-                Problem(
-                    f"{message.unreadable} stamps of a message are no stamps",
-                    "they count as to do (held, if at most once)",
-                    ids.text(message.header.queue_id),
-                )
-            )
+    problems += [
+        Problem(
+            f"{message.unreadable} stamps of a message are no stamps",
+            "they count as to do (held, if at most once)",
+            ids.text(message.header.queue_id),
+        )
+        for message in judged.open
+        if message.unreadable
+    ]
     return Loaded(segment, judged, problems)
 
 

@@ -81,7 +81,7 @@ class Segment:
         self.live_octets = 0
         """Octets of their records."""
         self.pins = 0
-        """What else keeps this segment: reasons whose failures are not reported yet, sources not removed yet."""
+        """What else keeps this segment: reasons whose failures are not reported, sources not removed."""
         self.busy = 0
         """Attempts, reports and stamps under way for messages of this segment."""
         self.copied: asyncio.Future[None] | None = None
