@@ -145,6 +145,9 @@ class ModelFiles:
         if grown:
             self.ops.append(Size(descriptor, end))
 
+    def poke(self, descriptor: int, octets: bytes, offset: int) -> None:
+        self.write(descriptor, [octets], offset)
+
     def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         self.write(descriptor, buffers, offset)
         end = offset + sum(map(len, buffers))

@@ -40,6 +40,11 @@ class FaultyFiles(DiskFiles):
             raise OSError(self.writing, os.strerror(self.writing))
         super().write(descriptor, buffers, offset)
 
+    def poke(self, descriptor: int, octets: bytes, offset: int) -> None:
+        if self.writing is not None:
+            raise OSError(self.writing, os.strerror(self.writing))
+        super().poke(descriptor, octets, offset)
+
     def sync(self, descriptor: int) -> None:
         if self.syncing is not None:
             raise OSError(self.syncing, os.strerror(self.syncing))

@@ -229,10 +229,10 @@ class Attempter:
             )
         except StampNotDurableError:
             # The doubt could not be noted, so the dot did not go out.
-            queue.answered(claim, ordinals)
+            self._answered(claim, load, ordinals)
             raise
-        if not result.in_doubt:
-            queue.answered(claim, ordinals)
+        if not result.in_doubt and not stamped:
+            self._answered(claim, load, ordinals)
         durable = True
         for stamp in stamped:
             try:
@@ -252,6 +252,10 @@ class Attempter:
             self._tell.delivered(claim, load.recipients, outcomes, duration)
         else:
             await slot.close()
+
+    def _answered(self, claim: Delivery, load: Load, ordinals: Sequence[int]) -> None:
+        """Take back the doubt of a transaction that was answered; an earlier one's stays."""
+        self._queue.answered(claim, [ordinal for ordinal in ordinals if ordinal not in load.doubts])
 
     def _held(self, claim: Delivery, progress: _Progress, outcomes: dict[int, Outcome]) -> None:
         """Take those in doubt out of the attempt: the queue holds them when the claim ends."""

@@ -41,6 +41,10 @@ REPORT_RETRY = 60.0
 HOT_LIMIT = 64 * 1024 * 1024
 """Octets of accepted mail kept in memory until the first attempt."""
 
+_ONCE = int(Flag.AT_MOST_ONCE)
+_FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
+"""Flags by their number: making one costs as much as a dozen other lookups."""
+
 DAMAGED = Reply(554, "5.3.0 The message was damaged in the relay's queue")
 
 
@@ -173,7 +177,8 @@ class Engine:
         """Return envelope and content of a claim, verified."""
         claim = _claim(delivery)
         entry = claim.entry
-        await self._at_rest(entry)
+        if self._stuck is not None or entry.segment.copied is not None:
+            await self._at_rest(entry)
         entry.segment.busy += 1
         claim.loaded = True
         try:
@@ -188,12 +193,16 @@ class Engine:
             self.give_back(delivery, 0.0)
             raise
         recipients = envelope.recipients
+        waiting = claim.waiting()
+        facts = entry.facts
+        image = entry.segment.image
         return Load(
             envelope.sender,
             envelope.parameters,
-            {ordinal: recipients[ordinal] for ordinal in claim.waiting()},
+            {ordinal: recipients[ordinal] for ordinal in waiting},
             content,
-            Flag(entry.facts.flags),
+            _FLAGS[facts.flags],
+            tuple([ordinal for ordinal in waiting if image[facts.first + ordinal] == Stamp.DOUBT]),
         )
 
     async def _at_rest(self, entry: Entry) -> None:
@@ -208,11 +217,10 @@ class Engine:
 
     def doubt(self, delivery: Delivery, ordinals: Sequence[int]) -> Awaitable[None] | None:
         """Stamp `?`: the final dot goes out now."""
-        claim = _claim(delivery)
-        marks = dict.fromkeys(ordinals, Stamp.DOUBT)
-        if claim.entry.facts.flags & Flag.AT_MOST_ONCE:
-            return self._mark(claim.entry, marks)
-        self._jot(claim.entry, self.ledger.mark(claim.entry, marks))
+        entry = _claim(delivery).entry
+        if entry.facts.flags & _ONCE:
+            return self._mark(entry, dict.fromkeys(ordinals, Stamp.DOUBT))
+        self._jot(entry, self.ledger.doubt(entry, ordinals))
         return None
 
     def answered(self, delivery: Delivery, ordinals: Sequence[int]) -> None:
@@ -237,7 +245,7 @@ class Engine:
         if claim.loaded:
             claim.loaded = False
             entry.segment.busy -= 1
-            if entry.facts.flags & Flag.AT_MOST_ONCE:
+            if entry.facts.flags & _ONCE:
                 self._hold_doubts(claim)
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()

@@ -1,6 +1,6 @@
 """An entry: one message with a stamp that is not final, as the running relay knows it.
 
-What is known of it stands in its segment's `rows`, 60 octets each, and is unpacked where it
+What is known of it stands in its segment's `rows`, 54 octets each, and is unpacked where it
 is asked for: a message that waits must cost little, because a million may wait. An entry
 outlives its place: compaction moves it to another segment, and whoever holds it notices
 nothing. `facts` and `hot` are kept only while somebody works on it.
@@ -16,9 +16,7 @@ from backstamp.queue.record import HEADER_SIZE
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import FINAL, Stamp
 
-_ROW: Final = struct.Struct("<16sQQQIIIHH")
-_UNTRIED: Final = struct.Struct("<H")
-_UNTRIED_AT: Final = _ROW.size - _UNTRIED.size
+_ROW: Final = struct.Struct("<16sQQQIIIH")
 _FINAL: Final = bytes(FINAL)
 BY_BYTE: Final = {int(stamp): stamp for stamp in Stamp}
 
@@ -48,13 +46,15 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 
     segment: Segment
     row: int
+    untried: int = 0
+    """Deliveries this process has not tried to the end."""
     kept: Facts | None = None
     hot: tuple[Envelope, bytes] | None = None
 
     @property
     def facts(self) -> Facts:
         """What is known of it."""
-        return self.kept or Facts._make(_ROW.unpack_from(self.segment.rows, self.row * _ROW.size)[:-1])
+        return self.kept or Facts._make(_ROW.unpack_from(self.segment.rows, self.row * _ROW.size))
 
     @property
     def queue_id(self) -> bytes:
@@ -72,16 +72,6 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         facts = self.facts
         return not self.segment.image[facts.first : facts.first + facts.recipients].translate(None, _FINAL)
 
-    @property
-    def untried(self) -> int:
-        """Deliveries this process has not tried to the end."""
-        found: int = _UNTRIED.unpack_from(self.segment.rows, self.row * _ROW.size + _UNTRIED_AT)[0]
-        return found
-
-    @untried.setter
-    def untried(self, count: int) -> None:
-        _UNTRIED.pack_into(self.segment.rows, self.row * _ROW.size + _UNTRIED_AT, count)
-
     def stamp(self, ordinal: int) -> Stamp:
         """Return a recipient's stamp."""
         return BY_BYTE[self.segment.image[self.facts.first + ordinal]]
@@ -95,8 +85,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 
 def enter(segment: Segment, facts: Facts) -> Entry:
     """Put a message into its segment's rows; called on the loop, in the order of the records."""
-    segment.rows += _ROW.pack(*facts, 0)
-    entry = Entry(segment, len(segment.entries), facts)
+    segment.rows += _ROW.pack(*facts)
+    entry = Entry(segment, len(segment.entries), 0, facts)
     segment.entries.append(entry)
     return entry
 
@@ -104,7 +94,7 @@ def enter(segment: Segment, facts: Facts) -> Entry:
 def move(entry: Entry, segment: Segment, offset: int, first: int) -> None:
     """Give an entry another place: its record was copied there."""
     facts = entry.facts._replace(offset=offset, first=first)
-    segment.rows += _ROW.pack(*facts, entry.untried)
+    segment.rows += _ROW.pack(*facts)
     entry.segment.entries[entry.row] = None
     entry.segment, entry.row = segment, len(segment.entries)
     if entry.kept is not None:

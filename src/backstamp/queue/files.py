@@ -5,6 +5,7 @@ before what is said in `store`, `segment` and `recovery`.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -52,6 +53,10 @@ class Files(Protocol):
 
     def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one behind the other from `offset` on."""
+        ...
+
+    def poke(self, descriptor: int, octets: bytes, offset: int) -> None:
+        """Write a few octets over others; they survive the process, not the power."""
         ...
 
     def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
@@ -135,6 +140,11 @@ class DiskFiles:
     def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one behind the other from `offset` on."""
         self._write(descriptor, buffers, offset, 0)
+
+    def poke(self, descriptor: int, octets: bytes, offset: int) -> None:
+        """Write a few octets over others; they survive the process, not the power."""
+        if os.pwrite(descriptor, octets, offset) != len(octets):
+            raise OSError(errno.EIO, "a stamp was written in part")
 
     def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one behind the other from `offset` on; durable on return.

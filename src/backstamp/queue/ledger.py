@@ -57,8 +57,11 @@ class Claim(msgspec.Struct, gc=False, order=True):
 
     def waiting(self) -> list[int]:
         """Return the ordinals still to be delivered."""
-        image = self.entry.segment.image
-        base = self.entry.facts.first
+        entry = self.entry
+        image = entry.segment.image
+        base = entry.facts.first
+        if self.count == 1:
+            return [self.first] if _IS_WAITING[image[base + self.first]] else []
         return [o for o in range(self.first, self.first + self.count) if _IS_WAITING[image[base + o]]]
 
 
@@ -235,6 +238,16 @@ class Ledger:
         segment.live_octets -= entry.facts.length
         return segment if segment.removable else None
 
+    def doubt(self, entry: Entry, ordinals: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Stamp `?` in memory; return the runs to be written. As `mark`, made for one recipient."""
+        if len(ordinals) == 1:
+            image = entry.segment.image
+            at = entry.facts.first + ordinals[0]
+            if _IS_WAITING[image[at]]:
+                image[at] = Stamp.DOUBT
+                return [(at, _DOUBT)]
+        return self.mark(entry, dict.fromkeys(ordinals, Stamp.DOUBT))
+
     # ---- reports ----
 
     def owe(self, entry: Entry, reasons: Sequence[Reason], pinned: Segment, check: float) -> None:
@@ -321,3 +334,4 @@ def _runs(base: int, marks: Mapping[int, Stamp]) -> list[tuple[int, bytes]]:
 
 
 _BYTES = {stamp: bytes([stamp]) for stamp in Stamp}
+_DOUBT = _BYTES[Stamp.DOUBT]

@@ -316,7 +316,7 @@ class LocalQueue(Engine):
                 len(job.envelope),
                 job.first,
                 len(message.envelope.recipients),
-                message.flags,
+                int(message.flags),
             )
             entry = self._entered(job.segment, facts, message, release=release)
             if not future.done():
@@ -496,8 +496,10 @@ class LocalQueue(Engine):
 
     def _look(self) -> None:
         """Look at the free space now and then."""
+        if not self._settings.reserve:
+            return
         now = self._clock.monotonic()
-        if not self._settings.reserve or now < self._looked + self._settings.probe:
+        if now < self._looked + self._settings.probe:
             return
         self._looked = now
         with contextlib.suppress(OSError):

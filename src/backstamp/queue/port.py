@@ -79,13 +79,17 @@ class Delivery(Protocol):
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
-    """What a transaction needs. Recipients are only those still waiting, each with its ordinal."""
+    """What a transaction needs. Recipients are only those still waiting, each with its ordinal.
+
+    `doubts` are those of them that are in doubt from an earlier attempt.
+    """
 
     sender: bytes
     parameters: bytes
     recipients: Mapping[int, Recipient]
     content: bytes
     flags: Flag = Flag.NONE
+    doubts: tuple[int, ...] = ()
 
 
 class Owed(msgspec.Struct, frozen=True, gc=False):

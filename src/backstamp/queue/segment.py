@@ -161,7 +161,7 @@ def jot(files: Files, segment: Segment, runs: Sequence[tuple[int, bytes]]) -> No
     with segment.lock:
         for start, run in runs:
             segment.disk[start : start + len(run)] = run
-            files.write(segment.stamps, (run,), SALT_SIZE + start)
+            files.poke(segment.stamps, run, SALT_SIZE + start)
 
 
 def replace_stamps(files: Files, segment: Segment) -> None:
