@@ -6,7 +6,7 @@ import random
 from tests.crash.world import Script, Workload
 from tests.support.queues import message
 
-from backstamp.queue.port import Delivery
+from backstamp.queue.port import Delivery, Flag
 
 
 async def one_message(work: Workload) -> None:
@@ -107,6 +107,58 @@ async def an_orderly_stop(work: Workload) -> None:
     await work.queue.close()
 
 
+async def compaction(work: Workload) -> None:
+    """Several segments with little left in each; then deliveries, failures and a report from the copy."""
+    for number in range(4):
+        await work.accept(b"a%d@one.example" % number, b"b%d@two.example" % number, content=b"x" * 1200)
+    claimed = [await work.claim() for _ in range(8)]
+    for delivery in claimed:
+        if delivery.domain == b"one.example":
+            await work.deliver(delivery)
+        work.give_back(delivery)
+    await work.accept(b"other@one.example")
+    assert await work.queue.compact()
+    for delivery in [await work.claim() for _ in range(4)]:
+        if delivery.domain == b"two.example":
+            await work.fail(delivery, 1)
+        else:
+            await work.deliver(delivery)
+        work.give_back(delivery)
+    await work.report()
+
+
+async def compaction_of_a_compacted_segment(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@two.example", b"c@three.example", content=b"x" * 1200)
+    await work.accept(b"d@one.example", content=b"x" * 1200)
+    for _ in range(2):
+        delivery = await work.claim()
+        await work.deliver(delivery)
+        work.give_back(delivery)
+        await work.queue.compact()
+    await work.deliver(await work.claim())
+
+
+async def in_doubt(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@one.example")
+    delivery = await work.claim()
+    assert work.queue.doubt(delivery, [0, 1]) is None
+    await work.deliver(delivery, 0)
+    work.give_back(delivery)
+    await work.accept(b"c@one.example")
+    await work.deliver(await work.claim())
+
+
+async def in_doubt_and_at_most_once(work: Workload) -> None:
+    await work.accept(b"a@one.example", b"b@one.example", flags=Flag.AT_MOST_ONCE)
+    delivery = await work.claim()
+    await work.take_once(delivery, 0)
+    await work.deliver(delivery, 0)
+    await work.take_once(delivery, 1)
+    work.give_back(delivery)
+    await work.accept(b"c@one.example")
+    await work.deliver(await work.claim())
+
+
 def at_random(seed: int) -> Script:
     """Return a workload of what comes: mail to several, deliveries, failures, reports, in any order."""
 
@@ -114,13 +166,15 @@ def at_random(seed: int) -> Script:
         chance = random.Random(seed)
         claimed: list[Delivery] = []
         for _ in range(chance.randrange(4, 12)):
-            verb = chance.choice(("accept", "accept", "claim", "settle", "settle", "report"))
+            verb = chance.choice(("accept", "accept", "claim", "settle", "settle", "report", "compact"))
             if verb == "accept":
                 await _accept(work, chance)
             elif verb == "claim" and work.queue.ledger.scheduled():
                 claimed.append(await work.claim())
             elif verb == "settle" and claimed:
                 await _settle(work, chance, claimed.pop(chance.randrange(len(claimed))))
+            elif verb == "compact":
+                await work.queue.compact()
             elif verb == "report" and work.queue.ledger.report_ready:
                 await work.report()
 
@@ -158,5 +212,9 @@ WORKLOADS: dict[str, Script] = {
         rotation_and_removal,
         a_reason_in_another_segment,
         an_orderly_stop,
+        compaction,
+        compaction_of_a_compacted_segment,
+        in_doubt,
+        in_doubt_and_at_most_once,
     )
 }

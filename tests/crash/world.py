@@ -86,7 +86,7 @@ async def start(files: ModelFiles, events: list[Event] | None = None, **settings
         # A salt of its own for each segment, the same in every run.
         salt=lambda: (base * 1000 + next(salts)).to_bytes(16, "big")[::-1],
         first_due=at_once,
-        settings=LocalSettings(**settings),
+        settings=LocalSettings(**{"compact": 0, **settings}),
         committer=TurnCommitter,
     )
     queue._readers.shutdown()
@@ -123,6 +123,13 @@ class Workload:
         self.files.mark("taken", (delivery.queue_id, taken))
         await self.queue.stamp(delivery, dict.fromkeys(taken, Stamp.DELIVERED))
         self.files.mark("stamped", (delivery.queue_id, taken))
+
+    async def take_once(self, delivery: Delivery, ordinal: int) -> None:
+        """The final dot of at-most-once mail goes out: the peer may take it from here on, once."""
+        permit = self.queue.doubt(delivery, [ordinal])
+        assert permit is not None
+        await permit
+        self.files.mark("once", (delivery.queue_id, (ordinal,)))
 
     async def fail(self, delivery: Delivery, *ordinals: int) -> None:
         await self.queue.stamp(
@@ -169,6 +176,8 @@ class Aftermath:
         self.recipients: dict[tuple[bytes, int], Recipient] = {}
         self.closed: set[tuple[bytes, int]] = set()
         """Failures closed without a report, because none was wanted."""
+        self.held: set[tuple[bytes, int]] = set()
+        """At-most-once mail in doubt: it waits for a decision."""
         self.unreadable: list[str] = []
 
 
@@ -192,6 +201,10 @@ async def finish(files: ModelFiles, after: Aftermath, events: list[Event] | None
                 break
             raise AssertionError("a report was due and nobody was told")
     problem = queue.problem
+    for segment in queue.segments():
+        for entry in segment.entries:
+            if entry is not None:
+                after.held.update((entry.queue_id, ordinal) for ordinal in entry.ordinals(Stamp.HELD))
     await queue.close()
     after.unreadable += [
         event.problem
@@ -229,7 +242,7 @@ def check(marks: Sequence[Mark], known: dict[bytes, Message], after: Aftermath) 
             for queue_id, ordinals in [mark.about]
             for ordinal in ordinals
         }
-        for what in ("taken", "stamped", "failed", "reported", "closing")
+        for what in ("taken", "stamped", "failed", "reported", "closing", "once")
     }
     accepted = [mark.about for mark in marks if mark.what == "accepted"]
     wrong = []
@@ -253,12 +266,15 @@ def check(marks: Sequence[Mark], known: dict[bytes, Message], after: Aftermath) 
             key = (ids.text(one.queue_id), ordinal)
             reports = after.reported[key] + reports_taken[key]
             reached = who in told["taken"] or after.taken[who] or reports
+            if not reached and who in told["once"] | after.held:
+                continue
             if not reached and who not in after.closed and who not in told["reported"] | told["closing"]:
                 wrong.append(f"lost: {who}")
     wrong += [f"false alarm: {words}" for words in after.unreadable]
     wrong += [
         f"sent again though its stamp was durable: {who}" for who in told["stamped"] if after.taken[who]
     ]
+    wrong += [f"sent again though at most once: {who}" for who in told["once"] if after.taken[who]]
     wrong += [f"sent though it had failed: {who}" for who in told["failed"] if after.taken[who]]
     for who, count in after.taken.items():
         if count > 1:

@@ -72,7 +72,7 @@ async def local_queue(
         emit=(events if events is not None else []).append,
         salt=lambda: os.urandom(16),
         first_due=first_due,
-        settings=LocalSettings(**settings),  # type: ignore[arg-type]
+        settings=LocalSettings(**{"compact": 0, **settings}),  # type: ignore[arg-type]
     )
     await queue.recovering
     return queue

@@ -45,6 +45,8 @@ _ONCE = int(Flag.AT_MOST_ONCE)
 _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 """Flags by their number: making one costs as much as a dozen other lookups."""
 
+_NOTHING = Load(b"", b"", {}, b"")
+
 DAMAGED = Reply(554, "5.3.0 The message was damaged in the relay's queue")
 
 
@@ -119,7 +121,7 @@ class Engine:
         raise NotImplementedError
 
     def _finished(self, segment: Segment) -> None:
-        """Remove a segment nothing needs any more, after the stamps that are on their way."""
+        """Remove a segment if nothing needs it any more."""
         raise NotImplementedError
 
     def segments(self) -> Sequence[Segment]:
@@ -145,6 +147,17 @@ class Engine:
             )
             await asyncio.sleep(0)
         return [entry for _, entry in chosen]
+
+    async def envelope(self, entry: Entry) -> Envelope:
+        """Return a message's envelope; its record stays where it is meanwhile. Raises DamagedError."""
+        await self._at_rest(entry)
+        segment = entry.segment
+        segment.busy += 1
+        try:
+            envelope, _ = entry.hot or await self.read(entry)
+        finally:
+            self._rested(segment)
+        return envelope
 
     def retry_times(self, entry: Entry) -> dict[int, float]:
         """Return when a message's recipients are tried next, by ordinal (seconds since the epoch)."""
@@ -177,6 +190,9 @@ class Engine:
         """Return envelope and content of a claim, verified."""
         claim = _claim(delivery)
         entry = claim.entry
+        if not claim.waiting():
+            # Held or removed while it waited for its turn; its record may be gone.
+            return _NOTHING
         if self._stuck is not None or entry.segment.copied is not None:
             await self._at_rest(entry)
         entry.segment.busy += 1
@@ -193,9 +209,9 @@ class Engine:
             self.give_back(delivery, 0.0)
             raise
         recipients = envelope.recipients
-        waiting = claim.waiting()
         facts = entry.facts
         image = entry.segment.image
+        waiting = claim.waiting()
         return Load(
             envelope.sender,
             envelope.parameters,
@@ -244,9 +260,9 @@ class Engine:
         entry = claim.entry
         if claim.loaded:
             claim.loaded = False
-            entry.segment.busy -= 1
             if entry.facts.flags & _ONCE:
                 self._hold_doubts(claim)
+            self._rested(entry.segment)
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()
         if self.ledger.give_back(claim, due):
@@ -300,7 +316,7 @@ class Engine:
     def postpone_report(self, owed: Owed) -> None:
         """End a report's claim without one: it could not be made. It is due again in a minute."""
         debt = self.ledger.debt(owed.queue_id)
-        debt.entry.segment.busy -= 1
+        self._rested(debt.entry.segment)
         self.ledger.postpone(debt, self._clock.monotonic() + REPORT_RETRY)
         self._reportable.ring()
 
@@ -308,7 +324,7 @@ class Engine:
 
     async def _close_report(self, debt: Debt, ordinals: Sequence[int]) -> None:
         await self._mark(debt.entry, dict.fromkeys(ordinals, Stamp.BOUNCED))
-        debt.entry.segment.busy -= 1
+        self._rested(debt.entry.segment)
         for segment in self.ledger.settle(debt):
             self._finished(segment)
 
@@ -317,9 +333,14 @@ class Engine:
     ) -> asyncio.Future[None]:
         runs = self.ledger.mark(entry, marks)
         durable = self._commit(entry, runs, reasons)
-        if (segment := self.ledger.close(entry)) is not None:
-            self._finished(segment)
+        self.ledger.close(entry)
         return durable
+
+    def _rested(self, segment: Segment) -> None:
+        """Something that was under way in a segment has ended."""
+        segment.busy -= 1
+        if not segment.live and not segment.busy:
+            self._finished(segment)
 
     def _owed(self, entry: Entry, reasons: Sequence[Reason], pinned: Segment) -> None:
         """Note failures whose stamps, and reasons in `pinned`, are durable: reports follow `F` (Q5)."""

@@ -115,6 +115,15 @@ class Ledger:
         self.waiting += sum(_IS_WAITING[byte] for byte in image)
         return entry
 
+    def move(self, entry: Entry, segment: Segment, offset: int, first: int) -> None:
+        """Give a message another place: its record was copied there, its stamps as they stand."""
+        octets = entry.facts.length
+        entry.segment.live -= 1
+        entry.segment.live_octets -= octets
+        entries.move(entry, segment, offset, first)
+        segment.live += 1
+        segment.live_octets += octets
+
     def keep_hot(self, entry: Entry, envelope: Envelope, content: bytes) -> None:
         """Keep a message in memory until its first attempt, if there is room."""
         length = len(content)
@@ -226,17 +235,16 @@ class Ledger:
             self.waiting += _IS_WAITING[stamp] - _IS_WAITING[before]
         return _runs(base, marks)
 
-    def close(self, entry: Entry) -> Segment | None:
-        """Count a message out if all its stamps are final; return its segment if that is finished too."""
+    def close(self, entry: Entry) -> None:
+        """Count a message out if all its stamps are final."""
         if entry.closed or not entry.finished:
-            return None
+            return
         segment = entry.segment
         segment.entries[entry.row] = None
         self._cool(entry)
         self.messages -= 1
         segment.live -= 1
         segment.live_octets -= entry.facts.length
-        return segment if segment.removable else None
 
     def doubt(self, entry: Entry, ordinals: Sequence[int]) -> list[tuple[int, bytes]]:
         """Stamp `?` in memory; return the runs to be written. As `mark`, made for one recipient."""
@@ -297,7 +305,7 @@ class Ledger:
         return self._reporting[queue_id]
 
     def settle(self, debt: Debt) -> list[Segment]:
-        """End a report's claim after its `B`s; return segments that are finished now no reason pins them."""
+        """End a report's claim after its `B`s; return the segments that no reason of it pins any more."""
         entry = debt.entry
         self._end_claim(debt)
         if not entry.closed and entry.ordinals(Stamp.FAILED):
@@ -307,7 +315,7 @@ class Ledger:
         del self._debts[entry]
         for segment in debt.pinned:
             segment.pins -= 1
-        return [segment for segment in dict.fromkeys(debt.pinned) if segment.removable]
+        return [*dict.fromkeys(debt.pinned)]
 
     def postpone(self, debt: Debt, check: float) -> None:
         """Give a report's claim back: it could not be made; look again at a monotonic time."""

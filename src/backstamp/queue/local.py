@@ -19,7 +19,7 @@ import msgspec
 from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
-from backstamp.queue import ids, recovery
+from backstamp.queue import compaction, ids, recovery
 from backstamp.queue.committer import Committer, Sink
 from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine, retrieve
 from backstamp.queue.entry import Entry, Facts
@@ -81,6 +81,8 @@ class LocalSettings(msgspec.Struct, frozen=True):
     report_after: float = REPORT_AFTER
     reserve: int = 0
     """Octets of free space below which no new mail is taken; delivery goes on."""
+    compact: float = 1.0
+    """Seconds between two looks whether segments should be compacted; 0: never."""
     probe: float = 1.0
     """Seconds between probe writes while the disk fails, and at least between two looks at the free space."""
 
@@ -120,6 +122,10 @@ class LocalQueue(Engine):
         self._closing = False
         self.broken: asyncio.Future[None] = self._loop.create_future()
         """Fails if the commit thread dies: nothing can be acknowledged any more, the process must end."""
+        self._numbers: Callable[[], int]
+        self._salt: Callable[[], bytes]
+        self._compacting: asyncio.Task[None] | None = None
+        self._uncompactable: set[Segment] = set()
         self.recovering: asyncio.Task[None]
         """Ends when everything that was on disk at the start is in the ledger."""
         self.doubts: dict[bytes, tuple[int, ...]] = {}
@@ -193,8 +199,7 @@ class LocalQueue(Engine):
         self._claimable.ring()
         for segment in found.values():
             segment.pins -= 1
-            if segment.removable:
-                self._finished(segment)
+            self._finished(segment)
         self._emit(
             Recovered(
                 time=self._now(),
@@ -256,15 +261,25 @@ class LocalQueue(Engine):
             await durable
 
     def _recovered(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
             self._fall(f"recovery broke: {error!r}", error)
+        elif self._settings.compact and not self._closing:
+            self._compacting = self._loop.create_task(self._compact_now_and_then(), name="compact")
+            self._compacting.add_done_callback(self._compacted)
+
+    def _compacted(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fall(f"compaction broke: {error!r}", error)
 
     async def close(self) -> None:
         """Commit what was handed over, seal the open segment and let go of the lock."""
         self._closing = True
-        self.recovering.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.recovering
+        for task in (self.recovering, self._compacting):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         if self._timer is not None:
             self._timer.cancel()
         self._again()
@@ -339,12 +354,12 @@ class LocalQueue(Engine):
                     future.set_exception(StampNotDurableError(str(job.error)))
                     retrieve(future)
                 return
-            segment.busy -= 1
             if job in self._undone:
                 self._done_after_all(job)
             if job.reason is not None and job.reason.segment is not None:
-                self._segments.add(job.reason.segment)
                 self._owed(entry, reasons, job.reason.segment)
+                job.reason.segment.pins -= 1
+            self._rested(segment)
             if not future.done():
                 future.set_result(None)
 
@@ -354,7 +369,13 @@ class LocalQueue(Engine):
 
     def _reason(self, entry: Entry, reasons: tuple[Reason, ...]) -> Append:
         message = Message(entry.queue_id, self._now(), Envelope(b"", ()), encode_reasons(reasons))
-        return Append(message, _nothing, Kind.REASON)
+        return Append(message, self._reason_written, Kind.REASON)
+
+    def _reason_written(self, job: Append) -> None:
+        """Keep a reason's segment until its stamps are durable; then the debt does."""
+        if job.error is None and job.segment is not None:
+            job.segment.pins += 1
+            self._segments.add(job.segment)
 
     def _jot(self, entry: Entry, runs: Sequence[tuple[int, bytes]]) -> None:
         segment = entry.segment
@@ -407,8 +428,9 @@ class LocalQueue(Engine):
         return sorted(self._segments, key=lambda segment: segment.number)
 
     def _finished(self, segment: Segment) -> None:
-        if segment in self._segments:
+        if segment.removable and segment in self._segments:
             self._segments.remove(segment)
+            self._uncompactable.discard(segment)
             self._committer.submit(Removal(segment, self._removed))
 
     # ---- word from the commit thread ----
@@ -418,16 +440,95 @@ class LocalQueue(Engine):
         segment = job.segment
         segment.sealed = True
         self._segments.add(segment)
-        if segment.removable:
-            self._finished(segment)
+        self._finished(segment)
 
     def _removed(self, job: Removal) -> None:
-        if job.skipped:
-            self._segments.add(job.segment)
         if job.error is not None:
             self._alarm(
                 f"segment {job.segment.number} could not be removed: {job.error}", "recovery will remove it"
             )
+
+    # ---- compaction ----
+
+    async def _compact_now_and_then(self) -> None:
+        """Keep the bound on the disk's use; a look costs little, a copy is made apart from the loop."""
+        while True:
+            await asyncio.sleep(self._settings.compact)
+            copying = self._loop.create_task(self.compact())
+            try:
+                await asyncio.shield(copying)
+            except OSError:
+                continue  # told; the next look tries again
+            except asyncio.CancelledError:
+                # Half a move is none: whoever closes the queue waits for it.
+                await asyncio.wait([copying])
+                raise
+
+    async def compact(self) -> bool:
+        """Copy what is open in some segments into one, if the bound asks for it; tell whether it did.
+
+        Raises:
+            OSError: the copy could not be written; everything is as it was.
+        """
+        sealed = [
+            segment for segment in self._segments if segment.sealed and segment not in self._uncompactable
+        ]
+        chosen = compaction.choose(sealed, self._settings.segment_size)
+        if not chosen:
+            return False
+        # Whoever wants to work on their messages waits until they have moved.
+        moved = self._loop.create_future()
+        for segment in chosen:
+            segment.copied = moved
+        done = False
+        try:
+            await self._copy(chosen)
+            done = True
+        except compaction.UndecidedError as error:
+            # Their messages are not touched any more: the next start takes the copy, or the sources.
+            self._fall(f"a copy could not be made to count: {error}", error)
+            return False
+        except compaction.UnreadableError as error:
+            self._uncompactable.update(chosen)
+            self._alarm(str(error), "it is looked at when it is sent, or by fsck")
+        except OSError as error:
+            self._alarm(f"segments could not be compacted: {error}", "they stay, and are tried again")
+            self._let_go(chosen, moved)
+            raise
+        self._let_go(chosen, moved)
+        return done
+
+    def _let_go(self, chosen: Sequence[Segment], moved: asyncio.Future[None]) -> None:
+        for segment in chosen:
+            segment.copied = None
+        moved.set_result(None)
+
+    async def _copy(self, chosen: Sequence[Segment]) -> None:
+        target, entries, places = await self._loop.run_in_executor(
+            self._readers,
+            compaction.copy,
+            self._files,
+            f"{self._root}/{recovery.PARTITION}",
+            self._numbers(),
+            self._salt(),
+            chosen,
+        )
+        self._segments.add(target)
+        # It goes after its sources: without it they would count again.
+        target.pins += len(chosen)
+        for at, (entry, place) in enumerate(zip(entries, places, strict=True)):
+            self.ledger.move(entry, target, place.offset, place.first)
+            if at % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+        for segment in chosen:
+            self._segments.discard(segment)
+            self._committer.submit(Removal(segment, lambda job: self._source_removed(job, target)))
+
+    def _source_removed(self, job: Removal, target: Segment) -> None:
+        self._removed(job)
+        if job.error is None:
+            target.pins -= 1
+            self._finished(target)
 
     # ---- trouble ----
 
@@ -461,8 +562,6 @@ class LocalQueue(Engine):
                 self._stuck.set_result(None)
                 self._stuck = None
             self._watch_disk()
-        if job.segment.removable:
-            self._finished(job.segment)
 
     def _watch_disk(self) -> None:
         """Probe until the disk works again; tell when it began and when it is over."""
@@ -516,10 +615,6 @@ class LocalQueue(Engine):
         self._emit(Alarm(time=self._now(), problem=problem, action=action, queue_id=queue_id))
 
 
-def _nothing(_: Append) -> None:
-    """A reason's outcome is its stamps' business."""
-
-
 async def open_queue(
     files: Files,
     root: str,
@@ -546,10 +641,11 @@ async def open_queue(
         files.close(lock)
         raise
     queue = LocalQueue(files, root, lock, clock=clock, emit=emit, settings=settings)
+    queue._numbers, queue._salt = itertools.count(following).__next__, salt
     store = Store(
         files,
         f"{root}/{recovery.PARTITION}",
-        numbers=itertools.count(following).__next__,
+        numbers=queue._numbers,
         salt=salt,
         sealed=queue.sealed,
         segment_size=settings.segment_size,

@@ -50,10 +50,12 @@ class MemoryQueue(Engine):
     ) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         durable = loop.create_future()
+        self._segment.busy += 1
         loop.call_soon(self._committed, entry, reasons, durable)
         return durable
 
     def _committed(self, entry: Entry, reasons: Sequence[Reason], durable: asyncio.Future[None]) -> None:
+        self._segment.busy -= 1
         if reasons:
             self._owed(entry, reasons, self._segment)
         if entry.closed:

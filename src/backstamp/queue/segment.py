@@ -96,8 +96,8 @@ class Segment:
 
     @property
     def removable(self) -> bool:
-        """Q6: sealed, every stamp final, nothing pinned."""
-        return self.sealed and not self.live and not self.pins and not self.failed
+        """Q6: sealed, every stamp final and durable, nothing pinned."""
+        return self.sealed and not (self.live or self.pins or self.busy or self.failed)
 
 
 def mail_path(directory: str, number: int) -> str:

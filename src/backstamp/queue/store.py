@@ -44,6 +44,7 @@ class Append:
         "message",
         "offset",
         "segment",
+        "written",
     )
 
     def __init__(self, message: Message, done: Callable[["Append"], None], kind: Kind = Kind.MAIL) -> None:
@@ -56,6 +57,8 @@ class Append:
         self.offset = 0
         self.length = 0
         self.first = 0
+        self.written = False
+        """It is durable."""
         self.error: OSError | None = None
 
 
@@ -89,15 +92,14 @@ class Probe:
 
 
 class Removal:
-    """Remove a finished segment; skipped while its last stamps are not durable."""
+    """Remove a finished segment."""
 
-    __slots__ = ("done", "error", "segment", "skipped")
+    __slots__ = ("done", "error", "segment")
 
     def __init__(self, segment: Segment, done: Callable[["Removal"], None]) -> None:
         self.segment = segment
         self.done = done
         self.error: OSError | None = None
-        self.skipped = False
 
 
 class Sealed:
@@ -153,7 +155,7 @@ class Store:
         """Carry out a batch; `announce` is called with jobs whose outcome is known, in order."""
         appends = [job for job in jobs if isinstance(job, Append)]
         marks = [job for job in jobs if isinstance(job, Marks)]
-        appends += [job.reason for job in marks if job.reason is not None]
+        appends += [job.reason for job in marks if job.reason is not None and not job.reason.written]
         if appends:
             self._append(appends)
             announce([*appends, *self._newly_sealed])
@@ -164,9 +166,6 @@ class Store:
             self._newly_sealed.clear()
         removals = [job for job in jobs if isinstance(job, Removal)]
         for job in removals:
-            if job.segment.failed:
-                job.skipped = True
-                continue
             try:
                 segments.remove(self._files, job.segment)
             except OSError as error:
@@ -258,6 +257,8 @@ class Store:
         try:
             self._files.write_durably(segment.mail, buffers, start)
             segment.durable = segment.end
+            for job in group:
+                job.written = True
         except OSError as error:
             for job in group:
                 job.error = error

@@ -35,7 +35,7 @@ class LedgerView:
     async def _view(self, entry: Entry) -> MessageView | None:
         facts = entry.facts
         try:
-            envelope, _ = entry.hot or await self._engine.read(entry)
+            envelope = await self._engine.envelope(entry)
         except DamagedError:
             return None
         stamps = [entry.stamp(ordinal) for ordinal in range(facts.recipients)]

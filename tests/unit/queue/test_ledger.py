@@ -52,25 +52,28 @@ def test_hot_mail_is_bounded_and_cools_after_the_first_attempt() -> None:
     assert second.hot is not None
 
 
-def test_a_finished_segment_is_named_once() -> None:
+def test_a_segment_is_removable_when_all_in_it_is_final() -> None:
     ledger, home = Ledger(hot_limit=0), segment()
     one, two = entry(ledger, home), entry(ledger, home, 2, queue_id=b"2" * 16)
     home.sealed = True
-    ledger.mark(one, {0: D, 1: D})
-    assert ledger.close(one) is None
-    assert ledger.close(one) is None
-    ledger.mark(two, {0: D})
-    assert ledger.close(two) is None
+    for member, marks in ((one, {0: D, 1: D}), (one, {}), (two, {0: D})):
+        ledger.mark(member, marks)
+        ledger.close(member)
+        assert not home.removable
     ledger.mark(two, {1: D})
-    assert ledger.close(two) is home
-    assert ledger.close(two) is None
+    ledger.close(two)
+    ledger.close(two)
+    assert home.removable
+    assert (home.live, home.live_octets) == (0, 0)
+    home.busy = 1
+    assert not home.removable
 
 
 def test_an_unsealed_segment_is_never_finished() -> None:
     ledger, home = Ledger(hot_limit=0), segment()
     one = entry(ledger, home)
     ledger.mark(one, {0: D, 1: D})
-    assert ledger.close(one) is None
+    ledger.close(one)
     assert home.live == 0
     assert not home.removable
 
@@ -117,8 +120,10 @@ def test_two_messages_of_one_id_are_counted_apart() -> None:
     home.sealed = True
     for member in (one, twin):
         ledger.mark(member, {0: D, 1: D})
-    assert ledger.close(one) is None
-    assert ledger.close(twin) is home
+    ledger.close(one)
+    assert (ledger.messages, home.removable) == (1, False)
+    ledger.close(twin)
+    assert home.removable
     assert not ledger.messages
 
 

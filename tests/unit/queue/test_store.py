@@ -152,24 +152,21 @@ def test_stamps_that_cannot_be_written_go_to_a_new_file(tmp_path: Path) -> None:
     assert sorted(os.listdir(bench.directory))[:2] == [f"{1:020}.mail", f"{1:020}.stamps"]
 
 
-def test_a_segment_whose_stamps_failed_is_not_removed(tmp_path: Path) -> None:
+def test_stamps_that_could_not_be_written_are_written_when_they_can(tmp_path: Path) -> None:
     files = FaultyFiles()
     bench = Bench(tmp_path, files)
     job = append()
     bench.commit(job)
-    assert job.segment is not None
     files.failing[".stamps"] = files.creating = 5
-    stamped, removal = marks(job, D), Removal(job.segment, lambda _: None)
-    bench.commit(stamped, removal)
+    stamped = marks(job, D)
+    bench.commit(stamped)
     assert stamped.error is not None
-    assert removal.skipped
-    assert sorted(os.listdir(bench.directory)) == [f"{1:020}.mail", f"{1:020}.stamps"]
     files.failing.clear()
     files.creating = None
     again = marks(job, D)
-    bench.commit(again, Removal(job.segment, lambda _: None))
+    bench.commit(again)
     assert again.error is None
-    assert os.listdir(bench.directory) == []
+    assert bench.stamps()[:2] == bytes([D, T])
 
 
 def test_what_the_loop_jots_down_is_not_undone_by_a_commit(tmp_path: Path) -> None:

@@ -1,0 +1,221 @@
+"""Compaction: segments that are mostly done are copied into one, and go.
+
+A copy gets its name when it is whole and durable, and its first record names what it was
+made from: from then on it counts and its sources do not, whatever crash comes (Q6). It is
+read and written apart from the loop and from the commit thread. Deliveries of its messages
+wait meanwhile; a segment is taken only if no attempt, report or stamp is under way in it.
+The bound: sealed segments take no more than twice the octets of what is open in them, and
+one segment.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from backstamp.queue import ids
+from backstamp.queue import segment as segments
+from backstamp.queue.entry import Entry, Facts
+from backstamp.queue.files import Files
+from backstamp.queue.record import (
+    HEADER_SIZE,
+    Damage,
+    Header,
+    Kind,
+    checksum,
+    decode_header,
+    encode_header,
+    encode_sources,
+)
+from backstamp.queue.segment import CAPACITY, NEW_SUFFIX, STAMPS_SIZE, Segment
+from backstamp.queue.stamps import Stamp
+from backstamp.queue.store import append_seal
+
+_BLOCK: Final = 1024 * 1024
+"""Octets gathered for one write."""
+
+
+class UnreadableError(Exception):
+    """A record does not verify: its segment stays as it is, and the record is found when it is claimed."""
+
+
+class UndecidedError(Exception):
+    """A copy got its name and the disk failed: only the next start can tell which of the two counts."""
+
+
+class Move(NamedTuple):
+    """A message that is to be copied: what is known of it, and its stamps."""
+
+    source: Segment
+    facts: Facts
+    stamps: bytes
+
+
+class Place(NamedTuple):
+    """Where its copy stands."""
+
+    offset: int
+    first: int
+
+
+def size(segment: Segment) -> int:
+    """Return the octets a segment takes on disk."""
+    return segment.end + HEADER_SIZE + STAMPS_SIZE
+
+
+def choose(sealed: Sequence[Segment], segment_size: int) -> list[Segment]:
+    """Return the segments to copy together now, none while the bound holds. Pure.
+
+    Those with the least that is open come first; what is open in all of them fits in one segment.
+    """
+    excess = sum(map(size, sealed)) - 2 * sum(segment.live_octets for segment in sealed) - segment_size
+    chosen: list[Segment] = []
+    octets = recipients = 0
+    for segment in sorted(sealed, key=lambda segment: segment.live_octets / size(segment)):
+        octets += segment.live_octets
+        recipients += segment.used
+        gain = size(segment) - segment.live_octets
+        if excess <= 0 or octets > segment_size or gain < segment.live_octets:
+            break
+        if _available(segment) and (not chosen or recipients <= CAPACITY):
+            chosen.append(segment)
+            excess -= gain
+    return chosen
+
+
+def _available(segment: Segment) -> bool:
+    return bool(segment.live) and not (segment.busy or segment.pins or segment.failed or segment.copied)
+
+
+def copy(
+    files: Files, directory: str, number: int, salt: bytes, chosen: Sequence[Segment]
+) -> tuple[Segment, list[Entry], list[Place]]:
+    """Copy what is open in segments into a new one, durable with its name when this returns.
+
+    Nobody works on those messages meanwhile. Returns the new segment, the messages and where
+    each stands in it.
+
+    Raises:
+        OSError: it could not be written; nothing of it counts.
+        UnreadableError: a message does not verify; nothing of the copy counts.
+        UndecidedError: neither the copy nor its sources can be told to count before the next start.
+    """
+    entries = [entry for segment in chosen for entry in segment.entries if entry is not None]
+    wanted = [_move(entry) for entry in entries]
+    name = segments.mail_path(directory, number)
+    image = bytearray([Stamp.TODO]) * CAPACITY
+    opened: list[int] = []
+    try:
+        opened.append(stamps := files.create(segments.stamps_path(directory, number)))
+        opened.append(mail := files.create(f"{name}{NEW_SUFFIX}"))
+        segment = Segment(directory, number, salt, mail, stamps, image)
+        places = _write(files, segment, wanted)
+        segment.disk[:] = image
+        files.write(stamps, [salt, bytes(image)], 0)
+        files.sync(stamps)
+        append_seal(files, segment)
+        # Its name makes it count: nobody may see it before what is in it, and the stamps' own name.
+        files.sync_directory(directory)
+        files.rename(f"{name}{NEW_SUFFIX}", name)
+    except (OSError, UnreadableError):
+        _discard(files, directory, number, f"{name}{NEW_SUFFIX}", opened)
+        raise
+    try:
+        files.sync_directory(directory)
+    except OSError as error:
+        try:
+            files.unlink(name)
+            files.sync_directory(directory)
+        except OSError:
+            raise UndecidedError(f"segment {number}: {error}") from error
+        _discard(files, directory, number, None, opened)
+        raise
+    segment.sealed = True
+    return segment, entries, places
+
+
+def _discard(files: Files, directory: str, number: int, mail: str | None, opened: Sequence[int]) -> None:
+    """Let go of a copy that does not count; what stays is cleared by recovery."""
+    for descriptor in opened:
+        files.close(descriptor)
+    for path in (mail, segments.stamps_path(directory, number)):
+        with contextlib.suppress(OSError):
+            if path is not None:
+                files.unlink(path)
+
+
+def _move(entry: Entry) -> Move:
+    facts, segment = entry.facts, entry.segment
+    return Move(segment, facts, bytes(segment.image[facts.first : facts.first + facts.recipients]))
+
+
+def _write(files: Files, segment: Segment, wanted: Sequence[Move]) -> list[Place]:
+    """Write the copy record and the messages, and sync them; return where they stand."""
+    sources = tuple(sorted({move.source.number for move in wanted}))
+    buffers = [segment.salt, *_record(segment, Kind.COPY, b"", encode_sources(sources))]
+    written = 0
+    places = []
+    for move in wanted:
+        envelope, content = read(files, move)
+        first = segment.used
+        places.append(Place(segment.end, first))
+        buffers += _record(segment, Kind.MAIL, envelope, content, move.facts, first)
+        segment.used += len(move.stamps)
+        segment.image[first : segment.used] = move.stamps
+        if segment.end - written >= _BLOCK:
+            files.write(segment.mail, buffers, written)
+            buffers.clear()
+            written = segment.end
+    files.write(segment.mail, buffers, written)
+    files.sync(segment.mail)
+    segment.durable = segment.end
+    return places
+
+
+_NOTHING: Final = Facts(bytes(16), 0, 0, 0, 0, 0, 0, 0)
+
+
+def _record(
+    segment: Segment, kind: Kind, envelope: bytes, content: bytes, facts: Facts = _NOTHING, first: int = 0
+) -> list[bytes]:
+    """Return a record's parts for the end of a segment, and move its end."""
+    seed = segment.seed
+    header = Header(
+        kind,
+        facts.flags,
+        segment.end,
+        len(envelope),
+        facts.recipients,
+        len(content),
+        first,
+        facts.arrival,
+        facts.queue_id,
+        segment.durable,
+        0,
+        checksum(envelope, seed),
+        checksum(content, seed),
+    )
+    segment.end = header.end
+    return [encode_header(header, seed), envelope, content]
+
+
+def read(files: Files, move: Move) -> tuple[bytes, bytes]:
+    """Return a message's envelope block and content, verified.
+
+    Raises:
+        UnreadableError: they do not verify.
+    """
+    segment, facts = move.source, move.facts
+    data = files.read(segment.mail, facts.length, facts.offset)
+    header = decode_header(data, facts.offset, segment.seed)
+    start = HEADER_SIZE + facts.envelope_length
+    envelope, content = data[HEADER_SIZE:start], data[start:]
+    if (
+        isinstance(header, Damage)
+        or len(content) < facts.size
+        or checksum(envelope, segment.seed) != header.envelope_crc
+        or checksum(content, segment.seed) != header.content_crc
+    ):
+        raise UnreadableError(
+            f"segment {segment.number}: {ids.text(facts.queue_id)} does not verify; it is not compacted"
+        )
+    return envelope, content
