@@ -18,7 +18,7 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
     parameters: bytes = b""
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One transaction's envelope. Recipients stand ordered by domain (`ordered`)."""
 
     sender: bytes

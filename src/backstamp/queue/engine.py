@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 
 from backstamp.clock import Clock
-from backstamp.mail.envelope import Envelope, domain_runs
+from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
 from backstamp.mail.reply import Reply
 from backstamp.queue import entry as entries
 from backstamp.queue.entry import Entry, Facts
@@ -29,7 +29,7 @@ from backstamp.queue.port import (
     StampNotDurableError,
 )
 from backstamp.queue.segment import Segment
-from backstamp.queue.stamps import Stamp
+from backstamp.queue.stamps import WAITING, Stamp
 from backstamp.telemetry.events import Alarm, Event
 
 REPORT_AFTER = 300.0
@@ -319,6 +319,38 @@ class Engine:
         self._rested(debt.entry.segment)
         self.ledger.postpone(debt, self._clock.monotonic() + REPORT_RETRY)
         self._reportable.ring()
+
+    # ---- what operators need (`queue.operations`) ----
+
+    def under_way(self, entry: Entry) -> bool:
+        """Tell whether an attempt or a report of a message is under way."""
+        return self.ledger.reporting(entry) or any(claim.loaded for claim in self.ledger.deliveries(entry)[1])
+
+    def mark(
+        self, entry: Entry, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
+    ) -> asyncio.Future[None]:
+        """Stamp recipients of a message that nobody is working on."""
+        return self._mark(entry, marks, reasons)
+
+    def hurry(self, entry: Entry) -> None:
+        """Make what a message has scheduled due now."""
+        self.ledger.hurry(entry)
+        self._claimable.ring()
+
+    def offer(self, entry: Entry, runs: Sequence[DomainRun]) -> None:
+        """Make deliveries of a message claimable now, each once."""
+        waiting, claimed = self.ledger.deliveries(entry)
+        known = {claim.first for claim in (*waiting, *claimed)}
+        stamps = [entry.stamp(ordinal) in WAITING for ordinal in range(entry.facts.recipients)]
+        self.ledger.release(
+            entry,
+            [
+                run
+                for run in runs
+                if run.first not in known and any(stamps[run.first : run.first + run.count])
+            ],
+        )
+        self.hurry(entry)
 
     # ---- parts ----
 

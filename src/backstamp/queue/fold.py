@@ -30,7 +30,8 @@ class Found(msgspec.Struct, gc=False):
     segment: int
     header: Header
     envelope: Envelope
-    stamps: list[Stamp]
+    stamps: bytes
+    """As they are to be taken, one octet each."""
     runs: tuple[DomainRun, ...]
     """Runs of recipients of one domain of which somebody still waits."""
     doubts: tuple[int, ...] = ()
@@ -40,7 +41,7 @@ class Found(msgspec.Struct, gc=False):
 
     def ordinals(self, stamp: Stamp) -> tuple[int, ...]:
         """Return who stands at a stamp."""
-        return tuple(ordinal for ordinal, found in enumerate(self.stamps) if found is stamp)
+        return tuple(ordinal for ordinal, found in enumerate(self.stamps) if found == stamp)
 
 
 class Judged(msgspec.Struct):
@@ -95,7 +96,7 @@ class Fold:
         count = header.recipients
         if raw == _TODO * count:
             runs = tuple(domain_runs(envelope.recipients))
-            return Found(number, header, envelope, [Stamp.TODO] * count, runs)
+            return Found(number, header, envelope, raw, runs)
         once = bool(header.flags & Flag.AT_MOST_ONCE)
         read = [stamps.read(byte, at_most_once=once) for byte in raw]
         # A stamps file that is missing or cut short reads like one whose every byte is unreadable.
@@ -114,7 +115,7 @@ class Fold:
             if any(mark in WAITING for mark in marks[run.first : run.first + run.count])
         )
         unreadable = lost + sum(not readable for _, readable in read)
-        return Found(number, header, envelope, marks, runs, doubts, unreadable)
+        return Found(number, header, envelope, settled, runs, doubts, unreadable)
 
     def reported(self, queue_id: bytes, failed: tuple[int, ...]) -> tuple[int, ...]:
         """Return the failures of a message that a report on disk covers: they become `B` (Q5)."""

@@ -180,8 +180,11 @@ class LocalQueue(Engine):
             self._segments.add(segment)
             for problem in loaded.problems:
                 self._alarm(problem.text, problem.action, problem.queue_id)
-            for at in range(0, len(loaded.judged.open), _SLICE):
-                for message in loaded.judged.open[at : at + _SLICE]:
+            left = loaded.judged.open
+            left.reverse()
+            while left:
+                # The oldest first, and each let go of at once: freeing a whole segment's takes a while.
+                for message in [left.pop() for _ in range(min(_SLICE, len(left)))]:
                     entry, due = self._enter_found(segment, message, first_due)
                     if message.header.flags & Flag.REPORT:
                         reports.append((entry, message, due))

@@ -9,7 +9,7 @@ Encoding never fails for what `Envelope` allows; decoding never raises.
 import enum
 import struct
 import zlib
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Kind(enum.IntEnum):
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
 
 
-class Header(NamedTuple):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """The fixed part. Offsets and lengths in octets, `arrival` in microseconds since the epoch.
 
     `durable` is the highest offset of this segment known durable when the record was written.

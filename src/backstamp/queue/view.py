@@ -56,7 +56,9 @@ def view(
 def of_found(found: Found) -> MessageView:
     """Return the view of a message found on disk."""
     header = found.header
-    return view(header.queue_id, header.arrival, header.content_length, found.envelope, found.stamps)
+    return view(
+        header.queue_id, header.arrival, header.content_length, found.envelope, [*map(Stamp, found.stamps)]
+    )
 
 
 def qmail_form(message: MessageView) -> str:

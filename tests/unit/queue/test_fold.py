@@ -1,5 +1,7 @@
 """The fold: records and stamps in, what waits and what is owed out."""
 
+import msgspec
+
 from backstamp.mail.envelope import DomainRun, Envelope, Recipient
 from backstamp.mail.reply import Reply
 from backstamp.queue import ids
@@ -52,10 +54,10 @@ def test_held_and_owed_messages_are_open_and_wait_for_nobody() -> None:
 def test_unreadable_and_missing_stamps() -> None:
     fold = Fold()
     [found] = fold.take(scan(1, image(0x00), (header(), TWO))).open
-    assert (found.stamps, found.unreadable) == ([T, T], 2)
+    assert (found.stamps, found.unreadable) == (image(T, T), 2)
     fold = Fold()
     [found] = fold.take(scan(1, b"", (header(flags=Flag.AT_MOST_ONCE), TWO))).open
-    assert (found.stamps, found.unreadable) == ([H, H], 2)
+    assert (found.stamps, found.unreadable) == (image(H, H), 2)
 
 
 def test_a_report_covers_what_it_names_and_nothing_else() -> None:
@@ -88,7 +90,7 @@ def test_reasons_are_kept_with_their_segment() -> None:
             3,
             bytes(16),
             100,
-            [Record(header()._replace(kind=Kind.REASON), TWO, (reason,))],
+            [Record(msgspec.structs.replace(header(), kind=Kind.REASON), TWO, (reason,))],
             [],
             100,
             True,
@@ -104,10 +106,10 @@ def test_in_doubt_is_tried_again_but_held_where_it_must_come_once() -> None:
     fold = Fold()
     judged = fold.take(scan(1, image(Q, D), (header(), TWO)))
     [found] = judged.open
-    assert (found.doubts, found.stamps, len(found.runs), judged.rewrite) == ((0,), [Q, D], 1, False)
+    assert (found.doubts, found.stamps, len(found.runs), judged.rewrite) == ((0,), image(Q, D), 1, False)
     judged = fold.take(scan(1, image(Q, T), (header(flags=Flag.AT_MOST_ONCE), TWO)))
     [found] = judged.open
-    assert (found.doubts, found.stamps) == ((0,), [H, T])
+    assert (found.doubts, found.stamps) == ((0,), image(H, T))
     assert [run.domain for run in found.runs] == [b"two.example"]
     assert judged.rewrite
     assert judged.image[:2] == image(H, T)
