@@ -21,13 +21,15 @@ from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.tell import Teller
 from backstamp.listener.server import Listener
+from backstamp.mail.address import to_alabel
+from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.mail.fault import Fault
 from backstamp.net.client import Connection, Refusal, connect
 from backstamp.net.resolver import Resolver
 from backstamp.policy import retry
 from backstamp.policy.destination import DestinationPolicy, RouteTable
 from backstamp.queue.files import DiskFiles, QueueLockedError
-from backstamp.queue.local import LocalQueue, open_queue
+from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.recovery import FormatError
 from backstamp.queue.views import LedgerView
 from backstamp.telemetry.events import Alarm, Started, Stopped
@@ -52,6 +54,7 @@ class Relay:
         self, settings: Settings, log: EventLog, metrics: Metrics, *, clock: Clock | None = None
     ) -> None:
         self._settings = settings
+        self._routes = RouteTable(settings.routes)
         self._log = log
         self._metrics = metrics
         self._clock = clock or SystemClock()
@@ -111,7 +114,8 @@ class Relay:
 
         Addresses, the queue and the admin side need a restart; an alarm says so if they differ.
         """
-        self._dispatcher.reload(RouteTable(settings.routes), settings.destination)
+        self._routes = RouteTable(settings.routes)
+        self._dispatcher.reload(self._routes, settings.destination)
         by_address = {(new.host, new.port): new for new in settings.listeners}
         fixed = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
         for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
@@ -136,6 +140,7 @@ class Relay:
                 clock=self._clock,
                 emit=self._log.emit,
                 salt=lambda: os.urandom(16),
+                settings=LocalSettings(reserve=self._settings.queue_reserve),
                 first_due=lambda now, arrival, chance: retry.first_attempt(policy, now, arrival, chance),
             )
         except QueueLockedError:
@@ -161,7 +166,7 @@ class Relay:
                 own_addresses=frozenset(listener.host for listener in settings.listeners),
                 chance=chance,
             ),
-            routes=RouteTable(settings.routes),
+            routes=self._routes,
             policy=destination,
             reporter=Reporter(
                 self.queue, hostname=settings.hostname, clock=clock, entropy=self._entropy, emit=emit
@@ -171,7 +176,9 @@ class Relay:
             tell=Teller(emit, clock, trace=settings.log_attempts),
         )
         self._listeners = [
-            Listener(listen, self.queue, clock=clock, emit=emit, entropy=self._entropy)
+            Listener(
+                listen, self.queue, clock=clock, emit=emit, entropy=self._entropy, once=self._at_most_once
+            )
             for listen in settings.listeners
         ]
         ledger = self.queue.ledger
@@ -193,6 +200,14 @@ class Relay:
                 ready=self._unready,
                 queue=LedgerView(self.queue),
             )
+
+    def _at_most_once(self, envelope: Envelope) -> bool:
+        """Tell whether a route wants mail to these recipients to come at most once."""
+        routes = self._routes
+        return routes.at_most_once and any(
+            (route := routes.lookup(to_alabel(run.domain))) is not None and route.at_most_once
+            for run in domain_runs(envelope.recipients)
+        )
 
     async def _open_ports(self) -> None:
         if self._admin is not None:

@@ -11,7 +11,7 @@ import msgspec
 from backstamp.clock import SystemClock
 from backstamp.listener.server import Listener
 from backstamp.listener.settings import Limits, ListenerSettings
-from backstamp.queue.port import Message
+from backstamp.queue.port import Deposit, Message
 from backstamp.telemetry.events import Event
 
 SETTINGS = ListenerSettings("relay.example.org", "127.0.0.1", 0, (ip_network("127.0.0.0/8"),), False)
@@ -23,7 +23,9 @@ class RecordingQueue:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.error: Exception | None = None
+        self.write_error: Exception | None = None
         self.delay = 0.0
+        self.deposits: list[Gathered] = []
 
     async def append(self, message: Message) -> None:
         if self.delay:
@@ -31,6 +33,34 @@ class RecordingQueue:
         if self.error is not None:
             raise self.error
         self.messages.append(message)
+
+    async def deposit(self, message: Message) -> Deposit:
+        if self.error is not None:
+            raise self.error
+        return Gathered(self, message)
+
+
+class Gathered:
+    """A large message, piece by piece."""
+
+    def __init__(self, queue: RecordingQueue, message: Message) -> None:
+        self._queue = queue
+        self._message = message
+        self.pieces = [message.content]
+        queue.deposits.append(self)
+        self.ended = ""
+
+    async def write(self, octets: bytes) -> None:
+        if self._queue.write_error is not None:
+            raise self._queue.write_error
+        self.pieces.append(octets)
+
+    async def commit(self) -> None:
+        self.ended = "committed"
+        await self._queue.append(msgspec.structs.replace(self._message, content=b"".join(self.pieces)))
+
+    async def abandon(self) -> None:
+        self.ended = self.ended or "abandoned"
 
 
 class Door:

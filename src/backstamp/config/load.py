@@ -97,6 +97,7 @@ def _settings(file: File) -> Settings:
     return Settings(
         hostname=file.hostname,
         queue_directory=file.queue.directory,
+        queue_reserve=file.queue.reserve,
         listeners=tuple(
             ListenerSettings(
                 hostname=file.hostname,
@@ -104,12 +105,16 @@ def _settings(file: File) -> Settings:
                 port=table.address.port,
                 allow=tuple(table.allow),
                 submission=table.submission,
+                at_most_once=table.semantics == "at-most-once",
                 limits=limits,
             )
             for table in file.listen
         ),
         destination=_destination(file.delivery, file.retry),
-        routes=tuple(Route(table.match, NextHop(table.via.host, table.via.port)) for table in file.route),
+        routes=tuple(
+            Route(table.match, NextHop(table.via.host, table.via.port), table.semantics == "at-most-once")
+            for table in file.route
+        ),
         nameservers=tuple(file.dns.nameservers),
         admin=file.admin.address,
         log_attempts=file.log.attempts,

@@ -43,6 +43,7 @@ Via = Annotated[units.Address, *_text(units.next_hop, "^.+:[0-9]+$", "smtp.examp
 Socket = Annotated[units.Address, *_text(units.socket_address, "^.+:[0-9]+$", "127.0.0.1:2525", "[::1]:2525")]
 Nameserver = Annotated[units.Address, *_text(units.nameserver, "^.+$", "127.0.0.1:53", "192.0.2.53")]
 Network = Annotated[units.Network, *_text(units.network, "^.+$", "10.0.0.0/8", "fd00::/8")]
+Semantics = Literal["at-least-once", "at-most-once"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -60,6 +61,9 @@ class QueueTable(Table):
     directory: Annotated[str, Field(min_length=1)]
     """Directory of the queue, on a local disk. A relative path starts at the current directory, as on a
     command line. It is made if it is missing."""
+    reserve: Annotated[Size, AfterValidator(rules.sensible_reserve)] = _as_written("10MB")
+    """Free space on the file system of the queue below which no new mail is taken (452); delivery goes on,
+    and mail is taken again by itself when there is room. Up to 1000GB; 0kB: none."""
     partitions: Annotated[int, AfterValidator(rules.one_partition)] = 1
     """Number of delivery processes, each with a part of the queue of its own. This release has one."""
 
@@ -87,6 +91,10 @@ class ListenTable(Table):
     allow: list[Network] = _as_written(["127.0.0.0/8", "::1/128"])
     """Networks whose clients may relay without AUTH. An address that can be reached from outside, with
     networks so wide that strangers are in them, would be an open relay and is refused."""
+    semantics: Semantics = "at-least-once"
+    """What happens to mail from here that is in doubt, because its final dot went out and no reply came:
+    `at-least-once` is sent again, `at-most-once` is held for `queue release` or `queue remove`. A message's
+    header `Backstamp-Semantics` says it for that message."""
     submission: bool = True
     """true: the relay may add Date and Message-ID where they are missing (RFC 6409 §8);
     false: it adds trace lines only."""
@@ -177,6 +185,8 @@ class RouteTable(Table):
     """Destination domain, `*.domain` for everything below a domain, or `*`. The longest match wins."""
     via: Via
     """Name or IP address, and port, of the server that takes the mail."""
+    semantics: Semantics = "at-least-once"
+    """`at-most-once`: a message with a recipient here is never sent again unasked (see `[[listen]]`)."""
 
 
 class DnsTable(Table):

@@ -84,6 +84,13 @@ def sensible_size(value: int) -> int:
     return value
 
 
+def sensible_reserve(value: int) -> int:
+    """Bound the free space that is kept: a typing slip must not refuse all mail."""
+    if value > 1_000_000_000_000:
+        raise ValueError(f"{value} octets are out of bounds; write up to 1000GB")
+    return value
+
+
 def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
     """Refuse networks in which there are strangers, on an address that strangers can reach (promise 5).
 

@@ -14,13 +14,15 @@ from backstamp.policy.destination import DestinationPolicy, Route
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A whole configuration.
 
-    `queue_directory` is as written (a relative one starts at the current directory);
+    `queue_directory` is as written (a relative one starts at the current directory),
+    `queue_reserve` octets;
     `nameservers` is empty where the system's are meant; `admin` is None without an HTTP
     side; `log_attempts` says whether `attempt` events are written.
     """
 
     hostname: str
     queue_directory: str
+    queue_reserve: int = 0
     listeners: tuple[ListenerSettings, ...]
     destination: DestinationPolicy = DestinationPolicy()
     routes: tuple[Route, ...] = ()

@@ -11,14 +11,16 @@ from backstamp.clock import Clock
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail import headers
+from backstamp.mail.envelope import Envelope
 from backstamp.queue import ids
-from backstamp.queue.port import Intake, Message, QueueRefusedError
+from backstamp.queue.port import Flag, Intake, Message, QueueRefusedError
 from backstamp.smtp.data import bare, unstuff
 from backstamp.telemetry.events import Accepted, Alarm, Event
 
 TOO_BIG = b"552 5.3.4 Message size exceeds the limit\r\n"
 TROUBLE = b"451 4.3.0 Local error in processing, try again later\r\n"
 LOOP = b"554 5.4.6 Mail loop: too many Received lines\r\n"
+SEMANTICS = b"554 5.6.0 Backstamp-Semantics is neither at-least-once nor at-most-once\r\n"
 
 
 class Door:
@@ -31,11 +33,18 @@ class Door:
         clock: Clock,
         emit: Callable[[Event], None],
         entropy: Callable[[int], bytes],
+        once: Callable[[Envelope], bool] = lambda _: False,
     ) -> None:
-        self._queue = queue
+        self.queue = queue
         self.clock = clock
         self.emit = emit
-        self._entropy = entropy
+        self.entropy = entropy
+        self.once = once
+        """Whether a route wants mail with this envelope to come at most once."""
+
+    def letter(self, conversation: Conversation, settings: ListenerSettings, peer: str) -> "Letter":
+        """Begin with a content: take the envelope out of the conversation."""
+        return Letter(self, conversation, settings, peer)
 
     async def accept(
         self, raw: bytes, conversation: Conversation, settings: ListenerSettings, peer: str
@@ -44,50 +53,92 @@ class Door:
 
         Whatever goes wrong on this side is the relay's own trouble and so 4yz (promise 4).
         """
-        started = self.clock.monotonic()
-        helo, extended, utf8 = conversation.helo, conversation.extended, conversation.utf8
-        envelope = conversation.envelope()
+        letter = self.letter(conversation, settings, peer)
         content = unstuff(raw)
-        if len(content) > settings.limits.message_size:
+        size = len(content)
+        if size > settings.limits.message_size:
             return TOO_BIG
         if (what := bare(content)) is not None:
-            return f"550 5.6.0 The message has a {what}; lines end by CRLF alone\r\n".encode()
-        now = self.clock.wall()
-        size = len(content)
-        queue_id = ids.make(int(now * 1000), self._entropy(10))
+            return bare_refusal(what)
+        try:
+            message = letter.message(content)
+            if isinstance(message, bytes):
+                return message
+            await self.queue.append(message)
+        except QueueRefusedError as error:
+            return f"{error.reply}\r\n".encode()
+        except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
+            return self.broken(error)
+        return letter.accepted(message, size)
+
+    def broken(self, error: Exception) -> bytes:
+        """Tell of a bug; return what the client is told."""
+        problem = f"accepting a message broke: {error!r}"
+        now = int(self.clock.wall() * 1e6)
+        self.emit(Alarm(time=now, problem=problem, action="the client was told to try again"))
+        return TROUBLE
+
+
+class Letter:
+    """One message from its envelope to its 250."""
+
+    def __init__(self, door: Door, conversation: Conversation, settings: ListenerSettings, peer: str) -> None:
+        self._door = door
+        self._settings = settings
+        self._peer = peer
+        self._started = door.clock.monotonic()
+        self._helo, self._extended, self._utf8 = conversation.helo, conversation.extended, conversation.utf8
+        self._envelope = conversation.envelope()
+
+    def message(self, content: bytes) -> Message | bytes:
+        """Return the message to be queued, its content begun by ours; or the reply that refuses it.
+
+        Of a large one `content` is the first part; its header must be in it.
+        """
+        settings, envelope = self._settings, self._envelope
+        now = self._door.clock.wall()
+        queue_id = ids.make(int(now * 1000), self._door.entropy(10))
         name = ids.text(queue_id)
         separator = headers.separator(content)
         normal = headers.normal(b"" if separator else headers.block(content))
         if headers.hops(normal) > settings.limits.hops:
             return LOOP
-        try:
-            prefix = headers.received(
-                helo=helo,
-                peer=peer,
-                hostname=settings.hostname,
-                protocol="UTF8SMTP" if utf8 else "ESMTP" if extended else "SMTP",
-                queue_id=name,
-                seconds=now,
-            )
-            if settings.submission:
-                prefix += headers.repairs(normal, queue_id=name, hostname=settings.hostname, seconds=now)
-            content = prefix + separator + content
-            await self._queue.append(Message(queue_id, int(now * 1e6), envelope, content))
-        except QueueRefusedError as error:
-            return f"{error.reply}\r\n".encode()
-        except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
-            problem = f"accepting a message broke: {error!r}"
-            self.emit(Alarm(time=int(now * 1e6), problem=problem, action="the client was told to try again"))
-            return TROUBLE
-        self.emit(
+        once = settings.at_most_once or self._door.once(envelope)
+        if (wanted := headers.semantics(normal)) is not None:
+            if wanted not in (b"at-most-once", b"at-least-once"):
+                return SEMANTICS
+            once = wanted == b"at-most-once"
+        prefix = headers.received(
+            helo=self._helo,
+            peer=self._peer,
+            hostname=settings.hostname,
+            protocol="UTF8SMTP" if self._utf8 else "ESMTP" if self._extended else "SMTP",
+            queue_id=name,
+            seconds=now,
+        )
+        if settings.submission:
+            prefix += headers.repairs(normal, queue_id=name, hostname=settings.hostname, seconds=now)
+        flags = Flag.AT_MOST_ONCE if once else Flag.NONE
+        return Message(queue_id, int(now * 1e6), envelope, prefix + separator + content, flags)
+
+    def accepted(self, message: Message, size: int) -> bytes:
+        """Tell that a message is on stable storage; return what its client is told."""
+        clock = self._door.clock
+        name = ids.text(message.queue_id)
+        self._door.emit(
             Accepted(
-                time=int(self.clock.wall() * 1e6),
+                time=int(clock.wall() * 1e6),
                 queue_id=name,
-                client=peer,
-                sender=envelope.sender.decode("utf-8", "backslashreplace"),
-                recipients=len(envelope.recipients),
+                client=self._peer,
+                sender=message.envelope.sender.decode("utf-8", "backslashreplace"),
+                recipients=len(message.envelope.recipients),
                 size=size,
-                duration=self.clock.monotonic() - started,
+                duration=clock.monotonic() - self._started,
             )
         )
         return f"250 2.0.0 Ok: queued as {name}\r\n".encode()
+
+
+def bare_refusal(what: str) -> bytes:
+    """Return the reply to a content with a bare CR, a bare LF or NUL."""
+    return f"550 5.6.0 The message has a {what}; lines end by CRLF alone\r\n".encode()

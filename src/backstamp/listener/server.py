@@ -9,6 +9,7 @@ from backstamp.clock import Clock
 from backstamp.listener.intake import Door
 from backstamp.listener.session import Replies, Session
 from backstamp.listener.settings import ListenerSettings
+from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Intake
 from backstamp.telemetry.events import Event
 
@@ -28,9 +29,10 @@ class Listener:
         clock: Clock,
         emit: Callable[[Event], None],
         entropy: Callable[[int], bytes],
+        once: Callable[[Envelope], bool] = lambda _: False,
     ) -> None:
         self.settings = settings
-        self._door = Door(queue, clock=clock, emit=emit, entropy=entropy)
+        self._door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once)
         self._replies = Replies()
         self._sessions: set[Session] = set()
         self._server: asyncio.Server | None = None

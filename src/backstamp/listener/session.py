@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from aiosmtpd.smtp import SMTP
 
 from backstamp.listener import admission
+from backstamp.listener.arrival import Arrival
 from backstamp.listener.conversation import Action, Answer, Conversation
 from backstamp.listener.intake import TOO_BIG, Door
 from backstamp.listener.settings import ListenerSettings
@@ -26,6 +27,12 @@ BUFFER: Final = 128 * 1024
 
 SMALL: Final = 64 * 1024
 """Octets of a content that are left in the reader until its end is there."""
+
+LARGE: Final = 1024 * 1024
+"""Octets of a content from which on it goes to the queue as it comes."""
+
+PIECE: Final = 256 * 1024
+"""Octets of a large content that are handed on together: each hand-over costs."""
 
 LINGER: Final = 5.0
 """Seconds a client that is sent away has to read the last replies."""
@@ -324,35 +331,59 @@ class Session(SMTP):
             raw = bytes(buffer[: found[0]])
             del buffer[: found[1]]
             return raw
-        # The limit is of the content; each of its lines may have a dot more on the wire (".\r\n").
-        return await self._gather(buffer, limits.message_size + limits.message_size // 3 + 1, deadline)
+        return await self._gather(buffer, deadline)
 
-    async def _gather(self, buffer: bytearray, limit: int, deadline: float) -> bytes | Answer | None:
-        """Take a content out of the reader piece by piece; one that is too big is read and dropped."""
+    async def _gather(self, buffer: bytearray, deadline: float) -> bytes | Answer | None:
+        """Take a content out of the reader; a large one goes on into the queue piece by piece."""
         gathered = bytearray()
-        scanned = dropped = 0
+        scanned = 0
         while True:
             gathered += buffer
             buffer.clear()
-            # Dropped octets were not the end, so the first octets no longer are the content's first.
-            found = find_end(gathered, scanned) if not dropped else _find_later(gathered)
-            if found is not None:
+            if (found := find_end(gathered, scanned)) is not None:
                 buffer += gathered[found[1] :]
-                if dropped or found[0] > limit:
-                    self._conversation.envelope()
-                    return TOO_BIG, Action.NEXT
                 with memoryview(gathered) as view:
                     return bytes(view[: found[0]])
             scanned = len(gathered)
-            if dropped + scanned > limit + _TAIL + 1:
-                dropped += scanned - _TAIL
-                del gathered[:-_TAIL]
-            if dropped > 2 * limit:
-                return TOO_BIG, Action.CLOSE
+            if scanned > LARGE:
+                return await self._pass_on(buffer, gathered, deadline)
             if self.loop.time() > deadline:
                 return SLOW, Action.CLOSE
             if not await self._more():
                 return None
+
+    async def _pass_on(self, buffer: bytearray, gathered: bytearray, deadline: float) -> Answer | None:
+        """Hand a large content to the queue as it comes; what is refused is read to its end and dropped."""
+        limit = self._settings.limits.message_size
+        arrival = Arrival(self._door, self._conversation, self._settings, self._peer)
+        passed = 0
+        try:
+            while True:
+                # The end may be cut anywhere: its octets but the last stay until the next look.
+                found = _find_later(gathered)
+                end = found[0] if found is not None else len(gathered) - _TAIL
+                piece = bytes(gathered[:end])
+                self._busy = True
+                if found is not None:
+                    buffer += gathered[found[1] :]
+                    return await arrival.end(piece), Action.NEXT
+                await arrival.take(piece)
+                self._busy = False
+                del gathered[:end]
+                passed += end
+                if passed > 3 * limit:
+                    return TOO_BIG, Action.CLOSE
+                while len(gathered) < PIECE and _find_later(gathered) is None:
+                    if self.loop.time() > deadline:
+                        return SLOW, Action.CLOSE
+                    if self.transport is None or not await self._more():
+                        return None
+                    gathered += buffer
+                    buffer.clear()
+        finally:
+            self._busy = True
+            await arrival.abandon()
+            self._busy = False
 
     async def push(self, status: Any) -> None:
         """Queue a reply (aiosmtpd's own verbs use this)."""

@@ -30,3 +30,5 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     allow: tuple[IPv4Network | IPv6Network, ...] = ()
     submission: bool = False
     limits: Limits = Limits()
+    at_most_once: bool = False
+    """Whether mail from here is sent at most once: who is in doubt is held, not sent again."""

@@ -76,6 +76,16 @@ def hops(normal_header: bytes) -> int:
     return normal_header.count(b"\r\nreceived:")
 
 
+def semantics(normal_header: bytes) -> bytes | None:
+    """Return the value of Backstamp-Semantics, None where there is none. Of two, the first counts."""
+    at = normal_header.find(b"\r\nbackstamp-semantics:")
+    if at < 0:
+        return None
+    start = at + len(b"\r\nbackstamp-semantics:")
+    end = normal_header.find(b"\r\n", start)
+    return normal_header[start : end if end >= 0 else None].strip()
+
+
 def repairs(normal_header: bytes, *, queue_id: str, hostname: str, seconds: float) -> bytes:
     """Return the Date and Message-ID fields that a submitted header lacks (RFC 6409 §8.2, §8.3)."""
     lines = b""

@@ -36,6 +36,8 @@ class Route(msgspec.Struct, frozen=True):
 
     match: str
     via: NextHop
+    at_most_once: bool = False
+    """Whether mail accepted for it is sent at most once: who is in doubt is held, not sent again."""
 
 
 class DestinationPolicy(msgspec.Struct, frozen=True):
@@ -57,7 +59,10 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._exact: dict[str, Route] = {}
         self._below: dict[str, Route] = {}
+        self.at_most_once = False
+        """Whether any route wants at-most-once."""
         for route in routes:
+            self.at_most_once = self.at_most_once or route.at_most_once
             match = route.match.lower()
             if match == "*":
                 self._below[""] = route

@@ -8,16 +8,15 @@ The bound: sealed segments take no more than twice the octets of what is open in
 one segment.
 """
 
-import contextlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from backstamp.queue import ids
-from backstamp.queue import segment as segments
+from backstamp.queue import draft, ids
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
 from backstamp.queue.record import (
     HEADER_SIZE,
+    SALT_SIZE,
     Damage,
     Header,
     Kind,
@@ -26,9 +25,7 @@ from backstamp.queue.record import (
     encode_header,
     encode_sources,
 )
-from backstamp.queue.segment import CAPACITY, NEW_SUFFIX, STAMPS_SIZE, Segment
-from backstamp.queue.stamps import Stamp
-from backstamp.queue.store import append_seal
+from backstamp.queue.segment import CAPACITY, STAMPS_SIZE, Segment
 
 _BLOCK: Final = 1024 * 1024
 """Octets gathered for one write."""
@@ -36,10 +33,6 @@ _BLOCK: Final = 1024 * 1024
 
 class UnreadableError(Exception):
     """A record does not verify: its segment stays as it is, and the record is found when it is claimed."""
-
-
-class UndecidedError(Exception):
-    """A copy got its name and the disk failed: only the next start can tell which of the two counts."""
 
 
 class Move(NamedTuple):
@@ -97,50 +90,18 @@ def copy(
     Raises:
         OSError: it could not be written; nothing of it counts.
         UnreadableError: a message does not verify; nothing of the copy counts.
-        UndecidedError: neither the copy nor its sources can be told to count before the next start.
+        draft.UndecidedError: neither the copy nor its sources can be told to count before the next start.
     """
     entries = [entry for segment in chosen for entry in segment.entries if entry is not None]
     wanted = [_move(entry) for entry in entries]
-    name = segments.mail_path(directory, number)
-    image = bytearray([Stamp.TODO]) * CAPACITY
-    opened: list[int] = []
+    segment = draft.begin(files, directory, number, salt)
     try:
-        opened.append(stamps := files.create(segments.stamps_path(directory, number)))
-        opened.append(mail := files.create(f"{name}{NEW_SUFFIX}"))
-        segment = Segment(directory, number, salt, mail, stamps, image)
         places = _write(files, segment, wanted)
-        segment.disk[:] = image
-        files.write(stamps, [salt, bytes(image)], 0)
-        files.sync(stamps)
-        append_seal(files, segment)
-        # Its name makes it count: nobody may see it before what is in it, and the stamps' own name.
-        files.sync_directory(directory)
-        files.rename(f"{name}{NEW_SUFFIX}", name)
     except (OSError, UnreadableError):
-        _discard(files, directory, number, f"{name}{NEW_SUFFIX}", opened)
+        draft.discard(files, segment)
         raise
-    try:
-        files.sync_directory(directory)
-    except OSError as error:
-        try:
-            files.unlink(name)
-            files.sync_directory(directory)
-        except OSError:
-            raise UndecidedError(f"segment {number}: {error}") from error
-        _discard(files, directory, number, None, opened)
-        raise
-    segment.sealed = True
+    draft.publish(files, segment)
     return segment, entries, places
-
-
-def _discard(files: Files, directory: str, number: int, mail: str | None, opened: Sequence[int]) -> None:
-    """Let go of a copy that does not count; what stays is cleared by recovery."""
-    for descriptor in opened:
-        files.close(descriptor)
-    for path in (mail, segments.stamps_path(directory, number)):
-        with contextlib.suppress(OSError):
-            if path is not None:
-                files.unlink(path)
 
 
 def _move(entry: Entry) -> Move:
@@ -149,10 +110,10 @@ def _move(entry: Entry) -> Move:
 
 
 def _write(files: Files, segment: Segment, wanted: Sequence[Move]) -> list[Place]:
-    """Write the copy record and the messages, and sync them; return where they stand."""
+    """Write the copy record and the messages; return where they stand."""
     sources = tuple(sorted({move.source.number for move in wanted}))
-    buffers = [segment.salt, *_record(segment, Kind.COPY, b"", encode_sources(sources))]
-    written = 0
+    buffers = _record(segment, Kind.COPY, b"", encode_sources(sources))
+    written = SALT_SIZE
     places = []
     for move in wanted:
         envelope, content = read(files, move)
@@ -166,8 +127,6 @@ def _write(files: Files, segment: Segment, wanted: Sequence[Move]) -> list[Place
             buffers.clear()
             written = segment.end
     files.write(segment.mail, buffers, written)
-    files.sync(segment.mail)
-    segment.durable = segment.end
     return places
 
 

@@ -20,6 +20,7 @@ from backstamp.queue.ledger import Claim, Debt, Ledger
 from backstamp.queue.port import (
     DamagedError,
     Delivery,
+    Deposit,
     Flag,
     Load,
     Message,
@@ -163,7 +164,7 @@ class Engine:
         """Return when a message's recipients are tried next, by ordinal (seconds since the epoch)."""
         wall = self._clock.wall() - self._clock.monotonic()
         return {
-            ordinal: wall + claim.due
+            ordinal: round(wall + claim.due, 3)
             for claim in self.ledger.deliveries(entry)[0]
             if claim.due
             for ordinal in range(claim.first, claim.first + claim.count)
@@ -174,6 +175,10 @@ class Engine:
     async def append(self, message: Message) -> None:
         """Return once the message is on stable storage (Q1)."""
         await self._write(message, release=True)
+
+    async def deposit(self, message: Message) -> Deposit:
+        """Begin a message of which only the first part of the content is there."""
+        raise NotImplementedError
 
     async def claim(self, limit: int) -> Sequence[Delivery]:
         """Wait until something is due; return at most `limit` deliveries, the earliest due first."""

@@ -21,12 +21,14 @@ from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
 from backstamp.queue import compaction, ids, recovery
 from backstamp.queue.committer import Committer, Sink
+from backstamp.queue.draft import UndecidedError
 from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine, retrieve
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
 from backstamp.queue.fold import Fold, Found
 from backstamp.queue.port import (
     DamagedError,
+    Deposit,
     Flag,
     Message,
     QueueRefusedError,
@@ -43,6 +45,7 @@ from backstamp.queue.record import (
     encode_reasons,
 )
 from backstamp.queue.segment import CAPACITY, Segment, jot
+from backstamp.queue.spool import Spool
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Probe, Removal, Sealed, Store
 from backstamp.queue.trouble import LOCAL, Trouble
@@ -307,7 +310,8 @@ class LocalQueue(Engine):
 
     # ---- what an engine adds ----
 
-    async def _write(self, message: Message, *, release: bool) -> Entry:
+    def _admit(self, message: Message) -> None:
+        """Raise QueueRefusedError if no mail is taken now."""
         self._look()
         refusal = LOCAL if self._dead is not None else self._trouble.refusal
         # A report frees a recipient; it may use the reserve, and is tried while other mail is not.
@@ -315,6 +319,25 @@ class LocalQueue(Engine):
             raise QueueRefusedError(refusal)
         if len(message.envelope.recipients) > CAPACITY:
             raise QueueRefusedError(TOO_MANY)
+
+    async def deposit(self, message: Message) -> Deposit:
+        """Begin a message that goes to a segment of its own as it arrives."""
+        self._admit(message)
+
+        def done(segment: Segment, facts: Facts) -> None:
+            self._trouble.worked()
+            self._segments.add(segment)
+            self._release(self.ledger.enter(segment, facts), message.envelope)
+
+        def failed(error: OSError) -> QueueRefusedError:
+            return QueueRefusedError(self._append_failed(error))
+
+        spool = Spool(self._files, self._readers, message, done=done, failed=failed)
+        await spool.begin(f"{self._root}/{recovery.PARTITION}", self._numbers(), self._salt())
+        return spool
+
+    async def _write(self, message: Message, *, release: bool) -> Entry:
+        self._admit(message)
         future: asyncio.Future[Entry] = self._loop.create_future()
 
         def done(job: Append) -> None:
@@ -487,7 +510,7 @@ class LocalQueue(Engine):
         try:
             await self._copy(chosen)
             done = True
-        except compaction.UndecidedError as error:
+        except UndecidedError as error:
             # Their messages are not touched any more: the next start takes the copy, or the sources.
             self._fall(f"a copy could not be made to count: {error}", error)
             return False

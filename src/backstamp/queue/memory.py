@@ -6,11 +6,13 @@ It keeps everything the contract says except Q1: what it holds ends with the pro
 import asyncio
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.engine import REPORT_AFTER, Engine
 from backstamp.queue.entry import Entry, Facts
-from backstamp.queue.port import Message, Reason
+from backstamp.queue.port import Deposit, Message, Reason
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Event
@@ -25,6 +27,10 @@ class MemoryQueue(Engine):
         super().__init__(clock=clock, emit=emit, report_after=report_after, hot_limit=0)
         self._segment = Segment("", 0, bytes(16), -1, -1, bytearray())
         self._messages: dict[Entry, tuple[Envelope, bytes]] = {}
+
+    async def deposit(self, message: Message) -> Deposit:
+        """Gather the pieces."""
+        return _Gathered(self, message)
 
     async def _write(self, message: Message, *, release: bool) -> Entry:
         await asyncio.sleep(0)
@@ -76,3 +82,23 @@ class MemoryQueue(Engine):
 
     def _finished(self, segment: Segment) -> None:
         """Nothing to remove: the segment is never sealed."""
+
+
+class _Gathered:
+    """A message whose pieces are kept in memory until it is whole."""
+
+    def __init__(self, queue: MemoryQueue, message: Message) -> None:
+        self._queue = queue
+        self._message = message
+        self._content = bytearray(message.content)
+
+    async def write(self, octets: bytes) -> None:
+        """Take the next piece."""
+        self._content += octets
+
+    async def commit(self) -> None:
+        """Append the message."""
+        await self._queue.append(msgspec.structs.replace(self._message, content=bytes(self._content)))
+
+    async def abandon(self) -> None:
+        """Nothing was written."""

@@ -126,8 +126,36 @@ class StampNotDurableError(Exception):
     """A stamp could not be written. In memory it holds, so this process will not send again (Q8)."""
 
 
+class Deposit(Protocol):
+    """A message that is handed in piece by piece. Whoever began one ends it by `commit` or `abandon`."""
+
+    async def write(self, octets: bytes) -> None:
+        """Take the next piece of the content. Raises QueueRefusedError: local trouble; it is abandoned."""
+        ...
+
+    async def commit(self) -> None:
+        """Return once the message is on stable storage (Q1).
+
+        Raises:
+            QueueRefusedError: local trouble; nothing was accepted.
+        """
+        ...
+
+    async def abandon(self) -> None:
+        """Forget the message; after `commit` or another `abandon` it does nothing."""
+        ...
+
+
 class Intake(Protocol):
     """The listener's side of the queue."""
+
+    async def deposit(self, message: Message) -> Deposit:
+        """Begin a message of which only the first part of the content is there.
+
+        Raises:
+            QueueRefusedError: local trouble; nothing was accepted.
+        """
+        ...
 
     async def append(self, message: Message) -> None:
         """Return once the message is on stable storage (Q1).

@@ -32,6 +32,36 @@ def unstuff(raw: bytes) -> bytes:
     return raw.replace(b"\r\n.", b"\r\n") if b"\r\n." in raw else raw
 
 
+class Unstuffer:
+    """Removes doubled dots from a content that comes piece by piece, however it is cut."""
+
+    def __init__(self) -> None:
+        self._held = b"\r\n"
+        self._before = 2
+        """Octets held that stand before the content and are not part of it."""
+
+    def feed(self, raw: bytes) -> bytes:
+        """Return the next piece of content; its end is held back while a dot might follow.
+
+        No piece but the last ends inside a CRLF, so that `bare` sees each line end whole.
+        """
+        data = self._held + raw
+        keep = 2 if data.endswith(b"\r\n") else 1 if data.endswith(b"\r") else 0
+        self._held = data[len(data) - keep :]
+        return self._take(data[: len(data) - keep])
+
+    def end(self) -> bytes:
+        """Return what was held back."""
+        return self._take(self._held)
+
+    def _take(self, data: bytes) -> bytes:
+        if not data:
+            return b""
+        data = data.replace(b"\r\n.", b"\r\n")
+        before, self._before = self._before, 0
+        return data[before:]
+
+
 def stuff(content: bytes) -> bytes:
     """Return content as it goes out before the final dot: dots doubled, ended by CRLF."""
     if not content.endswith(b"\r\n") and content:

@@ -1,0 +1,81 @@
+"""A large message on its way in: piece by piece into the queue, or read and dropped.
+
+What is refused is refused at the end, where the client listens: until then its octets are
+taken off the wire, and cost nothing. The first piece holds the header (1 MiB of it), which
+is all that is ever looked at.
+"""
+
+from backstamp.listener.conversation import Conversation
+from backstamp.listener.intake import TOO_BIG, Door, bare_refusal
+from backstamp.listener.settings import ListenerSettings
+from backstamp.queue.port import Deposit, Message, QueueRefusedError
+from backstamp.smtp.data import Unstuffer, bare
+
+
+class Arrival:
+    """One large message of one session."""
+
+    def __init__(self, door: Door, conversation: Conversation, settings: ListenerSettings, peer: str) -> None:
+        self._door = door
+        self._settings = settings
+        self._peer = peer
+        self._letter = door.letter(conversation, settings, peer)
+        self._unstuffer = Unstuffer()
+        self._deposit: Deposit | None = None
+        self._message: Message | None = None
+        self._size = 0
+        self._refusal: bytes | None = None
+
+    async def take(self, raw: bytes) -> None:
+        """Take octets as they came over the wire, not yet the last."""
+        await self._take(self._unstuffer.feed(raw))
+
+    async def end(self, raw: bytes) -> bytes:
+        """Take the last octets; return the reply."""
+        await self._take(self._unstuffer.feed(raw))
+        await self._take(self._unstuffer.end())
+        if self._refusal is None and self._deposit is not None and self._message is not None:
+            try:
+                await self._deposit.commit()
+            except QueueRefusedError as error:
+                return f"{error.reply}\r\n".encode()
+            except Exception as error:  # as in Door.accept
+                return self._door.broken(error)
+            return self._letter.accepted(self._message, self._size)
+        await self.abandon()
+        return self._refusal or TOO_BIG
+
+    async def abandon(self) -> None:
+        """Forget the message, if it was not accepted."""
+        deposit, self._deposit = self._deposit, None
+        if deposit is not None:
+            await deposit.abandon()
+
+    async def _take(self, content: bytes) -> None:
+        if self._refusal is not None or not content:
+            return
+        self._size += len(content)
+        if self._size > self._settings.limits.message_size:
+            self._refusal = TOO_BIG
+        elif (what := bare(content)) is not None:
+            self._refusal = bare_refusal(what)
+        else:
+            try:
+                await self._write(content)
+            except QueueRefusedError as error:
+                self._refusal = f"{error.reply}\r\n".encode()
+            except Exception as error:  # as in Door.accept
+                self._refusal = self._door.broken(error)
+        if self._refusal is not None:
+            await self.abandon()
+
+    async def _write(self, content: bytes) -> None:
+        if self._deposit is not None:
+            await self._deposit.write(content)
+            return
+        made = self._letter.message(content)
+        if isinstance(made, bytes):
+            self._refusal = made
+            return
+        self._message = made
+        self._deposit = await self._door.queue.deposit(made)
