@@ -11,7 +11,7 @@ import msgspec
 from backstamp.clock import SystemClock
 from backstamp.listener.server import Listener
 from backstamp.listener.settings import Limits, ListenerSettings
-from backstamp.queue.port import Deposit, Message
+from backstamp.queue.port import Deposit, Intake, Message
 from backstamp.telemetry.events import Event
 
 SETTINGS = ListenerSettings("relay.example.org", "127.0.0.1", 0, (ip_network("127.0.0.0/8"),), False)
@@ -100,14 +100,16 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def door(limits: Limits | None = None, **changes: object) -> AsyncIterator[Door]:
-    """Open a listener; `changes` are fields of its settings."""
+async def door(
+    limits: Limits | None = None, behind: Intake | None = None, **changes: object
+) -> AsyncIterator[Door]:
+    """Open a listener, with a queue of its own or one `behind` it; `changes` are fields of its settings."""
     settings = msgspec.structs.replace(SETTINGS, limits=limits or Limits(), **changes)
     queue, events = RecordingQueue(), list[Event]()
     numbers = itertools.count(1)
     listener = Listener(
         settings,
-        queue,
+        behind or queue,
         clock=SystemClock(),
         emit=events.append,
         entropy=lambda count: next(numbers).to_bytes(count, "big"),
