@@ -198,7 +198,7 @@ class Relay:
                 settings.admin.port,
                 collector=self._metrics.collector(),
                 ready=self._unready,
-                queue=LedgerView(self.queue),
+                queue=LedgerView(self.queue, emit),
             )
 
     def _at_most_once(self, envelope: Envelope) -> bool:

@@ -34,7 +34,7 @@ async def test_without_a_reply_to_the_dot_it_is_held_and_never_sent_again(pair: 
     assert entry.stamp(0) is Stamp.HELD
     assert not queue.ledger.scheduled()
     assert not pair.told(events.Delivered)
-    await operations.act(queue, "release", entry, [0], 0)
+    await operations.act(queue, "release", entry, [0])
     await pair.running.until(events.Delivered)
 
 
@@ -105,7 +105,7 @@ async def test_after_a_crash_who_is_in_doubt_is_held(tmp_path: Path) -> None:
         await queue.close()
     queue = await local_queue(tmp_path / "crashed")
     [entry] = await queue.oldest(10, b"")
-    assert await operations.act(queue, "remove", entry, [0, 1], 0) == (0, 1)
+    assert await operations.act(queue, "remove", entry, [0, 1]) == (0, 1)
     assert queue.ledger.messages == 0
     await queue.close()
 

@@ -1,6 +1,7 @@
-"""The HTTP side: is it alive, is it ready, how much, and what waits. Read-only so far.
+"""The HTTP side: is it alive, is it ready, how much, what waits; and the operator's verbs.
 
-It binds only where it was told, answers GET only, and shows nothing but queue and numbers.
+It binds only where it was told and shows nothing but queue and numbers. What changes the
+queue is a POST with a body of JSON, which no page of another site can make a browser send.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +13,20 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from backstamp.queue.view import MessageView
+from backstamp.queue.operations import VERBS, BusyError
+from backstamp.queue.port import DamagedError, StampNotDurableError
+from backstamp.queue.view import Acted, DoubtView, MessageView
 
 PAGE: Final = 100
 """Messages a listing has if nothing else is asked."""
 
 PAGE_LIMIT: Final = 1000
+
+
+class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a verb: for whom; absent: for everybody it applies to."""
+
+    recipients: tuple[str, ...] | None = None
 
 
 class QueueView(Protocol):
@@ -29,6 +38,14 @@ class QueueView(Protocol):
 
     async def show(self, queue_id: str) -> MessageView | None:
         """Return one message."""
+        ...
+
+    async def doubts(self) -> Sequence[DoubtView]:
+        """Return who is in doubt."""
+        ...
+
+    async def act(self, verb: str, queue_id: str, recipients: Sequence[str] | None) -> Acted | None:
+        """Carry out a verb; None where there is no such message. Raises ValueError, BusyError."""
         ...
 
 
@@ -55,7 +72,9 @@ class AdminServer:
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/api/v1/queue", self._list)
+        application.router.add_get("/api/v1/queue/doubt", self._doubt)
         application.router.add_get("/api/v1/queue/{queue_id}", self._show)
+        application.router.add_post("/api/v1/queue/{queue_id}/{verb}", self._act)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
 
     async def start(self) -> None:
@@ -102,6 +121,26 @@ class AdminServer:
     async def _show(self, request: web.Request) -> web.Response:
         found = await self._queue.show(request.match_info["queue_id"])
         return _json({"error": "no such message in the queue"}, 404) if found is None else _json(found)
+
+    async def _doubt(self, _: web.Request) -> web.Response:
+        return _json({"recipients": await self._queue.doubts()})
+
+    async def _act(self, request: web.Request) -> web.Response:
+        verb = request.match_info["verb"]
+        if verb not in VERBS:
+            return _json({"error": f"no such verb; there are {', '.join(VERBS)}"}, 404)
+        if request.content_type != "application/json":
+            return _json({"error": "the body is JSON, and says so (Content-Type: application/json)"}, 415)
+        try:
+            asked = msgspec.json.decode(await request.read(), type=Wish)
+            done = await self._queue.act(verb, request.match_info["queue_id"], asked.recipients)
+        except (msgspec.DecodeError, ValueError) as error:
+            return _json({"error": str(error)}, 400)
+        except BusyError:
+            return _json({"error": "an attempt or a report of it is under way; try again"}, 409)
+        except (DamagedError, StampNotDurableError) as error:
+            return _json({"error": str(error)}, 503)
+        return _json({"error": "no such message in the queue"}, 404) if done is None else _json(done)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from backstamp.cli.configuration import BAD_CONFIGURATION, load_or_exit
+from backstamp.cli import verbs
+from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from backstamp.queue.files import Files
     from backstamp.queue.view import MessageView
 
-Config = Annotated[
-    str | None, typer.Option("--config", "-c", metavar="FILE", help="Ask the relay of this configuration.")
-]
+T = TypeVar("T")
+
 Directory = Annotated[
     str | None, typer.Option("--queue", metavar="DIR", help="Read a stopped queue's directory.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Messages to list at most.")]
 QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID")]
 Qmail = Annotated[
     bool, typer.Option("--qmail", help="One line a recipient: stamp and address, as qmail keeps them.")
 ]
 
-UNREACHABLE = 1
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Look at the queue.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(
+        help="Look at the queue, and decide what becomes of mail in it.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
     group.command("list")(list_)
     group.command("show")(show)
+    group.command("doubt")(doubt)
+    verbs.register(group)
     app.add_typer(group, name="queue")
 
 
@@ -48,7 +52,7 @@ def list_(config: Config = None, queue: Directory = None, limit: Limit = 100, js
     else:
         import msgspec
 
-        answer = _ask(config, f"/api/v1/queue?limit={limit}")
+        answer = ask(config, f"/api/v1/queue?limit={limit}")
         found = msgspec.convert((answer or {}).get("messages", []), list[MessageView])
     if json:
         _print_json(found)
@@ -75,7 +79,7 @@ def show(
     else:
         import msgspec
 
-        answer = _ask(config, f"/api/v1/queue/{queue_id}")
+        answer = ask(config, f"/api/v1/queue/{queue_id}")
         found = None if answer is None else msgspec.convert(answer, MessageView)
     if found is None:
         typer.echo(f"backstamp: {queue_id} is not in the queue: it is finished, or was never here", err=True)
@@ -88,46 +92,43 @@ def show(
         _details(found)
 
 
+def doubt(config: Config = None, queue: Directory = None, json: AsJson = False) -> None:
+    """Name the recipients in doubt: the final dot went out to them, and no reply came."""
+    from backstamp.queue.view import DoubtView
+
+    found: Sequence[DoubtView]
+    if queue is not None:
+        from backstamp.queue.views import stopped_doubts
+
+        found = _read(stopped_doubts, queue)
+    else:
+        import msgspec
+
+        answer = ask(config, "/api/v1/queue/doubt")
+        found = msgspec.convert((answer or {}).get("recipients", []), list[DoubtView])
+    if json:
+        _print_json(found)
+        return
+    for one in found:
+        typer.echo(f"{one.queue_id}  {one.stamp}  <{one.recipient}>  from <{one.sender}>  {one.meaning}")
+    if any(one.stamp == "H" for one in found):
+        typer.echo("H waits for a decision: queue release sends it again, queue remove does not", err=True)
+
+
 def _stopped(directory: str) -> list[MessageView]:
-    from backstamp.queue.files import DiskFiles
     from backstamp.queue.views import stopped
 
+    return _read(stopped, directory)
+
+
+def _read(read: Callable[[Files, str], list[T]], directory: str) -> list[T]:
+    """Read a stopped queue."""
+    from backstamp.queue.files import DiskFiles
+
     try:
-        return stopped(DiskFiles(), directory)
+        return read(DiskFiles(), directory)
     except OSError as error:
-        _fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
-
-
-def _ask(config: str | None, path: str) -> dict[str, Any] | None:
-    """Ask the running relay; None where it does not know."""
-    import urllib.error
-    import urllib.request
-
-    import msgspec
-
-    if config is None:
-        _fail("say which queue: --config FILE asks the running relay, --queue DIR reads a stopped one")
-    settings = load_or_exit(config)
-    if settings.admin is None:
-        _fail(f"{config}: without [admin] address a running relay cannot be asked; stopped, --queue reads it")
-    host, port = settings.admin
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a wildcard is asked by
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        with urllib.request.urlopen(f"http://{where}{path}", timeout=30) as answer:
-            return msgspec.json.decode(answer.read(), type=dict[str, Any])
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return None
-        _fail(f"the relay at {where} answered {error.code}: {error.read().decode('utf-8', 'replace')[:200]}")
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        typer.echo(
-            f"backstamp: no relay answers at {where} ({reason});"
-            f" a stopped one: --queue {settings.queue_directory}",
-            err=True,
-        )
-        raise typer.Exit(UNREACHABLE) from None
+        fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
 
 
 def _row(message: MessageView) -> tuple[str, ...]:
@@ -180,8 +181,3 @@ def _print_json(value: object) -> None:
     import msgspec
 
     typer.echo(msgspec.json.encode(value).decode())
-
-
-def _fail(text: str) -> NoReturn:
-    typer.echo(f"backstamp: {text}", err=True)
-    raise typer.Exit(BAD_CONFIGURATION)

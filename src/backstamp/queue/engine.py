@@ -30,7 +30,7 @@ from backstamp.queue.port import (
     StampNotDurableError,
 )
 from backstamp.queue.segment import Segment
-from backstamp.queue.stamps import WAITING, Stamp
+from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Alarm, Event
 
 REPORT_AFTER = 300.0
@@ -95,6 +95,8 @@ class Engine:
         self.ledger = Ledger(hot_limit=hot_limit)
         self._claimable = Bell()
         self._reportable = Bell()
+        self.doubts: dict[bytes, tuple[int, ...]] = {}
+        """Who was in doubt when the queue was opened: ordinals by queue id."""
         self._stuck: asyncio.Future[None] | None = None
         """While stamps cannot be made durable: no new delivery starts until it ends (Q8)."""
 
@@ -208,9 +210,9 @@ class Engine:
             # Nothing ends silently (promise 3): these recipients fail, with a report if one can be made.
             marks = dict.fromkeys(claim.waiting(), Stamp.FAILED)
             self._emit(
-                Alarm(time=self._now(), problem=str(damage), action="kept in corrupt/, recipients failed")
+                Alarm(time=self.now(), problem=str(damage), action="kept in corrupt/, recipients failed")
             )
-            await self.stamp(delivery, marks, [Reason(tuple(marks), DAMAGED, "", self._now())])
+            await self.stamp(delivery, marks, [Reason(tuple(marks), DAMAGED, "", self.now())])
             self.give_back(delivery, 0.0)
             raise
         recipients = envelope.recipients
@@ -327,6 +329,22 @@ class Engine:
 
     # ---- what operators need (`queue.operations`) ----
 
+    async def doubtful(self) -> list[tuple[Entry, tuple[int, ...]]]:
+        """Return messages of which somebody is in doubt, and who, the oldest segment first.
+
+        Those whose reply may still come are not: their transaction is under way.
+        """
+        found = {}
+        for queue_id, ordinals in self.doubts.items():
+            if (entry := self.find(queue_id)) is not None:
+                found[entry] = ordinals
+        for segment in self.segments():
+            for entry in segment.entries if bytes([Stamp.DOUBT]) in segment.image else ():
+                if entry is not None and (now := entry.ordinals(Stamp.DOUBT)) and not self.under_way(entry):
+                    found[entry] = tuple(sorted({*found.get(entry, ()), *now}))
+            await asyncio.sleep(0)
+        return list(found.items())
+
     def under_way(self, entry: Entry) -> bool:
         """Tell whether an attempt or a report of a message is under way."""
         return self.ledger.reporting(entry) or any(claim.loaded for claim in self.ledger.deliveries(entry)[1])
@@ -337,25 +355,22 @@ class Engine:
         """Stamp recipients of a message that nobody is working on."""
         return self._mark(entry, marks, reasons)
 
-    def hurry(self, entry: Entry) -> None:
-        """Make what a message has scheduled due now."""
-        self.ledger.hurry(entry)
+    def hurry(self, entry: Entry, ordinals: Sequence[int]) -> None:
+        """Make what is scheduled for some recipients of a message due now."""
+        self.ledger.hurry(entry, ordinals)
         self._claimable.ring()
 
-    def offer(self, entry: Entry, runs: Sequence[DomainRun]) -> None:
-        """Make deliveries of a message claimable now, each once."""
+    def offer(self, entry: Entry, runs: Sequence[DomainRun], ordinals: Sequence[int]) -> None:
+        """Make some recipients of a message claimable now, each in one delivery."""
         waiting, claimed = self.ledger.deliveries(entry)
         known = {claim.first for claim in (*waiting, *claimed)}
-        stamps = [entry.stamp(ordinal) in WAITING for ordinal in range(entry.facts.recipients)]
-        self.ledger.release(
-            entry,
-            [
-                run
-                for run in runs
-                if run.first not in known and any(stamps[run.first : run.first + run.count])
-            ],
-        )
-        self.hurry(entry)
+        wanted = [
+            run
+            for run in runs
+            if run.first not in known and any(0 <= one - run.first < run.count for one in ordinals)
+        ]
+        self.ledger.release(entry, wanted)
+        self.hurry(entry, ordinals)
 
     # ---- parts ----
 
@@ -396,7 +411,8 @@ class Engine:
         self.ledger.release(entry, domain_runs(envelope.recipients))
         self._claimable.ring()
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """Return the time, in microseconds since the epoch."""
         return int(self._clock.wall() * 1e6)
 
 

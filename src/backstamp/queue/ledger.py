@@ -209,11 +209,16 @@ class Ledger:
         waiting = [claim for claim in self.scheduled() if claim.entry is entry]
         return waiting, [claim for claim in self._claimed.values() if claim.entry is entry]
 
-    def hurry(self, entry: Entry) -> None:
-        """Make what a message has scheduled for later due now."""
-        hurried = [claim for claim in self._later if claim.entry is entry]
+    def hurry(self, entry: Entry, ordinals: Sequence[int]) -> None:
+        """Make what is scheduled for later for some recipients of a message due now."""
+        hurried = [
+            claim
+            for claim in self._later
+            if claim.entry is entry and any(0 <= one - claim.first < claim.count for one in ordinals)
+        ]
         if hurried:
-            self._later = [claim for claim in self._later if claim.entry is not entry]
+            numbers = {claim.number for claim in hurried}
+            self._later = [claim for claim in self._later if claim.number not in numbers]
             heapq.heapify(self._later)
             self._ready.extend(hurried)
 

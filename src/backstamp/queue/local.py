@@ -131,8 +131,6 @@ class LocalQueue(Engine):
         self._uncompactable: set[Segment] = set()
         self.recovering: asyncio.Task[None]
         """Ends when everything that was on disk at the start is in the ledger."""
-        self.doubts: dict[bytes, tuple[int, ...]] = {}
-        """Who was in doubt when the queue was opened: ordinals by queue id."""
 
     def health(self) -> str | None:
         """Return what keeps the queue from taking mail or from sending it, None while all is well."""
@@ -208,7 +206,7 @@ class LocalQueue(Engine):
             self._finished(segment)
         self._emit(
             Recovered(
-                time=self._now(),
+                time=self.now(),
                 segments=len(numbers),
                 messages=messages,
                 recipients=recipients,
@@ -236,7 +234,7 @@ class LocalQueue(Engine):
         for ordinal in message.doubts:
             self._emit(
                 InDoubt(
-                    time=self._now(),
+                    time=self.now(),
                     queue_id=ids.text(header.queue_id),
                     recipient=message.envelope.recipients[ordinal].address.decode(
                         "utf-8", "backslashreplace"
@@ -394,7 +392,7 @@ class LocalQueue(Engine):
         return future
 
     def _reason(self, entry: Entry, reasons: tuple[Reason, ...]) -> Append:
-        message = Message(entry.queue_id, self._now(), Envelope(b"", ()), encode_reasons(reasons))
+        message = Message(entry.queue_id, self.now(), Envelope(b"", ()), encode_reasons(reasons))
         return Append(message, self._reason_written, Kind.REASON)
 
     def _reason_written(self, job: Append) -> None:
@@ -597,7 +595,7 @@ class LocalQueue(Engine):
         elif problem is None and self._troubled is not None:
             since, problem = self._troubled
             self._troubled = None
-            self._emit(Resumed(time=self._now(), problem=problem, duration=self._clock.monotonic() - since))
+            self._emit(Resumed(time=self.now(), problem=problem, duration=self._clock.monotonic() - since))
         if self._trouble.probing and self._timer is None and not self._closing:
             self._timer = self._loop.call_later(self._settings.probe, self._probe)
 
@@ -638,7 +636,7 @@ class LocalQueue(Engine):
                 self._watch_disk()
 
     def _alarm(self, problem: str, action: str, queue_id: str = "") -> None:
-        self._emit(Alarm(time=self._now(), problem=problem, action=action, queue_id=queue_id))
+        self._emit(Alarm(time=self.now(), problem=problem, action=action, queue_id=queue_id))
 
 
 async def open_queue(

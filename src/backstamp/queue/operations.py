@@ -31,10 +31,8 @@ class BusyError(Exception):
     """An attempt or a report of the message is under way."""
 
 
-async def act(engine: Engine, verb: str, entry: Entry, ordinals: Sequence[int], now: int) -> tuple[int, ...]:
+async def act(engine: Engine, verb: str, entry: Entry, ordinals: Sequence[int]) -> tuple[int, ...]:
     """Carry out a verb for those recipients it is for; return who they were. Durable on return.
-
-    `now` is microseconds since the epoch.
 
     Raises:
         BusyError: an attempt or a report of the message is under way.
@@ -49,10 +47,10 @@ async def act(engine: Engine, verb: str, entry: Entry, ordinals: Sequence[int], 
     if engine.under_way(entry):
         raise BusyError
     if verb == "retry":
-        engine.hurry(entry)
+        engine.hurry(entry, chosen)
         return chosen
-    reasons = [Reason(chosen, RETURNED, "", now)] if becomes is Stamp.FAILED else []
+    reasons = [Reason(chosen, RETURNED, "", engine.now())] if becomes is Stamp.FAILED else []
     await engine.mark(entry, dict.fromkeys(chosen, becomes), reasons)
     if verb == "release":
-        engine.offer(entry, domain_runs(envelope.recipients))
+        engine.offer(entry, domain_runs(envelope.recipients), chosen)
     return chosen

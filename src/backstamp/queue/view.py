@@ -1,5 +1,7 @@
 """A queued message as people and programs look at it. Pure data, for the HTTP side and the command line."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from backstamp.mail.envelope import Envelope
@@ -29,6 +31,32 @@ class MessageView(msgspec.Struct, frozen=True):
     sender: str
     size: int
     recipients: tuple[RecipientView, ...]
+
+
+class DoubtView(msgspec.Struct, frozen=True):
+    """A recipient who may have got the message though nobody can tell; `stamp` is the one it has now."""
+
+    queue_id: str
+    recipient: str
+    stamp: str
+    meaning: str
+    sender: str
+    arrival: float
+
+
+class Acted(msgspec.Struct, frozen=True):
+    """What an operator's verb did: for whom; and the message as it is now, None if it is finished."""
+
+    changed: tuple[str, ...]
+    message: MessageView | None
+
+
+def doubts(message: MessageView, ordinals: Iterable[int]) -> list[DoubtView]:
+    """Return the recipients of a message who are in doubt."""
+    return [
+        DoubtView(message.queue_id, one.address, one.stamp, one.meaning, message.sender, message.arrival)
+        for one in (message.recipients[ordinal] for ordinal in ordinals)
+    ]
 
 
 def view(

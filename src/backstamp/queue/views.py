@@ -1,21 +1,24 @@
 """Looking at the queue: the running one through its ledger, a stopped one through the fold."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from backstamp.queue import ids, reader, recovery
+from backstamp.queue import ids, operations, reader, recovery
 from backstamp.queue.engine import Engine
 from backstamp.queue.entry import Entry
 from backstamp.queue.files import Files
-from backstamp.queue.fold import Fold
-from backstamp.queue.port import DamagedError
-from backstamp.queue.view import MessageView, of_found, view
+from backstamp.queue.fold import Fold, Found
+from backstamp.queue.port import DamagedError, Flag
+from backstamp.queue.stamps import Stamp
+from backstamp.queue.view import Acted, DoubtView, MessageView, doubts, of_found, view
+from backstamp.telemetry.events import Event, Operated
 
 
 class LedgerView:
     """The running queue, oldest first. It reads envelopes back where they are no longer in memory."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, emit: Callable[[Event], None]) -> None:
         self._engine = engine
+        self._emit = emit
 
     async def list(self, limit: int, after: str | None) -> Sequence[MessageView]:
         """Return up to `limit` messages, those behind the queue id `after`."""
@@ -32,6 +35,38 @@ class LedgerView:
             return None
         return None if entry is None else await self._view(entry)
 
+    async def act(self, verb: str, queue_id: str, recipients: Sequence[str] | None) -> Acted | None:
+        """Carry out an operator's verb (`operations.VERBS`); None where there is no such message.
+
+        Raises:
+            ValueError: an address is none of its recipients'.
+            BusyError: an attempt or a report of the message is under way.
+            StampNotDurableError: the queue closed before it was durable.
+        """
+        before = await self.show(queue_id)
+        entry = self._engine.find(ids.parse(queue_id)) if before is not None else None
+        if before is None or entry is None:
+            return None
+        addresses = [one.address for one in before.recipients]
+        if unknown := sorted({*(recipients or ())} - {*addresses}):
+            raise ValueError(f"{unknown[0]} is no recipient of {before.queue_id}")
+        chosen = [ordinal for ordinal, one in enumerate(addresses) if recipients is None or one in recipients]
+        changed = await operations.act(self._engine, verb, entry, chosen)
+        names = tuple(addresses[ordinal] for ordinal in changed)
+        if names:
+            self._emit(
+                Operated(time=self._engine.now(), queue_id=before.queue_id, verb=verb, recipients=names)
+            )
+        return Acted(names, None if entry.closed else await self._view(entry))
+
+    async def doubts(self) -> Sequence[DoubtView]:
+        """Return who is in doubt: since the start, and since a reply that never came."""
+        found = []
+        for entry, ordinals in await self._engine.doubtful():
+            if (message := await self._view(entry)) is not None:
+                found += doubts(message, ordinals)
+        return found
+
     async def _view(self, entry: Entry) -> MessageView | None:
         facts = entry.facts
         try:
@@ -44,15 +79,36 @@ class LedgerView:
         )
 
 
+def stopped_doubts(files: Files, root: str) -> list[DoubtView]:
+    """Return who is in doubt in a queue directory, oldest message first; nothing is changed.
+
+    Of mail that must come at most once also those who are held: a start holds who was in doubt.
+
+    Raises:
+        OSError: it is no queue directory, or cannot be read.
+    """
+    found = []
+    for message in _open(files, root):
+        ordinals = set(message.doubts)
+        if message.header.flags & Flag.AT_MOST_ONCE:
+            ordinals.update(message.ordinals(Stamp.HELD))
+        found += doubts(of_found(message), sorted(ordinals))
+    return sorted(found, key=lambda one: one.queue_id)
+
+
+def _open(files: Files, root: str) -> list[Found]:
+    directory = f"{root}/{recovery.PARTITION}"
+    fold = Fold()
+    found = []
+    for number in recovery.readable(files, root):
+        found += fold.take(reader.scan(files, directory, number)).open
+    return found
+
+
 def stopped(files: Files, root: str) -> list[MessageView]:
     """Return every message of a queue directory that is not final, oldest first; nothing is changed.
 
     Raises:
         OSError: it is no queue directory, or cannot be read.
     """
-    directory = f"{root}/{recovery.PARTITION}"
-    fold = Fold()
-    views = []
-    for number in recovery.readable(files, root):
-        views += [of_found(found) for found in fold.take(reader.scan(files, directory, number)).open]
-    return sorted(views, key=lambda message: message.queue_id)
+    return sorted(map(of_found, _open(files, root)), key=lambda message: message.queue_id)

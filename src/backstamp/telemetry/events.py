@@ -136,6 +136,14 @@ class Held(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="
     reply: str
 
 
+class Operated(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="operated"):
+    """An operator's verb (hold, release, retry, remove, bounce) was carried out, durably."""
+
+    queue_id: str
+    verb: str
+    recipients: tuple[str, ...]
+
+
 class Alarm(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="alarm"):
     """Something an operator must see: damage, a failed write. `action` is what was done."""
 

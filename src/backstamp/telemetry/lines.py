@@ -80,6 +80,8 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"after {_span(event.duration)}: {event.problem}"
         case events.Held():
             return f"<{event.recipient}> is in doubt and at most once, held for a decision: {event.reply}"
+        case events.Operated():
+            return f"{event.verb} by an operator: {', '.join(f'<{one}>' for one in event.recipients)}"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:

@@ -13,10 +13,17 @@ from backstamp.policy.retry import RetryPolicy
 from backstamp.sink.server import Sink
 from backstamp.telemetry import events
 
+JSON = "application/json"
 
-async def get(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, str]:
+
+async def get(
+    address: tuple[str, int], path: str, method: str = "GET", body: str | None = None, kind: str = JSON
+) -> tuple[int, str]:
     def run() -> tuple[int, str]:
         request = urllib.request.Request("http://{}:{}{}".format(*address, path), method=method)
+        if body is not None:
+            request.data = body.encode()
+            request.add_header("Content-Type", kind)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read().decode()
@@ -73,3 +80,51 @@ async def test_a_queue_that_is_broken_is_not_ready(tmp_path: Path) -> None:
         running.relay.queue._trouble.reason = "the disk is gone"
         assert await get(running.relay.addresses[-1], "/readyz") == (503, "the disk is gone\n")
         running.relay.queue._trouble.reason = None
+
+
+async def test_verbs_change_what_they_are_for_and_say_whom(tmp_path: Path) -> None:
+    async with (
+        Sink() as sink,
+        relay(tmp_path, routes=[via(sink.address)], retry=RetryPolicy((60.0,)), admin=True) as running,
+    ):
+        sink.script.say("RCPT", 450, "4.2.0 later")
+        await send(running.address, ["a@y.test", "b@z.test"])
+        await running.until(events.Deferred, 2)
+        while running.relay.queue.ledger.claimed:
+            await asyncio.sleep(0.01)
+        admin = running.relay.addresses[-1]
+        [message] = json.loads((await get(admin, "/api/v1/queue"))[1])["messages"]
+        path = f"/api/v1/queue/{message['queue_id']}"
+
+        async def post(verb: str, body: str = "{}", **how: str) -> tuple[int, dict[str, object]]:
+            status, text = await get(admin, f"{path}/{verb}", "POST", body, **how)
+            return status, json.loads(text)
+
+        status, done = await post("hold", '{"recipients": ["a@y.test"]}')
+        assert (status, done["changed"]) == (200, ["a@y.test"])
+        assert [one["stamp"] for one in done["message"]["recipients"]] == ["H", "T"]  # type: ignore[index]
+        assert (await post("hold", '{"recipients": ["c@y.test"]}'))[0] == 400
+        assert (await post("hold", '{"recipient": "a@y.test"}'))[0] == 400
+        assert (await post("hold", "no"))[0] == 400
+        assert (await post("eat"))[0] == 404
+        assert (await post("hold", kind="text/plain"))[0] == 415
+        assert (await get(admin, "/api/v1/queue/nonsense/hold", "POST", "{}"))[0] == 404
+        status, done = await post("remove")
+        assert (status, done["changed"], done["message"]) == (200, ["a@y.test", "b@z.test"], None)
+        assert (await post("remove"))[0] == 404
+        assert [event.verb for event in running.events(events.Operated)] == ["hold", "remove"]
+
+
+async def test_who_is_in_doubt(tmp_path: Path) -> None:
+    async with (
+        Sink() as sink,
+        relay(tmp_path, routes=[via(sink.address)], retry=RetryPolicy((60.0,)), admin=True) as running,
+    ):
+        sink.script.do("DOT", close=True)
+        await send(running.address, ["a@y.test"])
+        await running.until(events.InDoubt)
+        while running.relay.queue.ledger.claimed:
+            await asyncio.sleep(0.01)
+        admin = running.relay.addresses[-1]
+        [one] = json.loads((await get(admin, "/api/v1/queue/doubt"))[1])["recipients"]
+        assert (one["recipient"], one["stamp"]) == ("a@y.test", "?")

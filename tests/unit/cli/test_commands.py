@@ -184,6 +184,28 @@ def test_a_stopped_queue_is_read_from_its_files(config: Path, tmp_path: Path) ->
     assert message["queue_id"] in run("queue", "list", "--queue", tmp_path / "queue").stdout
 
 
+def test_an_operator_decides(config: Path, tmp_path: Path) -> None:
+    with Serving(config) as serving:
+        with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
+            client.sendmail("a@b.example", ["x@y.example", "z@y.example"], "Subject: x\n\nhello\n")
+        queue_id = serving.until("deferred")["queue_id"]
+        which = ("--config", config)
+        assert run("queue", "doubt", *which, "--json").stdout == "[]\n"
+        held = run("queue", "hold", queue_id, "-r", "x@y.example", *which)
+        assert held.stdout == f"{queue_id}  held: <x@y.example>\n"
+        assert serving.until("operated")["verb"] == "hold"
+        [shown] = json.loads(run("queue", "release", queue_id, *which, "--json").stdout)
+        assert shown["changed"] == ["x@y.example"]
+        removed = run("queue", "remove", "01M851RQPP73GN3XVVNKKD3C5B", queue_id, *which)
+        assert removed.returncode == 1
+        assert "01M851RQPP73GN3XVVNKKD3C5B is not in the queue" in removed.stderr
+        assert removed.stdout == f"{queue_id}  removed: <x@y.example>, <z@y.example>\n"
+        again = run("queue", "hold", queue_id, "-r", "nobody@y.example", *which)
+        assert again.returncode == 1
+        assert serving.stop()["waiting"] == 0
+    assert run("queue", "doubt", "--queue", tmp_path / "queue", "--json").stdout == "[]\n"
+
+
 def test_queue_wants_to_know_which(tmp_path: Path) -> None:
     assert "--config FILE" in one_line(run("queue", "list"))
     assert one_line(run("queue", "list", "--queue", tmp_path / "none")).endswith("no such file or directory")

@@ -33,6 +33,7 @@ EVENTS: list[Event] = [
     events.InDoubt(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="450 gone"),
     events.InDoubt(time=NOW, queue_id="Q", recipient="c@d.example", mx="", reply=""),
     events.Held(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="gone"),
+    events.Operated(time=NOW, queue_id="Q", verb="remove", recipients=("c@d.example",)),
     events.Resumed(time=NOW, problem="no space left", duration=2.5),
     events.Recovered(time=NOW, segments=1, messages=2, recipients=3, duration=0.1),
     events.Alarm(time=NOW, problem="a problem", action="an action"),
