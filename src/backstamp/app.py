@@ -241,7 +241,7 @@ class Relay:
         """Why the relay should get no mail now, None if it should."""
         if self._stop.is_set():
             return "stopping"
-        return "starting" if self._starting else self.queue.health()
+        return "starting" if self._starting else self.queue.health.ask()
 
     # ---- end ----
 

@@ -117,7 +117,7 @@ async def compaction(work: Workload) -> None:
             await work.deliver(delivery)
         work.give_back(delivery)
     await work.accept(b"other@one.example")
-    assert await work.queue.compact()
+    assert await work.queue.compactor.compact()
     for delivery in [await work.claim() for _ in range(4)]:
         if delivery.domain == b"two.example":
             await work.fail(delivery, 1)
@@ -134,7 +134,7 @@ async def compaction_of_a_compacted_segment(work: Workload) -> None:
         delivery = await work.claim()
         await work.deliver(delivery)
         work.give_back(delivery)
-        await work.queue.compact()
+        await work.queue.compactor.compact()
     await work.deliver(await work.claim())
 
 
@@ -174,7 +174,7 @@ def at_random(seed: int) -> Script:
             elif verb == "settle" and claimed:
                 await _settle(work, chance, claimed.pop(chance.randrange(len(claimed))))
             elif verb == "compact":
-                await work.queue.compact()
+                await work.queue.compactor.compact()
             elif verb == "report" and work.queue.ledger.report_ready:
                 await work.report()
 

@@ -200,7 +200,7 @@ async def finish(files: ModelFiles, after: Aftermath, events: list[Event] | None
             if queue.ledger.take_report(queue._clock.monotonic()) is None:
                 break
             raise AssertionError("a report was due and nobody was told")
-    problem = queue.problem
+    problem = queue.health.problem
     for segment in queue.segments():
         for entry in segment.entries:
             if entry is not None:

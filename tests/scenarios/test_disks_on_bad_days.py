@@ -85,11 +85,11 @@ async def test_after_two_failures_mail_is_refused_until_a_probe_works(tmp_path: 
             await queue.append(message(b"a@y.example"))
         codes.append(refused.value.reply.code)
     assert codes == [451, 451, 452, 452]
-    assert queue.health() is not None
+    assert queue.health.ask() is not None
     files.failing.clear()
     files.syncing = None
     await append_when_taken(queue, message(b"a@y.example"))
-    assert queue.health() is None
+    assert queue.health.ask() is None
     [resumed] = [event for event in events if isinstance(event, Resumed)]
     assert resumed.problem
     await queue.close()
@@ -104,7 +104,7 @@ async def test_below_the_reserve_mail_is_refused_and_delivery_goes_on(tmp_path: 
     with pytest.raises(QueueRefusedError) as refused:
         await queue.append(message(b"b@y.example"))
     assert refused.value.reply.code == 452
-    assert "reserve" in (queue.health() or "")
+    assert "reserve" in (queue.health.ask() or "")
     [delivery] = await queue.claim(1)
     await queue.stamp(delivery, {0: Stamp.FAILED}, [Reason((0,), refused.value.reply)])
     queue.give_back(delivery, 0.0)
@@ -139,7 +139,7 @@ async def test_while_stamps_cannot_be_written_nothing_new_is_sent(tmp_path: Path
     first, second = await queue.claim(2)
     files.failing[".stamps"] = files.creating = errno.EIO
     stamped = queue.stamp(first, {0: Stamp.DELIVERED})
-    while queue.health() is None:
+    while queue.health.ask() is None:
         await asyncio.sleep(0.01)
     [alarm] = [event for event in events if isinstance(event, Alarm)]
     assert "second copy" in alarm.action
@@ -147,13 +147,13 @@ async def test_while_stamps_cannot_be_written_nothing_new_is_sent(tmp_path: Path
     await asyncio.sleep(0.05)
     assert not loading.done()
     assert not stamped.done()
-    assert queue.health() == "stamps cannot be made durable"
+    assert queue.health.ask() == "stamps cannot be made durable"
     files.failing.clear()
     files.creating = None
     await stamped
     await loading
     queue.give_back(first, 0.0)
-    assert queue.health() is None
+    assert queue.health.ask() is None
     assert isinstance(events[-1], Resumed)
     again = await local_queue(crashed(tmp_path))
     assert {delivery.queue_id for delivery in await again.claim(9)} == {second.queue_id}
@@ -223,7 +223,7 @@ async def test_a_dead_commit_thread_ends_the_relay(tmp_path: Path, monkeypatch: 
             monkeypatch.setattr(Store, "commit", broken)
             sending = asyncio.create_task(send(running.address, ["a@y.test"]))
             await running.until(Alarm)
-            assert running.relay.queue.problem is not None
+            assert running.relay.queue.health.problem is not None
             await asyncio.wait([sending])
     assert ended.group_contains(ZeroDivisionError)
     await asyncio.wait([sending])

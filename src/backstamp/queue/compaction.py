@@ -50,6 +50,14 @@ class Place(NamedTuple):
     first: int
 
 
+class Copied(NamedTuple):
+    """A copy: the segment, the messages in it, and where each stands."""
+
+    segment: Segment
+    entries: list[Entry]
+    places: list[Place]
+
+
 def size(segment: Segment) -> int:
     """Return the octets a segment takes on disk."""
     return segment.end + HEADER_SIZE + STAMPS_SIZE
@@ -79,13 +87,10 @@ def _available(segment: Segment) -> bool:
     return bool(segment.live) and not (segment.busy or segment.pins or segment.failed or segment.copied)
 
 
-def copy(
-    files: Files, directory: str, number: int, salt: bytes, chosen: Sequence[Segment]
-) -> tuple[Segment, list[Entry], list[Place]]:
+def copy(files: Files, directory: str, number: int, salt: bytes, chosen: Sequence[Segment]) -> Copied:
     """Copy what is open in segments into a new one, durable with its name when this returns.
 
-    Nobody works on those messages meanwhile. Returns the new segment, the messages and where
-    each stands in it.
+    Nobody works on those messages meanwhile.
 
     Raises:
         OSError: it could not be written; nothing of it counts.
@@ -101,7 +106,7 @@ def copy(
         draft.discard(files, segment)
         raise
     draft.publish(files, segment)
-    return segment, entries, places
+    return Copied(segment, entries, places)
 
 
 def _move(entry: Entry) -> Move:

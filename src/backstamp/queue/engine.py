@@ -15,6 +15,7 @@ from backstamp.clock import Clock
 from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
 from backstamp.mail.reply import Reply
 from backstamp.queue import entry as entries
+from backstamp.queue import ids
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.ledger import Claim, Debt, Ledger
 from backstamp.queue.port import (
@@ -78,6 +79,30 @@ class Bell:
         self._rung = False
 
 
+class Gate:
+    """Open: deliveries may start. Closed: they wait until it opens again (Q8)."""
+
+    def __init__(self) -> None:
+        self.waiters: asyncio.Future[None] | None = None
+        """While it is closed: ends when it opens."""
+
+    def close(self) -> None:
+        """Let nothing through."""
+        if self.waiters is None:
+            self.waiters = asyncio.get_running_loop().create_future()
+
+    def open(self) -> None:
+        """Let everybody through."""
+        if self.waiters is not None:
+            self.waiters.set_result(None)
+            self.waiters = None
+
+    async def passed(self) -> None:
+        """Wait until it is open."""
+        while self.waiters is not None:
+            await asyncio.shield(self.waiters)
+
+
 class Engine:
     """The verbs of the port that do not depend on where records live."""
 
@@ -97,8 +122,8 @@ class Engine:
         self._reportable = Bell()
         self.doubts: dict[bytes, tuple[int, ...]] = {}
         """Who was in doubt when the queue was opened: ordinals by queue id."""
-        self._stuck: asyncio.Future[None] | None = None
-        """While stamps cannot be made durable: no new delivery starts until it ends (Q8)."""
+        self.gate = Gate()
+        """Closed while stamps cannot be made durable."""
 
     # ---- what an engine adds ----
 
@@ -112,7 +137,7 @@ class Engine:
     def _commit(
         self, entry: Entry, runs: Sequence[tuple[int, bytes]], reasons: Sequence[Reason]
     ) -> asyncio.Future[None]:
-        """Enqueue stamps, after their reasons; `_owed` is called when reasons and stamps are durable."""
+        """Enqueue stamps, after their reasons; `owe` is called when reasons and stamps are durable."""
         raise NotImplementedError
 
     def _jot(self, entry: Entry, runs: Sequence[tuple[int, bytes]]) -> None:
@@ -123,7 +148,7 @@ class Engine:
         """Read a message back; raises DamagedError."""
         raise NotImplementedError
 
-    def _finished(self, segment: Segment) -> None:
+    def finished(self, segment: Segment) -> None:
         """Remove a segment if nothing needs it any more."""
         raise NotImplementedError
 
@@ -185,8 +210,7 @@ class Engine:
     async def claim(self, limit: int) -> Sequence[Delivery]:
         """Wait until something is due; return at most `limit` deliveries, the earliest due first."""
         while True:
-            if self._stuck is not None:
-                await asyncio.shield(self._stuck)
+            await self.gate.passed()
             now = self._clock.monotonic()
             if taken := self.ledger.take(limit, now):
                 return taken
@@ -200,7 +224,7 @@ class Engine:
         if not claim.waiting():
             # Held or removed while it waited for its turn; its record may be gone.
             return _NOTHING
-        if self._stuck is not None or entry.segment.copied is not None:
+        if self.gate.waiters is not None or entry.segment.copied is not None:
             await self._at_rest(entry)
         entry.segment.busy += 1
         claim.loaded = True
@@ -209,9 +233,7 @@ class Engine:
         except DamagedError as damage:
             # Nothing ends silently (promise 3): these recipients fail, with a report if one can be made.
             marks = dict.fromkeys(claim.waiting(), Stamp.FAILED)
-            self._emit(
-                Alarm(time=self.now(), problem=str(damage), action="kept in corrupt/, recipients failed")
-            )
+            self.alarm(str(damage), "kept in corrupt/, recipients failed")
             await self.stamp(delivery, marks, [Reason(tuple(marks), DAMAGED, "", self.now())])
             self.give_back(delivery, 0.0)
             raise
@@ -230,13 +252,10 @@ class Engine:
 
     async def _at_rest(self, entry: Entry) -> None:
         """Wait until an entry may be worked on: stamps can be made durable, and it is not being moved."""
-        while True:
-            if self._stuck is not None:
-                await asyncio.shield(self._stuck)
-            elif entry.segment.copied is not None:
-                await asyncio.shield(entry.segment.copied)
-            else:
-                return
+        await self.gate.passed()
+        while entry.segment.copied is not None:
+            await asyncio.shield(entry.segment.copied)
+            await self.gate.passed()
 
     def doubt(self, delivery: Delivery, ordinals: Sequence[int]) -> Awaitable[None] | None:
         """Stamp `?`: the final dot goes out now."""
@@ -303,6 +322,11 @@ class Engine:
                         await self._close_report(debt, ordinals)
                         continue
                     envelope, content = damage.envelope, b""
+                except OSError as error:
+                    problem = f"a message could not be read for its report: {error}"
+                    self.alarm(problem, "tried again in a minute", ids.text(entry.queue_id))
+                    self._postpone(debt)
+                    continue
                 facts = entry.facts
                 return Owed(facts.queue_id, facts.arrival, envelope, ordinals, tuple(debt.reasons), content)
             check = self.ledger.next_report()
@@ -322,10 +346,7 @@ class Engine:
 
     def postpone_report(self, owed: Owed) -> None:
         """End a report's claim without one: it could not be made. It is due again in a minute."""
-        debt = self.ledger.debt(owed.queue_id)
-        self._rested(debt.entry.segment)
-        self.ledger.postpone(debt, self._clock.monotonic() + REPORT_RETRY)
-        self._reportable.ring()
+        self._postpone(self.ledger.debt(owed.queue_id))
 
     # ---- what operators need (`queue.operations`) ----
 
@@ -374,11 +395,16 @@ class Engine:
 
     # ---- parts ----
 
+    def _postpone(self, debt: Debt) -> None:
+        self._rested(debt.entry.segment)
+        self.ledger.postpone(debt, self._clock.monotonic() + REPORT_RETRY)
+        self._reportable.ring()
+
     async def _close_report(self, debt: Debt, ordinals: Sequence[int]) -> None:
         await self._mark(debt.entry, dict.fromkeys(ordinals, Stamp.BOUNCED))
         self._rested(debt.entry.segment)
         for segment in self.ledger.settle(debt):
-            self._finished(segment)
+            self.finished(segment)
 
     def _mark(
         self, entry: Entry, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
@@ -392,9 +418,9 @@ class Engine:
         """Something that was under way in a segment has ended."""
         segment.busy -= 1
         if not segment.live and not segment.busy:
-            self._finished(segment)
+            self.finished(segment)
 
-    def _owed(self, entry: Entry, reasons: Sequence[Reason], pinned: Segment) -> None:
+    def owe(self, entry: Entry, reasons: Sequence[Reason], pinned: Segment) -> None:
         """Note failures whose stamps, and reasons in `pinned`, are durable: reports follow `F` (Q5)."""
         self.ledger.owe(entry, reasons, pinned, self._clock.monotonic() + self._report_after)
         self._reportable.ring()
@@ -410,6 +436,14 @@ class Engine:
     def _release(self, entry: Entry, envelope: Envelope) -> None:
         self.ledger.release(entry, domain_runs(envelope.recipients))
         self._claimable.ring()
+
+    def wake(self) -> None:
+        """Something may be claimable."""
+        self._claimable.ring()
+
+    def alarm(self, problem: str, action: str, queue_id: str = "") -> None:
+        """Tell what an operator must see."""
+        self._emit(Alarm(time=self.now(), problem=problem, action=action, queue_id=queue_id))
 
     def now(self) -> int:
         """Return the time, in microseconds since the epoch."""

@@ -8,7 +8,6 @@ background: mail is taken and delivered meanwhile.
 """
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +20,14 @@ from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
 from backstamp.queue import compaction, ids, recovery
 from backstamp.queue.committer import Committer, Sink
-from backstamp.queue.draft import UndecidedError
+from backstamp.queue.compaction import Copied
+from backstamp.queue.compactor import Compactor
 from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine, retrieve
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
-from backstamp.queue.fold import Fold, Found
+from backstamp.queue.fold import Fold
+from backstamp.queue.health import Health
+from backstamp.queue.loading import FirstDue, Loading
 from backstamp.queue.port import (
     DamagedError,
     Deposit,
@@ -44,21 +46,13 @@ from backstamp.queue.record import (
     decode_header,
     encode_reasons,
 )
+from backstamp.queue.recovery import Loaded
 from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.spool import Spool
-from backstamp.queue.stamps import Stamp
-from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Probe, Removal, Sealed, Store
-from backstamp.queue.trouble import LOCAL, Trouble
-from backstamp.telemetry.events import Alarm, Event, InDoubt, Recovered, Resumed
+from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Removal, Sealed, Store
+from backstamp.telemetry.events import Event
 
 TOO_MANY = Reply(452, "4.5.3 Too many recipients")
-
-_SLICE = 256
-"""Messages entered between two turns of the loop."""
-
-FirstDue = Callable[[float, float, float], float]
-"""now, arrival (seconds since the epoch), chance from [0, 1) → when to try what a start found waiting."""
-
 
 MakeCommitter = Callable[[Sink, Callable[[BaseException], None]], "Commits"]
 """What makes the committer; crash tests commit in the loop's own turn."""
@@ -108,44 +102,39 @@ class LocalQueue(Engine):
         )
         self._files = files
         self._root = root
+        self._directory = f"{root}/{recovery.PARTITION}"
         self._lock = lock
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._segments: set[Segment] = set()
         self._committer: Commits
-        self._trouble = Trouble()
-        self._troubled: tuple[float, str] | None = None
-        """Since when the queue does not do all it should (monotonic), and why."""
-        self._undone: dict[Marks, None] = {}
-        """Stamps that could not be made durable yet."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._looked = float("-inf")
-        self._dead: str | None = None
-        self._closing = False
+        self.health = Health(
+            self.gate,
+            clock=clock,
+            emit=emit,
+            submit=self._submit,
+            free=lambda: files.free(root),
+            reserve=settings.reserve,
+            period=settings.probe,
+        )
         self.broken: asyncio.Future[None] = self._loop.create_future()
         """Fails if the commit thread dies: nothing can be acknowledged any more, the process must end."""
         self._numbers: Callable[[], int]
         self._salt: Callable[[], bytes]
         self._compacting: asyncio.Task[None] | None = None
-        self._uncompactable: set[Segment] = set()
+        self.compactor = Compactor(
+            self,
+            self._copy,
+            sealed=lambda: (segment for segment in self._segments if segment.sealed),
+            added=self._segments.add,
+            dropped=self._segments.discard,
+            submit=self._submit,
+            undecided=lambda error: self._fall(f"a copy could not be made to count: {error}", error),
+            segment_size=settings.segment_size,
+        )
         self.recovering: asyncio.Task[None]
         """Ends when everything that was on disk at the start is in the ledger."""
-
-    def health(self) -> str | None:
-        """Return what keeps the queue from taking mail or from sending it, None while all is well."""
-        self._look()
-        return self.problem
-
-    @property
-    def problem(self) -> str | None:
-        """What kept it when last looked at."""
-        if self._dead is not None:
-            return self._dead
-        trouble = self._trouble
-        if trouble.stuck:
-            return "stamps cannot be made durable"
-        return trouble.reason or ("there is less free space than the reserve" if trouble.short else None)
 
     # ---- life ----
 
@@ -154,123 +143,38 @@ class LocalQueue(Engine):
     ) -> None:
         """Start the commit thread, and reading what is there."""
         self._committer = committer(store, self._died)
-        self.recovering = self._loop.create_task(self._recover(numbers, first_due), name="recover")
+        loading = Loading(
+            self,
+            self._load,
+            self._segments.add,
+            clock=self._clock,
+            emit=self._emit,
+            first_due=first_due,
+            pause=self._settings.probe,
+        )
+        self.recovering = self._loop.create_task(loading.run(numbers), name="recover")
         self.recovering.add_done_callback(self._recovered)
 
-    async def _recover(self, numbers: Sequence[int], first_due: FirstDue) -> None:
-        """Read segment by segment; reports come last, when it is known which failures they cover (Q5)."""
-        started = self._clock.monotonic()
-        fold = Fold()
-        owing: list[Entry] = []
-        reports: list[tuple[Entry, Found, float]] = []
-        found: dict[int, Segment] = {}
-        messages = recipients = 0
-        for number in numbers:
-            try:
-                loaded = await self._loop.run_in_executor(
-                    self._readers, recovery.load, self._files, self._root, number, fold
-                )
-            except OSError as error:
-                self._alarm(
-                    f"segment {number} cannot be read: {error}", "its mail waits for the next start; see fsck"
-                )
-                continue
-            segment = found[number] = loaded.segment
-            # Until all is read nobody knows whose reasons stand in it.
-            segment.pins += 1
-            self._segments.add(segment)
-            for problem in loaded.problems:
-                self._alarm(problem.text, problem.action, problem.queue_id)
-            left = loaded.judged.open
-            left.reverse()
-            while left:
-                # The oldest first, and each let go of at once: freeing a whole segment's takes a while.
-                for message in [left.pop() for _ in range(min(_SLICE, len(left)))]:
-                    entry, due = self._enter_found(segment, message, first_due)
-                    if message.header.flags & Flag.REPORT:
-                        reports.append((entry, message, due))
-                    else:
-                        self.ledger.release_later(entry, message.runs, due)
-                    if Stamp.FAILED in message.stamps:
-                        owing.append(entry)
-                    messages += 1
-                    recipients += sum(run.count for run in message.runs)
-                self._claimable.ring()
-                await asyncio.sleep(0)
-        await self._settle_reports(fold, owing, found)
-        for entry, message, due in reports:
-            self.ledger.release_later(entry, message.runs, due)
-        self._claimable.ring()
-        for segment in found.values():
-            segment.pins -= 1
-            self._finished(segment)
-        self._emit(
-            Recovered(
-                time=self.now(),
-                segments=len(numbers),
-                messages=messages,
-                recipients=recipients,
-                duration=self._clock.monotonic() - started,
-            )
+    async def _load(self, number: int, fold: Fold) -> Loaded:
+        return await self._loop.run_in_executor(
+            self._readers, recovery.load, self._files, self._root, number, fold
         )
 
-    def _enter_found(self, segment: Segment, message: Found, first_due: FirstDue) -> tuple[Entry, float]:
-        """Enter what the process before left; return when it is to be tried."""
-        header = message.header
-        facts = Facts(
-            header.queue_id,
-            header.arrival,
-            header.offset,
-            header.content_length,
-            header.envelope_length,
-            header.first_stamp,
-            header.recipients,
-            header.flags,
+    def _copy(self, chosen: Sequence[Segment]) -> asyncio.Future[Copied]:
+        number, salt = self._numbers(), self._salt()
+        return self._loop.run_in_executor(
+            self._readers, compaction.copy, self._files, self._directory, number, salt, chosen
         )
-        entry = self.ledger.enter(segment, facts)
-        entry.kept = None
-        if message.doubts:
-            self.doubts[header.queue_id] = message.doubts
-        for ordinal in message.doubts:
-            self._emit(
-                InDoubt(
-                    time=self.now(),
-                    queue_id=ids.text(header.queue_id),
-                    recipient=message.envelope.recipients[ordinal].address.decode(
-                        "utf-8", "backslashreplace"
-                    ),
-                    mx="",
-                    reply="",
-                )
-            )
-        wall = self._clock.wall()
-        chance = int.from_bytes(header.queue_id[-4:], "big") / 2**32
-        return entry, self._clock.monotonic() + first_due(wall, header.arrival / 1e6, chance) - wall
-
-    async def _settle_reports(self, fold: Fold, owing: Sequence[Entry], found: dict[int, Segment]) -> None:
-        """Stamp `B` where a report is on its way, durably; owe the rest with the reasons that were kept."""
-        closed = []
-        for entry in owing:
-            queue_id = entry.queue_id
-            if reported := fold.reported(queue_id, entry.ordinals(Stamp.FAILED)):
-                closed.append(self._mark(entry, dict.fromkeys(reported, Stamp.BOUNCED)))
-            if entry.closed or not entry.ordinals(Stamp.FAILED):
-                continue
-            kept = [reasons for reasons in fold.reasons.get(queue_id, ()) if reasons.segment in found]
-            for reasons in kept:
-                self._owed(entry, reasons.reasons, found[reasons.segment])
-            if not kept:
-                self._owed(entry, (), entry.segment)
-        for durable in closed:
-            await durable
 
     def _recovered(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
             self._fall(f"recovery broke: {error!r}", error)
-        elif self._settings.compact and not self._closing:
-            self._compacting = self._loop.create_task(self._compact_now_and_then(), name="compact")
+        elif self._settings.compact and not self.health.closing:
+            self._compacting = self._loop.create_task(
+                self.compactor.run(self._settings.compact), name="compact"
+            )
             self._compacting.add_done_callback(self._compacted)
 
     def _compacted(self, task: asyncio.Task[None]) -> None:
@@ -279,18 +183,14 @@ class LocalQueue(Engine):
 
     async def close(self) -> None:
         """Commit what was handed over, seal the open segment and let go of the lock."""
-        self._closing = True
+        self.health.closing = True
         for task in (self.recovering, self._compacting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-        if self._timer is not None:
-            self._timer.cancel()
-        self._again()
+        self.health.close()
         await self._committer.close()
         self.broken.cancel()
-        if self._stuck is not None:
-            self._stuck.cancel()
         self._readers.shutdown()
         for segment in self._segments:
             self._files.close(segment.mail)
@@ -301,8 +201,7 @@ class LocalQueue(Engine):
         self._fall(f"the commit thread died: {error!r}", error)
 
     def _fall(self, problem: str, error: BaseException) -> None:
-        self._dead = problem
-        self._alarm(problem, "nothing is accepted or delivered any more; the relay ends")
+        self.health.die(problem)
         if not self.broken.done():
             self.broken.set_exception(error)
 
@@ -310,10 +209,8 @@ class LocalQueue(Engine):
 
     def _admit(self, message: Message) -> None:
         """Raise QueueRefusedError if no mail is taken now."""
-        self._look()
-        refusal = LOCAL if self._dead is not None else self._trouble.refusal
-        # A report frees a recipient; it may use the reserve, and is tried while other mail is not.
-        if refusal is not None and (self._dead is not None or not message.flags & Flag.REPORT):
+        refusal = self.health.refusal(report=bool(message.flags & Flag.REPORT))
+        if refusal is not None:
             raise QueueRefusedError(refusal)
         if len(message.envelope.recipients) > CAPACITY:
             raise QueueRefusedError(TOO_MANY)
@@ -323,15 +220,15 @@ class LocalQueue(Engine):
         self._admit(message)
 
         def done(segment: Segment, facts: Facts) -> None:
-            self._trouble.worked()
+            self.health.appended()
             self._segments.add(segment)
             self._release(self.ledger.enter(segment, facts), message.envelope)
 
         def failed(error: OSError) -> QueueRefusedError:
-            return QueueRefusedError(self._append_failed(error))
+            return QueueRefusedError(self.health.append_failed(error))
 
         spool = Spool(self._files, self._readers, message, done=done, failed=failed)
-        await spool.begin(f"{self._root}/{recovery.PARTITION}", self._numbers(), self._salt())
+        await spool.begin(self._directory, self._numbers(), self._salt())
         return spool
 
     async def _write(self, message: Message, *, release: bool) -> Entry:
@@ -340,11 +237,11 @@ class LocalQueue(Engine):
 
         def done(job: Append) -> None:
             if job.error is not None:
-                reply = self._append_failed(job.error)
+                reply = self.health.append_failed(job.error)
                 if not future.done():
                     future.set_exception(QueueRefusedError(reply))
                 return
-            self._trouble.worked()
+            self.health.appended()
             assert job.segment is not None
             self._segments.add(job.segment)
             facts = Facts(
@@ -373,15 +270,14 @@ class LocalQueue(Engine):
 
         def done(job: Marks) -> None:
             if job.error is not None:
-                self._stamp_failed(job, entry)
-                if self._closing and not future.done():
+                self.health.stamp_failed(job, entry.queue_id)
+                if self.health.closing and not future.done():
                     future.set_exception(StampNotDurableError(str(job.error)))
                     retrieve(future)
                 return
-            if job in self._undone:
-                self._done_after_all(job)
+            self.health.stamped(job)
             if job.reason is not None and job.reason.segment is not None:
-                self._owed(entry, reasons, job.reason.segment)
+                self.owe(entry, reasons, job.reason.segment)
                 job.reason.segment.pins -= 1
             self._rested(segment)
             if not future.done():
@@ -451,10 +347,13 @@ class LocalQueue(Engine):
         """Return the segments whose messages are in the ledger, the oldest first."""
         return sorted(self._segments, key=lambda segment: segment.number)
 
-    def _finished(self, segment: Segment) -> None:
+    def _submit(self, job: Job) -> None:
+        self._committer.submit(job)
+
+    def finished(self, segment: Segment) -> None:
+        """Remove a segment if nothing needs it any more."""
         if segment.removable and segment in self._segments:
             self._segments.remove(segment)
-            self._uncompactable.discard(segment)
             self._committer.submit(Removal(segment, self._removed))
 
     # ---- word from the commit thread ----
@@ -464,179 +363,13 @@ class LocalQueue(Engine):
         segment = job.segment
         segment.sealed = True
         self._segments.add(segment)
-        self._finished(segment)
+        self.finished(segment)
 
     def _removed(self, job: Removal) -> None:
         if job.error is not None:
-            self._alarm(
+            self.alarm(
                 f"segment {job.segment.number} could not be removed: {job.error}", "recovery will remove it"
             )
-
-    # ---- compaction ----
-
-    async def _compact_now_and_then(self) -> None:
-        """Keep the bound on the disk's use; a look costs little, a copy is made apart from the loop."""
-        while True:
-            await asyncio.sleep(self._settings.compact)
-            copying = self._loop.create_task(self.compact())
-            try:
-                await asyncio.shield(copying)
-            except OSError:
-                continue  # told; the next look tries again
-            except asyncio.CancelledError:
-                # Half a move is none: whoever closes the queue waits for it.
-                await asyncio.wait([copying])
-                raise
-
-    async def compact(self) -> bool:
-        """Copy what is open in some segments into one, if the bound asks for it; tell whether it did.
-
-        Raises:
-            OSError: the copy could not be written; everything is as it was.
-        """
-        sealed = [
-            segment for segment in self._segments if segment.sealed and segment not in self._uncompactable
-        ]
-        chosen = compaction.choose(sealed, self._settings.segment_size)
-        if not chosen:
-            return False
-        # Whoever wants to work on their messages waits until they have moved.
-        moved = self._loop.create_future()
-        for segment in chosen:
-            segment.copied = moved
-        done = False
-        try:
-            await self._copy(chosen)
-            done = True
-        except UndecidedError as error:
-            # Their messages are not touched any more: the next start takes the copy, or the sources.
-            self._fall(f"a copy could not be made to count: {error}", error)
-            return False
-        except compaction.UnreadableError as error:
-            self._uncompactable.update(chosen)
-            self._alarm(str(error), "it is looked at when it is sent, or by fsck")
-        except OSError as error:
-            self._alarm(f"segments could not be compacted: {error}", "they stay, and are tried again")
-            self._let_go(chosen, moved)
-            raise
-        self._let_go(chosen, moved)
-        return done
-
-    def _let_go(self, chosen: Sequence[Segment], moved: asyncio.Future[None]) -> None:
-        for segment in chosen:
-            segment.copied = None
-        moved.set_result(None)
-
-    async def _copy(self, chosen: Sequence[Segment]) -> None:
-        target, entries, places = await self._loop.run_in_executor(
-            self._readers,
-            compaction.copy,
-            self._files,
-            f"{self._root}/{recovery.PARTITION}",
-            self._numbers(),
-            self._salt(),
-            chosen,
-        )
-        self._segments.add(target)
-        # It goes after its sources: without it they would count again.
-        target.pins += len(chosen)
-        for at, (entry, place) in enumerate(zip(entries, places, strict=True)):
-            self.ledger.move(entry, target, place.offset, place.first)
-            if at % _SLICE == _SLICE - 1:
-                await asyncio.sleep(0)
-        for segment in chosen:
-            self._segments.discard(segment)
-            self._committer.submit(Removal(segment, lambda job: self._source_removed(job, target)))
-
-    def _source_removed(self, job: Removal, target: Segment) -> None:
-        self._removed(job)
-        if job.error is None:
-            target.pins -= 1
-            self._finished(target)
-
-    # ---- trouble ----
-
-    def _append_failed(self, error: OSError) -> Reply:
-        if not self._trouble.probing:
-            self._alarm(f"a message could not be written: {error}", "its client was told to try again")
-        reply = self._trouble.refused(error)
-        self._watch_disk()
-        return reply
-
-    def _stamp_failed(self, job: Marks, entry: Entry) -> None:
-        assert job.error is not None
-        if not self._trouble.stuck or self._closing:
-            self._alarm(
-                f"a stamp could not be written: {job.error}",
-                "nothing new is sent until it is; after a crash there may be a second copy",
-                ids.text(entry.queue_id),
-            )
-        self._trouble.unstamped(job.error)
-        self._undone[job] = None
-        if self._stuck is None:
-            self._stuck = self._loop.create_future()
-        self._watch_disk()
-
-    def _done_after_all(self, job: Marks) -> None:
-        """Count a stamp out that could not be written before; the last one lets delivery go on."""
-        del self._undone[job]
-        if not self._undone:
-            self._trouble.stamped()
-            if self._stuck is not None:
-                self._stuck.set_result(None)
-                self._stuck = None
-            self._watch_disk()
-
-    def _watch_disk(self) -> None:
-        """Probe until the disk works again; tell when it began and when it is over."""
-        problem = self.problem
-        if problem is not None and self._troubled is None:
-            self._troubled = (self._clock.monotonic(), problem)
-        elif problem is None and self._troubled is not None:
-            since, problem = self._troubled
-            self._troubled = None
-            self._emit(Resumed(time=self.now(), problem=problem, duration=self._clock.monotonic() - since))
-        if self._trouble.probing and self._timer is None and not self._closing:
-            self._timer = self._loop.call_later(self._settings.probe, self._probe)
-
-    def _probe(self) -> None:
-        self._committer.submit(Probe(self._probed))
-
-    def _probed(self, job: Probe) -> None:
-        self._timer = None
-        if job.error is None:
-            self._trouble.probed()
-        self._again()
-        self._watch_disk()
-
-    def _again(self) -> None:
-        """Hand over again what could not be made durable."""
-        for job in self._undone:
-            job.error = None
-            if job.reason is not None:
-                job.reason.error = None
-            self._committer.submit(job)
-
-    def _look(self) -> None:
-        """Look at the free space now and then."""
-        if not self._settings.reserve:
-            return
-        now = self._clock.monotonic()
-        if now < self._looked + self._settings.probe:
-            return
-        self._looked = now
-        with contextlib.suppress(OSError):
-            short = self._files.free(self._root) < self._settings.reserve
-            if short and not self._trouble.short:
-                self._alarm(
-                    "there is less free space than the reserve", "no new mail is taken; delivery goes on"
-                )
-            if short is not self._trouble.short:
-                self._trouble.short = short
-                self._watch_disk()
-
-    def _alarm(self, problem: str, action: str, queue_id: str = "") -> None:
-        self._emit(Alarm(time=self.now(), problem=problem, action=action, queue_id=queue_id))
 
 
 async def open_queue(

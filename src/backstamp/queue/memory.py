@@ -63,7 +63,7 @@ class MemoryQueue(Engine):
     def _committed(self, entry: Entry, reasons: Sequence[Reason], durable: asyncio.Future[None]) -> None:
         self._segment.busy -= 1
         if reasons:
-            self._owed(entry, reasons, self._segment)
+            self.owe(entry, reasons, self._segment)
         if entry.closed:
             self._messages.pop(entry, None)
         if not durable.done():
@@ -80,7 +80,7 @@ class MemoryQueue(Engine):
         """Return the only one there is."""
         return (self._segment,)
 
-    def _finished(self, segment: Segment) -> None:
+    def finished(self, segment: Segment) -> None:
         """Nothing to remove: the segment is never sealed."""
 
 

@@ -35,6 +35,7 @@ from backstamp.queue.segment import CAPACITY
 _GLANCE = 512
 """Octets read at a record's start: header and, mostly, envelope in one call."""
 _WINDOW = 1024 * 1024
+_SECTOR = 512
 _NOBODY = Envelope(b"", ())
 
 
@@ -106,7 +107,7 @@ def sources(files: Files, directory: str, number: int) -> tuple[int, ...]:
 
 
 def scan(files: Files, directory: str, number: int) -> Scan:
-    """Read one segment. Raises OSError if the mail file cannot be opened or read."""
+    """Read one segment. Raises OSError if its files cannot be opened, or the mail not be read."""
     stamps_salt, image, whole = _read_stamps(files, directory, number)
     descriptor = files.open(segments.mail_path(directory, number), write=False)
     try:
@@ -127,18 +128,31 @@ def scan(files: Files, directory: str, number: int) -> Scan:
 
 
 def _read_stamps(files: Files, directory: str, number: int) -> tuple[bytes, bytes, bool]:
-    """Return salt and stamps, and whether all of them were there."""
+    """Return salt and stamps, and whether all of them were there. Raises OSError: they cannot be opened."""
     try:
         descriptor = files.open(segments.stamps_path(directory, number), write=False)
-    except OSError:
+    except FileNotFoundError:
         return b"", b"", False
     try:
-        data = files.read(descriptor, SALT_SIZE + CAPACITY, 0)
-    except OSError:
-        return b"", b"", False
+        data = _read_anyhow(files, descriptor, SALT_SIZE + CAPACITY)
     finally:
         files.close(descriptor)
     return data[:SALT_SIZE], data[SALT_SIZE:], len(data) == SALT_SIZE + CAPACITY
+
+
+def _read_anyhow(files: Files, descriptor: int, length: int) -> bytes:
+    """Read stamps; a sector that cannot be read, also when asked again, holds no stamps."""
+    try:
+        return files.read(descriptor, length, 0)
+    except OSError:
+        data = b""
+    for at in range(0, min(length, files.size(descriptor)), _SECTOR):
+        wanted = min(_SECTOR, length - at)
+        try:
+            data += files.read(descriptor, wanted, at)
+        except OSError:
+            data += bytes(wanted)
+    return data
 
 
 def _records(files: Files, descriptor: int, size: int, salt: bytes) -> Scan:

@@ -77,9 +77,9 @@ async def test_what_it_tells(tmp_path: Path) -> None:
 
 async def test_a_queue_that_is_broken_is_not_ready(tmp_path: Path) -> None:
     async with relay(tmp_path, admin=True) as running:
-        running.relay.queue._trouble.reason = "the disk is gone"
+        running.relay.queue.health._trouble.reason = "the disk is gone"
         assert await get(running.relay.addresses[-1], "/readyz") == (503, "the disk is gone\n")
-        running.relay.queue._trouble.reason = None
+        running.relay.queue.health._trouble.reason = None
 
 
 async def test_verbs_change_what_they_are_for_and_say_whom(tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""Reading back what the process before left, in the background: segment by segment, the oldest first.
+
+Mail is taken and delivered meanwhile. Reports come last, when every segment was read and it
+is known which failures they cover (Q5), and whose reasons stand where. A segment that cannot
+be read now is tried again; one that never can costs nothing but its own mail, and is told.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from backstamp.clock import Clock
+from backstamp.queue import ids
+from backstamp.queue.engine import Engine
+from backstamp.queue.entry import Entry, Facts
+from backstamp.queue.fold import Fold, Found
+from backstamp.queue.port import Flag
+from backstamp.queue.recovery import Loaded
+from backstamp.queue.segment import Segment
+from backstamp.queue.stamps import Stamp
+from backstamp.telemetry.events import Event, InDoubt, Recovered
+
+_SLICE: Final = 256
+"""Messages entered between two turns of the loop."""
+
+_ROUNDS: Final = 3
+"""How often a segment is tried."""
+
+_REPORT: Final = int(Flag.REPORT)
+
+FirstDue = Callable[[float, float, float], float]
+"""now, arrival (seconds since the epoch), chance from [0, 1) → when to try what a start found waiting."""
+
+
+class Tally(msgspec.Struct):
+    """What was read back."""
+
+    segments: dict[int, Segment]
+    owing: list[Entry]
+    reports: list[tuple[Entry, Found, float]]
+    messages: int = 0
+    recipients: int = 0
+
+
+class Loading:
+    """One start. `load` reads a segment apart from the loop; `added` is told of each that was read."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        load: Callable[[int, Fold], Awaitable[Loaded]],
+        added: Callable[[Segment], None],
+        *,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        first_due: FirstDue,
+        pause: float,
+    ) -> None:
+        self._engine = engine
+        self._load = load
+        self._added = added
+        self._clock = clock
+        self._emit = emit
+        self._first_due = first_due
+        self._pause = pause
+        self._fold = Fold()
+        self._tally = Tally({}, [], [])
+
+    async def run(self, numbers: Sequence[int]) -> None:
+        """Read all there is."""
+        engine, tally = self._engine, self._tally
+        started = self._clock.monotonic()
+        left = list(numbers)
+        for last in range(_ROUNDS - 1, -1, -1):
+            left = [number for number in left if not await self._segment(number, tell=not last)]
+            if not left:
+                break
+            await asyncio.sleep(self._pause if last else 0)
+        await self._settle_reports()
+        for entry, message, due in tally.reports:
+            engine.ledger.release_later(entry, message.runs, due)
+        engine.wake()
+        for segment in tally.segments.values():
+            segment.pins -= 1
+            engine.finished(segment)
+        self._emit(
+            Recovered(
+                time=engine.now(),
+                segments=len(numbers),
+                messages=tally.messages,
+                recipients=tally.recipients,
+                duration=self._clock.monotonic() - started,
+            )
+        )
+
+    async def _segment(self, number: int, *, tell: bool) -> bool:
+        """Read one segment and enter what is open in it; return whether it could be read."""
+        engine = self._engine
+        try:
+            loaded = await self._load(number, self._fold)
+        except OSError as error:
+            if tell:
+                engine.alarm(
+                    f"segment {number} cannot be read: {error}", "its mail waits for the next start; see fsck"
+                )
+            return False
+        segment = self._tally.segments[number] = loaded.segment
+        # Until all is read nobody knows whose reasons stand in it.
+        segment.pins += 1
+        self._added(segment)
+        for problem in loaded.problems:
+            engine.alarm(problem.text, problem.action, problem.queue_id)
+        left = loaded.judged.open
+        left.reverse()
+        while left:
+            # The oldest first, and each let go of at once: freeing a whole segment's takes a while.
+            for message in [left.pop() for _ in range(min(_SLICE, len(left)))]:
+                self._enter(segment, message)
+            engine.wake()
+            await asyncio.sleep(0)
+        return True
+
+    def _enter(self, segment: Segment, message: Found) -> None:
+        """Enter what the process before left; it is tried when its time comes."""
+        header = message.header
+        facts = Facts(
+            header.queue_id,
+            header.arrival,
+            header.offset,
+            header.content_length,
+            header.envelope_length,
+            header.first_stamp,
+            header.recipients,
+            header.flags,
+        )
+        ledger, tally = self._engine.ledger, self._tally
+        entry = ledger.enter(segment, facts)
+        entry.kept = None
+        if message.doubts:
+            self._doubt(message)
+        wall = self._clock.wall()
+        chance = int.from_bytes(header.queue_id[-4:], "big") / 2**32
+        due = self._clock.monotonic() + self._first_due(wall, header.arrival / 1e6, chance) - wall
+        if header.flags & _REPORT:
+            tally.reports.append((entry, message, due))
+        else:
+            ledger.release_later(entry, message.runs, due)
+        if Stamp.FAILED in message.stamps:
+            tally.owing.append(entry)
+        tally.messages += 1
+        tally.recipients += sum(run.count for run in message.runs)
+
+    def _doubt(self, message: Found) -> None:
+        queue_id = message.header.queue_id
+        self._engine.doubts[queue_id] = message.doubts
+        for ordinal in message.doubts:
+            address = message.envelope.recipients[ordinal].address
+            self._emit(
+                InDoubt(
+                    time=self._engine.now(),
+                    queue_id=ids.text(queue_id),
+                    recipient=address.decode("utf-8", "backslashreplace"),
+                    mx="",
+                    reply="",
+                )
+            )
+
+    async def _settle_reports(self) -> None:
+        """Stamp `B` where a report is on its way, durably; owe the rest with the reasons that were kept."""
+        engine, fold, found = self._engine, self._fold, self._tally.segments
+        closed = []
+        for entry in self._tally.owing:
+            queue_id = entry.queue_id
+            if reported := fold.reported(queue_id, entry.ordinals(Stamp.FAILED)):
+                closed.append(engine.mark(entry, dict.fromkeys(reported, Stamp.BOUNCED)))
+            if entry.closed or not entry.ordinals(Stamp.FAILED):
+                continue
+            kept = [reasons for reasons in fold.reasons.get(queue_id, ()) if reasons.segment in found]
+            for reasons in kept:
+                engine.owe(entry, reasons.reasons, found[reasons.segment])
+            if not kept:
+                engine.owe(entry, (), entry.segment)
+        for durable in closed:
+            await durable
