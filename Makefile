@@ -19,7 +19,7 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
 TESTS ?= tests
 
-.PHONY: help venv run test slow lint types format docs lock bench clean
+.PHONY: help venv run test slow crash lint types format docs lock bench clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,10 +41,14 @@ run: $(STAMP) ## run the relay with conf/dev.toml, a sink behind it and one samp
 	@exec $(BIN)/backstamp demo --config $(CONFIG)
 
 test: $(STAMP) ## run the tests, but the slow ones (TESTS=tests/unit for a part)
-	@$(PYTEST) -q -m "not slow" $(TESTS)
+	@$(PYTEST) -q -m "not slow and not crash" $(TESTS)
 
 slow: $(STAMP) ## run the longer proofs
 	@$(PYTEST) -q -m slow $(TESTS)
+
+# One file, but its tests share nothing: they may go to any worker.
+crash: $(STAMP) ## kill and fail a relay at every system call on its queue (needs strace)
+	@$(PYTEST) --dist worksteal -q -m crash $(TESTS)
 
 lint: $(STAMP) ## check style, formatting and which room imports which
 	@$(BIN)/ruff check --quiet .

@@ -55,15 +55,37 @@ class Process:
 
     async def start(self) -> None:
         """Start it and wait until its ports answer."""
+        await self.launch()
+        assert await self.ready(), self.log.read_text()[-2000:]
+
+    async def launch(self, *under: str) -> None:
+        """Start it, under another program if one is given; that program must become it."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "backstamp", "serve", "--config", str(self.config),
+                *under, sys.executable, "-m", "backstamp", "serve", "--config", str(self.config),
                 stdout=log, stderr=log, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )  # fmt: skip
+
+    async def ready(self) -> bool:
+        """Wait until its ports answer; False where it ended instead."""
         async with asyncio.timeout(30):
-            while not await self.answers():
-                assert self._process.returncode is None, self.log.read_text()[-2000:]
+            while self.code is None:
+                if await self.answers():
+                    return True
                 await asyncio.sleep(0.02)
+        return False
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; None while it runs."""
+        assert self._process is not None
+        return self._process.returncode
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self._process is not None
+        return self._process.pid
 
     async def answers(self) -> bool:
         """Tell whether it greets."""
@@ -80,14 +102,16 @@ class Process:
     async def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
         self._process = None
 
     async def stop(self) -> int:
         """SIGTERM; return the exit code."""
         assert self._process is not None
-        self._process.terminate()
+        if self._process.returncode is None:
+            self._process.terminate()
         async with asyncio.timeout(60):
             code = await self._process.wait()
         self._process = None
