@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -69,7 +69,7 @@ def launch(queue: Path, faults: Sequence[Fault], trace: Path) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def attached(pid: int, queue: Path, faults: Sequence[Fault], trace: Path):  # type: ignore[no-untyped-def]
+async def attached(pid: int, queue: Path, faults: Sequence[Fault], trace: Path) -> AsyncIterator[None]:
     """Hold strace on a process that runs."""
     strace = await asyncio.create_subprocess_exec(
         *options(queue, faults, trace), "-p", str(pid), stderr=asyncio.subprocess.PIPE
