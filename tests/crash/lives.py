@@ -9,6 +9,7 @@ message, the stamp on disk was not `D`.
 import asyncio
 import contextlib
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ class Lives:
         self.sendings: list[Sending] = []
         self.copies: dict[bytes, list[tuple[int, bytes]]] = defaultdict(list)
         """Recipient → life and content of every copy the sink took."""
+        self.made: set[tuple[str, str]] = set()
+        """Path and name of every call the first life made on its queue; only where strace looked at it."""
         self.life = 1
         self.left = LeftBehind({}, set(), set())
         self._sink = Sink(received=self._take)
@@ -92,7 +95,7 @@ class Lives:
         """Live both lives; what was wrong stands in `wrong`. `serving`: the fault comes after the start."""
         directory = self.directory / f"run{next(_numbers)}"
         directory.mkdir(parents=True)
-        self._killing = "signal" in faults[0].what
+        self._killing = any("signal" in fault.what for fault in faults)
         async with self._sink as sink, Process(directory, sink.address) as self._relay:
             # A peer that takes a moment over its reply: more of what happens at once.
             sink.script.do("DOT", octets=OK, delay=0.002)
@@ -110,6 +113,10 @@ class Lives:
                     sink.script.do("CONNECT", octets=b"220 sink\r\n", delay=0.4, times=8)
             faults = [msgspec.structs.replace(fault, path=self._path(fault.path)) for fault in faults]
             life = await self._first(faults, serving, directory / "trace")
+            self.made = {
+                (self._short(path), call)
+                for path, call in strace.made(self._relay.queue, directory / "trace")
+            }
             self.life = 2
             await self._second()
         self._compare(life)
@@ -121,6 +128,11 @@ class Lives:
         if short == "TAIL":
             return self.left.tail
         return f"{short.rpartition('/')[0]}/{int(number):020}.{suffix}" if number.isdigit() and dot else short
+
+    def _short(self, path: str) -> str:
+        if path == self.left.tail and path:
+            return "TAIL"
+        return re.sub(r"0*([1-9]\d*)(?=\.(mail|stamps)$)", r"\1", path)
 
     # ---- the first life ----
 

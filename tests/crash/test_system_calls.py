@@ -151,6 +151,17 @@ async def test_every_call_fails(
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.crash
+@pytest.mark.parametrize("state", ["fresh", "left"])
+async def test_the_tables_name_every_call(tmp_path: Path, state: str) -> None:
+    lives = Lives(tmp_path, fresh=state == "fresh")
+    await lives.run([])
+    assert not lives.wrong
+    known = {(path, call) for one, path, call in PLACES if one == state}
+    unknown = lives.made - known
+    assert not unknown, f"calls nobody fails, for the tables: {unknown}"
+
+
 SAMPLE = [
     ("fresh", Fault("pwritev2", "0/1.mail", KILL, "2")),
     ("left", Fault("fdatasync", "0/1.stamps", KILL, "2")),

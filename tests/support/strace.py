@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -51,13 +52,25 @@ def missing() -> str | None:
 
 
 def options(queue: Path, faults: Sequence[Fault], trace: Path) -> list[str]:
-    """Return the command line that injects faults and writes every call it looks at to `trace`."""
-    calls = ",".join({fault.call for fault in faults})
+    """Return the command line that injects faults; without one every call goes to `trace`."""
+    calls = ",".join({fault.call for fault in faults}) or "%file,%desc"
     found = ["strace", "-f", "-y", "-o", str(trace), "-e", "signal=none", "-e", f"trace={calls}"]
     for fault in faults:
         found += ["-e", f"inject={fault.call}:{fault.what}:when={fault.when}"]
     for path in sorted({fault.path for fault in faults}):
         found += ["-P", str(queue / path) if path else str(queue)]
+    return found
+
+
+def made(queue: Path, trace: Path) -> set[tuple[str, str]]:
+    """Return path below the queue and name of every call that was made on it."""
+    found = set()
+    for line in trace.read_text().splitlines():
+        call = re.match(r"\d+ +(\w+)\(", line)
+        # Of two paths (rename) the first.
+        path = re.search(rf'[<"]{re.escape(str(queue))}(?:/([^>"]*))?[>"]', line)
+        if call is not None and path is not None:
+            found.add((path[1] or "", call[1]))
     return found
 
 
