@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -120,6 +121,8 @@ class Lives:
             self.life = 2
             await self._second()
         self._compare(life)
+        if not self.wrong:
+            shutil.rmtree(directory)
         return life
 
     def _path(self, short: str) -> str:
@@ -165,7 +168,8 @@ class Lives:
 
     def _judge_end(self, started: bool, code: int, log: str) -> None:
         if "Traceback" in log:
-            self.wrong.append(f"a traceback: {log[log.index('Traceback') :][-1500:]}")
+            frames = [line.strip() for line in log.splitlines() if "/backstamp/" in line or "Error" in line]
+            self.wrong.append(f"a traceback: {' | '.join(frames[-4:])}")
         if started and code != 0:
             self.wrong.append(f"it died: exit code {code}")
         if started and len(self._acknowledged()) < MESSAGES:

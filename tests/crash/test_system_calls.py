@@ -8,10 +8,11 @@ copy. A call that fails costs no mail either: 4yz to the client, one alarm, no t
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from tests.crash.lives import Lives
 from tests.support import strace
 from tests.support.strace import Fault
@@ -89,7 +90,29 @@ PLACES = [
     for path, calls in table.items()
     for call in calls.split()
 ]
-FAILURES = [(*place, error) for error, calls in ERRORS.items() for place in PLACES if place[2] in calls]
+CURRENT = {"fresh": "0/1", "left": "0/4", "serving": "0/4"}
+"""The segment that takes new mail."""
+
+
+def known(state: str, path: str, call: str) -> str | None:
+    """Name the defect of the relay that shows there."""
+    current = CURRENT[state]
+    if call == "close" and path in {"LOCK", f"{current}.mail", f"{current}.stamps"}:
+        return "a file that cannot be closed ends an orderly stop with a traceback"
+    if call == "pread64" and path == f"{current}.mail":
+        return "a message that cannot be read for its report ends the relay with a traceback"
+    if state == "left" and path == "0/1.stamps" and call in {"openat", "pread64"}:
+        return "stamps that cannot be opened or read for a moment are taken to be lost"
+    return None
+
+
+def failures() -> Iterator[ParameterSet]:
+    for error, calls in ERRORS.items():
+        for place in PLACES:
+            if place[2] in calls:
+                reason = known(*place)
+                marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
+                yield pytest.param(*place, error, marks=marks)
 
 
 def name(parameter: object) -> str:
@@ -141,7 +164,7 @@ async def test_killed_at_every_call(
 @pytest.mark.crash
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("burst", [1, 4])
-@pytest.mark.parametrize(("state", "path", "call", "error"), FAILURES, ids=name)
+@pytest.mark.parametrize(("state", "path", "call", "error"), list(failures()), ids=name)
 async def test_every_call_fails(
     tmp_path: Path, say: Callable[[str], None], state: str, path: str, call: str, error: str, burst: int
 ) -> None:
@@ -160,6 +183,25 @@ async def test_the_tables_name_every_call(tmp_path: Path, state: str) -> None:
     known = {(path, call) for one, path, call in PLACES if one == state}
     unknown = lives.made - known
     assert not unknown, f"calls nobody fails, for the tables: {unknown}"
+
+
+NEXT = [
+    Fault("openat", "0/5.stamps", ENOSPC),
+    Fault("fdatasync", "0/5.stamps", EIO),
+    Fault("openat", "0/5.mail", EMFILE),
+    Fault("fsync", "0", EIO, "1..4"),
+    Fault("ftruncate", "0/4.mail", EIO),
+    Fault("fdatasync", "0/4.mail", EIO),
+]
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("fault", NEXT, ids=name)
+@pytest.mark.parametrize("when", ["1", "2", "1..3"])
+async def test_a_segment_fails_and_so_does_what_follows(tmp_path: Path, fault: Fault, when: str) -> None:
+    hit, wrong = await live(tmp_path, "serving", Fault("pwritev2", "0/4.mail", EIO, when), fault)
+    assert hit
+    assert not wrong, "\n".join(wrong)
 
 
 SAMPLE = [

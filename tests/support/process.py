@@ -38,14 +38,28 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def reserve() -> socket.socket:
+    """Return a socket that keeps a port on 127.0.0.1 from everybody but who binds it on purpose.
+
+    Between two lives of a relay nobody listens there: somebody else's relay must not either.
+    """
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    # Set after the bind: the system gives the port to nobody, a listener that reuses addresses may take it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock
+
+
 class Process:
     """`backstamp serve` in a directory, started again as often as wanted."""
 
     def __init__(self, directory: Path, via: tuple[str, int]) -> None:
         self.directory = directory
         self.queue = directory / "queue"
-        self.address = ("127.0.0.1", free_port())
-        self.admin = free_port()
+        self._reserved = [reserve(), reserve()]
+        ports = [int(sock.getsockname()[1]) for sock in self._reserved]
+        self.address = ("127.0.0.1", ports[0])
+        self.admin = ports[1]
         self.config = directory / "backstamp.toml"
         self.log = directory / "events.json"
         self.config.write_text(
@@ -131,3 +145,5 @@ class Process:
     async def __aexit__(self, *_: object) -> None:
         if self._process is not None:
             await self.kill()
+        for sock in self._reserved:
+            sock.close()
