@@ -135,7 +135,7 @@ class Lives:
     def _short(self, path: str) -> str:
         if path == self.left.tail and path:
             return "TAIL"
-        return re.sub(r"0*([1-9]\d*)(?=\.(mail|stamps)$)", r"\1", path)
+        return re.sub(r"0*([1-9]\d*)(?=\.(mail|stamps)(\.new)?$)", r"\1", path)
 
     # ---- the first life ----
 

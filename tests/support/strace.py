@@ -19,7 +19,7 @@ import msgspec
 
 CALLS = (
     "openat", "newfstatat", "getdents64", "mkdir", "rename", "unlink", "flock", "close",
-    "pread64", "pwritev2", "fdatasync", "fsync", "ftruncate",
+    "pread64", "pwrite64", "pwritev2", "statfs", "fdatasync", "fsync", "ftruncate",
 )  # fmt: skip
 """Every system call the relay makes on its queue."""
 
