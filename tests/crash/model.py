@@ -10,6 +10,7 @@ data shows zeros or garbage. Which syncs carry directory entries along is the mo
 - `posix`: only the directory's sync carries entries.
 """
 
+import errno
 import hashlib
 import itertools
 import random
@@ -33,11 +34,12 @@ class Name(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A sector's new version."""
+    """A sector's new version; in limbo where a sync failed: perhaps on the platter, clean to the kernel."""
 
     inode: int
     sector: int
     octets: bytes
+    limbo: bool = False
 
 
 class Size(NamedTuple):
@@ -79,6 +81,9 @@ class ModelFiles:
         self.inodes: dict[int, bytearray] = {}
         self.dropped: set[str] = set()
         """Barriers that are left out: mutation control."""
+        self.fails: dict[int, str] = {}
+        """Which durable write fails, by number; `old`: nothing of it is seen, `new`: all of it is."""
+        self.durable_writes = 0
         self._numbers = itertools.count(1)
         for path, octets in (contents or {}).items():
             inode = next(self._numbers)
@@ -149,6 +154,15 @@ class ModelFiles:
         self.write(descriptor, [octets], offset)
 
     def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
+        self.durable_writes += 1
+        if (failing := self.fails.get(self.durable_writes)) is not None:
+            if failing == "new":
+                before = len(self.ops)
+                self.write(descriptor, buffers, offset)
+                self.ops[before:] = [
+                    op._replace(limbo=True) if isinstance(op, Data) else op for op in self.ops[before:]
+                ]
+            raise OSError(errno.EIO, "the disk failed")
         self.write(descriptor, buffers, offset)
         end = offset + sum(map(len, buffers))
         suffix = next(
@@ -173,6 +187,8 @@ class ModelFiles:
             self.ops.append(SyncDirectory(path))
 
     def unlink(self, path: str) -> None:
+        if path not in self.names:
+            raise FileNotFoundError(path)
         self._name(path, None)
 
     def rename(self, path: str, new_path: str) -> None:
@@ -199,14 +215,14 @@ class _Disk:
         self.names: dict[str, int] = {path: -number for number, path in enumerate(start, 1)}
         self.free_names: list[Name] = []
         self.content = {-number: bytearray(octets) for number, octets in enumerate(start.values(), 1)}
-        self.versions: dict[int, dict[int, list[bytes]]] = {}
+        self.versions: dict[int, dict[int, list[Data]]] = {}
         self.sizes: dict[int, list[int]] = {}
 
     def apply(self, op: Op) -> None:
         if isinstance(op, Name):
             self.free_names.append(op)
         elif isinstance(op, Data):
-            self.versions.setdefault(op.inode, {}).setdefault(op.sector, []).append(op.octets)
+            self.versions.setdefault(op.inode, {}).setdefault(op.sector, []).append(op)
         elif isinstance(op, Size):
             self.sizes.setdefault(op.inode, []).append(op.size)
         elif isinstance(op, Sync):
@@ -217,8 +233,12 @@ class _Disk:
     def _sync(self, inode: int, sectors: range | None) -> None:
         content = self.content.setdefault(inode, bytearray())
         versions = self.versions.get(inode, {})
-        chosen = [sector for sector in versions if sectors is None or sector in sectors]
-        _put(content, {sector: versions.pop(sector)[-1] for sector in chosen})
+        chosen = [
+            sector
+            for sector, found in versions.items()
+            if (sectors is None or sector in sectors) and not found[-1].limbo
+        ]
+        _put(content, {sector: versions.pop(sector)[-1].octets for sector in chosen})
         if not versions:
             self.versions.pop(inode, None)
         sizes = self.sizes.pop(inode, [])
@@ -280,7 +300,7 @@ class _Disk:
         written: dict[int, dict[int, bytes]] = {}
         for inode, sector in sectors:
             if version := next(chosen):
-                written.setdefault(inode, {})[sector] = self.versions[inode][sector][version - 1]
+                written.setdefault(inode, {})[sector] = self.versions[inode][sector][version - 1].octets
         sizes = {}
         for inode in sized:
             if version := next(chosen):

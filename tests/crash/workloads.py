@@ -1,12 +1,15 @@
 """Workloads: small, and each with an order of writes of its own."""
 
 import asyncio
+import contextlib
 import random
 
+import msgspec
 from tests.crash.world import Script, Workload
 from tests.support.queues import message
 
-from backstamp.queue.port import Delivery, Flag
+from backstamp.queue import operations
+from backstamp.queue.port import Delivery, Flag, QueueRefusedError, StampNotDurableError
 
 
 async def one_message(work: Workload) -> None:
@@ -159,6 +162,34 @@ async def in_doubt_and_at_most_once(work: Workload) -> None:
     await work.deliver(await work.claim())
 
 
+async def large_content_in_a_segment_of_its_own(work: Workload) -> None:
+    await work.accept(b"a@one.example")
+    large = message(b"b@one.example", b"c@two.example", content=b"x" * 3000)
+    deposit = await work.queue.deposit(msgspec.structs.replace(large, content=large.content[:1000]))
+    await work.deliver(await work.claim())
+    await deposit.write(large.content[1000:2500])
+    await deposit.write(large.content[2500:])
+    await deposit.commit()
+    work.note(large)
+    given_up = await work.queue.deposit(message(b"d@one.example", content=b"y" * 1500))
+    await work.deliver(await work.claim())
+    await given_up.abandon()
+
+
+async def decided_by_an_operator(work: Workload) -> None:
+    sent = await work.accept(b"a@one.example", b"b@one.example", b"c@two.example")
+    entry = work.queue.find(sent.queue_id)
+    assert entry is not None
+    await operations.act(work.queue, "hold", entry, [0, 1])
+    await operations.act(work.queue, "release", entry, [1])
+    for _ in range(2):
+        delivery = await work.claim()
+        await work.deliver(delivery)
+        work.give_back(delivery)
+    await operations.act(work.queue, "release", entry, [0])
+    await work.deliver(await work.claim())
+
+
 def at_random(seed: int) -> Script:
     """Return a workload of what comes: mail to several, deliveries, failures, reports, in any order."""
 
@@ -176,7 +207,8 @@ def at_random(seed: int) -> Script:
             elif verb == "compact":
                 await work.queue.compactor.compact()
             elif verb == "report" and work.queue.ledger.report_ready:
-                await work.report()
+                with contextlib.suppress(QueueRefusedError):
+                    await work.report()
 
     script.__name__ = f"at_random_{seed}"
     return script
@@ -185,7 +217,8 @@ def at_random(seed: int) -> Script:
 async def _accept(work: Workload, chance: random.Random) -> None:
     names = [b"u%d@d%d.example" % (number, chance.randrange(2)) for number in range(chance.randrange(1, 4))]
     sender = chance.choice((b"sender@example.org", b"sender@example.org", b""))
-    await work.accept(*names, sender=sender, content=b"x" * chance.choice((20, 600, 1500)))
+    with contextlib.suppress(QueueRefusedError):
+        await work.accept(*names, sender=sender, content=b"x" * chance.choice((20, 600, 1500)))
 
 
 async def _settle(work: Workload, chance: random.Random, delivery: Delivery) -> None:
@@ -195,7 +228,8 @@ async def _settle(work: Workload, chance: random.Random, delivery: Delivery) -> 
     if taken:
         await work.deliver(delivery, *taken)
     if failed:
-        await work.fail(delivery, *failed)
+        with contextlib.suppress(StampNotDurableError):
+            await work.fail(delivery, *failed)
     work.give_back(delivery)
 
 
@@ -216,5 +250,7 @@ WORKLOADS: dict[str, Script] = {
         compaction_of_a_compacted_segment,
         in_doubt,
         in_doubt_and_at_most_once,
+        large_content_in_a_segment_of_its_own,
+        decided_by_an_operator,
     )
 }

@@ -26,6 +26,7 @@ from backstamp.queue.store import Job
 from backstamp.telemetry.events import Alarm, Event
 
 ROOT = "queue"
+NOW = 1_800_000_000.0
 REFUSED = Reply(550, "5.1.1 no such user")
 
 
@@ -74,19 +75,24 @@ class _Inline(Executor):
         return future
 
 
-async def start(files: ModelFiles, events: list[Event] | None = None, **settings: Any) -> LocalQueue:
+YEAR = 365 * 86400.0
+
+
+async def start(
+    files: ModelFiles, events: list[Event] | None = None, now: float = NOW, **settings: Any
+) -> LocalQueue:
     """Open the engine on model files: real recovery, no threads."""
     salts = iter(range(1, 1 << 30))
     base = len(files.ops)
     queue = await open_queue(
         files,
         ROOT,
-        clock=TestClock(),
+        clock=TestClock(now),
         emit=(events if events is not None else []).append,
         # A salt of its own for each segment, the same in every run.
         salt=lambda: (base * 1000 + next(salts)).to_bytes(16, "big")[::-1],
         first_due=at_once,
-        settings=LocalSettings(**{"compact": 0, **settings}),
+        settings=LocalSettings(**{"compact": 0, "probe": 0.0001, **settings}),
         committer=TurnCommitter,
     )
     queue._readers.shutdown()
@@ -181,10 +187,12 @@ class Aftermath:
         self.unreadable: list[str] = []
 
 
-async def finish(files: ModelFiles, after: Aftermath, events: list[Event] | None = None) -> None:
+async def finish(
+    files: ModelFiles, after: Aftermath, events: list[Event] | None = None, now: float = NOW
+) -> None:
     """Recover, deliver everything, make every report, stop in order."""
     events = events if events is not None else []
-    queue = await start(files, events)
+    queue = await start(files, events, now)
     while queue.ledger.scheduled() or queue.ledger.report_ready or queue.ledger.next_report() is not None:
         if queue.ledger.scheduled():
             for delivery in await queue.claim(1000):

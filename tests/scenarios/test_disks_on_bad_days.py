@@ -13,6 +13,7 @@ from tests.support.queues import local_queue, message
 from tests.support.relay import relay
 
 from backstamp import app
+from backstamp.mail.reply import Reply
 from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import Flag, Message, QueueRefusedError, Reason, StampNotDurableError
 from backstamp.queue.stamps import Stamp
@@ -159,6 +160,30 @@ async def test_while_stamps_cannot_be_written_nothing_new_is_sent(tmp_path: Path
     assert {delivery.queue_id for delivery in await again.claim(9)} == {second.queue_id}
     await again.close()
     await queue.close()
+
+
+async def test_on_a_full_disk_a_failure_waits_for_its_report_and_delivery_goes_on(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    for _ in range(2):
+        await queue.append(message(b"a@y.example"))
+    first, second = await queue.claim(2)
+    files.failing[".mail"] = files.creating = errno.ENOSPC
+    with pytest.raises(StampNotDurableError):
+        await queue.stamp(first, {0: Stamp.FAILED}, [Reason((0,), Reply(550, "5.1.1 no"))])
+    queue.give_back(first, 0.0)
+    assert list((await queue.load(second)).recipients) == [0]
+    await queue.stamp(second, {0: Stamp.DELIVERED})
+    queue.give_back(second, 0.0)
+    assert not queue.ledger.report_ready
+    files.failing.clear()
+    files.creating = None
+    owed = await queue.claim_report()
+    assert owed.reasons[0].reply.code == 550
+    await queue.report(owed, None)
+    assert queue.health.ask() is None
+    await queue.close()
+    assert not list(tmp_path.glob("q/corrupt/*"))
 
 
 async def test_a_stamp_that_never_could_be_written_is_told_at_the_end(tmp_path: Path) -> None:

@@ -287,6 +287,10 @@ class Attempter:
             chance=self._chance(),
         )
         if settlement.marks:
-            await self._queue.stamp(claim, settlement.marks, settlement.reasons)
+            try:
+                await self._queue.stamp(claim, settlement.marks, settlement.reasons)
+            except StampNotDurableError:
+                # The engine raised the alarm, and reports them when their reason is on the disk.
+                settlement = msgspec.structs.replace(settlement, failed={})
         self._tell.settled(claim, progress.load.recipients, settlement, progress.durations)
         return settlement.retry_at

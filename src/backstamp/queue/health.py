@@ -42,8 +42,8 @@ class Health:
         self._trouble = Trouble()
         self._troubled: tuple[float, str] | None = None
         """Since when the queue does not do all it should (monotonic), and why."""
-        self._undone: dict[Marks, None] = {}
-        """Stamps that could not be made durable yet."""
+        self._undone: dict[Marks, bool] = {}
+        """Stamps that could not be made durable yet; whether only their reason could not be written."""
         self._timer: asyncio.TimerHandle | None = None
         self._looked = float("-inf")
         self._dead: str | None = None
@@ -92,17 +92,22 @@ class Health:
         return reply
 
     def stamp_failed(self, job: Marks, queue_id: bytes) -> None:
-        """Stamps could not be made durable: keep them, and stop delivery until they are."""
+        """Stamps could not be made durable: they are tried again after each probe.
+
+        Where only the reason of a failure found no room nobody gets a second copy: delivery goes on.
+        """
         assert job.error is not None
-        if not self._trouble.stuck or self.closing:
-            self.alarm(
-                f"a stamp could not be written: {job.error}",
-                "nothing new is sent until it is; after a crash there may be a second copy",
-                ids.text(queue_id),
-            )
-        self._trouble.unstamped(job.error)
-        self._undone[job] = None
-        self._gate.close()
+        first = not self._undone or self.closing
+        self._undone[job] = job.unreasoned
+        if job.unreasoned:
+            self._trouble.refused(job.error)
+            action = "the failure is not reported before it is"
+        else:
+            self._trouble.unstamped(job.error)
+            self._gate.close()
+            action = "nothing new is sent until it is; after a crash there may be a second copy"
+        if first:
+            self.alarm(f"a stamp could not be written: {job.error}", action, ids.text(queue_id))
         self._watch_disk()
 
     def stamped(self, job: Marks) -> None:
@@ -110,7 +115,7 @@ class Health:
         if job not in self._undone:
             return
         del self._undone[job]
-        if not self._undone:
+        if all(self._undone.values()):
             self._trouble.stamped()
             self._gate.open()
             self._watch_disk()
@@ -130,7 +135,7 @@ class Health:
                     duration=self._clock.monotonic() - since,
                 )
             )
-        if self._trouble.probing and self._timer is None and not self.closing:
+        if (self._trouble.probing or self._undone) and self._timer is None and not self.closing:
             self._timer = asyncio.get_running_loop().call_later(self._period, self._probe)
 
     def _probe(self) -> None:

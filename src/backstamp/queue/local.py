@@ -271,7 +271,7 @@ class LocalQueue(Engine):
         def done(job: Marks) -> None:
             if job.error is not None:
                 self.health.stamp_failed(job, entry.queue_id)
-                if self.health.closing and not future.done():
+                if (self.health.closing or job.unreasoned) and not future.done():
                     future.set_exception(StampNotDurableError(str(job.error)))
                     retrieve(future)
                 return

@@ -201,7 +201,8 @@ class Outlet(Protocol):
     ) -> Awaitable[None]:
         """Enqueue stamps at once, without an await (Q4); the future ends when they are durable.
 
-        While the disk fails it does not end; it raises StampNotDurableError if the queue closes first.
+        While the disk fails it does not end; it raises StampNotDurableError if the queue closes first,
+        and at once where only `reasons` found no room: these stamps follow when there is some.
         `reasons` are durable no later than the stamps (Q5). The same marks again change nothing.
         """
         ...

@@ -80,6 +80,11 @@ class Marks:
         self.reason = reason
         self.error: OSError | None = None
 
+    @property
+    def unreasoned(self) -> bool:
+        """It failed because its reason could not be written."""
+        return self.reason is not None and self.reason.error is not None
+
 
 class Probe:
     """Try whether a segment can be made: the disk has room and works again."""
