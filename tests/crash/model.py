@@ -166,7 +166,12 @@ class ModelFiles:
         self.write(descriptor, buffers, offset)
         end = offset + sum(map(len, buffers))
         suffix = next(
-            (path.rpartition(".")[2] for path, inode in self.names.items() if inode == descriptor), ""
+            (
+                path.rpartition("/")[2].partition(".")[2]
+                for path, inode in self.names.items()
+                if inode == descriptor
+            ),
+            "",
         )
         if f"write {suffix}" not in self.dropped:
             self.ops.append(Sync(descriptor, range(offset // SECTOR, -(-end // SECTOR))))
@@ -177,7 +182,12 @@ class ModelFiles:
 
     def sync(self, descriptor: int) -> None:
         suffix = next(
-            (path.rpartition(".")[2] for path, inode in self.names.items() if inode == descriptor), ""
+            (
+                path.rpartition("/")[2].partition(".")[2]
+                for path, inode in self.names.items()
+                if inode == descriptor
+            ),
+            "",
         )
         if f"sync {suffix}" not in self.dropped:
             self.ops.append(Sync(descriptor))
