@@ -265,7 +265,7 @@ class Connection:
             if not waiter.done():
                 waiter.set_result(None)
 
-        def finished() -> None:
+        def finished(machine: Machine) -> None:
             protocol.machine = None
             if machine.phase is Phase.CONTENT:
                 # The peer is still in the middle of the content. Whoever waits for it to read on

@@ -70,7 +70,7 @@ class Machine:
         *,
         write: Callable[[bytes], None],
         settled: Settled,
-        finished: Callable[[], None],
+        finished: Callable[["Machine"], None],
         large: Callable[[], None],
         pipelining: bool,
         size: bool,
@@ -233,4 +233,4 @@ class Machine:
 
     def _finish(self) -> None:
         self.done = True
-        self._finished()
+        self._finished(self)

@@ -30,7 +30,7 @@ class Run:
         )
         self.machine.start()
 
-    def _finish(self) -> None:
+    def _finish(self, machine: Machine) -> None:
         self.finished += 1
 
     def _large(self) -> None:
