@@ -58,7 +58,10 @@ class Slot:
 
 
 class _Progress(msgspec.Struct):
-    """An attempt under way: who is done, who is not, and what was last seen of the destination."""
+    """An attempt under way: who is pending, what is to be settled, and what was last seen of the destination.
+
+    Who was delivered is in neither: that is stamped and told.
+    """
 
     load: Load
     pending: dict[int, Recipient]
@@ -106,7 +109,8 @@ class Attempter:
                 await slot.close()
                 self._alarm(claim, error)
                 progress.note(classify.broken())
-            retry_at = await self._settle(claim, progress, policy)
+            if progress.outcomes or progress.pending:
+                retry_at = await self._settle(claim, progress, policy)
         except DamagedError:
             return
         except Exception as error:  # as above: the mail stays, and is tried again
@@ -220,7 +224,7 @@ class Attempter:
             result = await connection.transact(
                 Transaction(
                     load.sender,
-                    tuple(recipient.address for recipient in recipients),
+                    tuple([recipient.address for recipient in recipients]),
                     load.content,
                     parameters,
                 ),
@@ -267,12 +271,14 @@ class Attempter:
     def _done(self, progress: _Progress, outcomes: Mapping[int, Outcome], duration: float) -> None:
         """Note outcomes; whoever met the host's own trouble stays pending for the next host."""
         for ordinal, outcome in outcomes.items():
-            if outcome.scope >= Scope.HOST and outcome.verdict is not Verdict.DELIVERED:
+            delivered = outcome.verdict is Verdict.DELIVERED
+            if outcome.scope >= Scope.HOST and not delivered:
                 progress.note(outcome)
                 continue
             del progress.pending[ordinal]
-            progress.outcomes[ordinal] = outcome
-            progress.durations[ordinal] = duration
+            if not delivered:
+                progress.outcomes[ordinal] = outcome
+                progress.durations[ordinal] = duration
 
     async def _settle(self, claim: Delivery, progress: _Progress, policy: DestinationPolicy) -> float:
         """Stamp failures, tell what happened, and return when to try again."""

@@ -5,7 +5,7 @@ empty. Parameters are bytes as in the command (`BODY=8BITMIME SMTPUTF8`), becaus
 case of ENVID and ORCPT must survive (RFC 3461 §5.2.1).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 import msgspec
@@ -46,11 +46,15 @@ def ordered(recipients: Iterable[Recipient]) -> tuple[Recipient, ...]:
     lets the server treat it so).
     """
     unique = dict.fromkeys(recipients)
+    if len(unique) == 1:
+        return (*unique,)
     return tuple(sorted(unique, key=lambda recipient: domain_of(recipient.address)))
 
 
-def domain_runs(recipients: Iterable[Recipient]) -> list[DomainRun]:
+def domain_runs(recipients: Sequence[Recipient]) -> list[DomainRun]:
     """Return the runs of equal domains among ordered recipients."""
+    if len(recipients) == 1:
+        return [DomainRun(domain_of(recipients[0].address), 0, 1)]
     runs = []
     first = 0
     for domain, members in groupby(recipients, key=lambda recipient: domain_of(recipient.address)):

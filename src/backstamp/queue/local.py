@@ -209,7 +209,7 @@ class LocalQueue(Engine):
 
     def _admit(self, message: Message) -> None:
         """Raise QueueRefusedError if no mail is taken now."""
-        refusal = self.health.refusal(report=bool(message.flags & Flag.REPORT))
+        refusal = self.health.refusal(report=message.report)
         if refusal is not None:
             raise QueueRefusedError(refusal)
         if len(message.envelope.recipients) > CAPACITY:
