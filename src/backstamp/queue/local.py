@@ -31,7 +31,6 @@ from backstamp.queue.loading import FirstDue, Loading
 from backstamp.queue.port import (
     DamagedError,
     Deposit,
-    Flag,
     Message,
     QueueRefusedError,
     Reason,
