@@ -70,7 +70,7 @@ class Fold:
         self._covered: dict[bytes, set[int]] = {}
 
     def take(self, scan: Scan) -> Judged:
-        """Take one segment as it was read; judge the messages in it."""
+        """Take one segment as it was read; judge the messages in it. It may be taken again."""
         image = bytearray(_TODO * CAPACITY)
         image[: len(scan.image)] = scan.image
         judged = Judged([], image)
@@ -78,7 +78,9 @@ class Fold:
             header = record.header
             if header.kind == Kind.REASON:
                 kept = KeptReasons(scan.number, record.reasons)
-                self.reasons.setdefault(header.queue_id, []).append(kept)
+                before = self.reasons.setdefault(header.queue_id, [])
+                if kept not in before:
+                    before.append(kept)
             elif header.kind == Kind.MAIL:
                 if header.flags & Flag.REPORT:
                     self._covers(record.envelope)

@@ -30,6 +30,9 @@ _ROUNDS: Final = 3
 
 _REPORT: Final = int(Flag.REPORT)
 
+Load = Callable[[int, Fold, bool], Awaitable[Loaded]]
+"""Reads a segment; with True, what cannot be read now is an error, because it will be tried again."""
+
 FirstDue = Callable[[float, float, float], float]
 """now, arrival (seconds since the epoch), chance from [0, 1) → when to try what a start found waiting."""
 
@@ -50,7 +53,7 @@ class Loading:
     def __init__(
         self,
         engine: Engine,
-        load: Callable[[int, Fold], Awaitable[Loaded]],
+        load: Load,
         added: Callable[[Segment], None],
         *,
         clock: Clock,
@@ -74,7 +77,7 @@ class Loading:
         started = self._clock.monotonic()
         left = list(numbers)
         for last in range(_ROUNDS - 1, -1, -1):
-            left = [number for number in left if not await self._segment(number, tell=not last)]
+            left = [number for number in left if not await self._segment(number, patient=bool(last))]
             if not left:
                 break
             await asyncio.sleep(self._pause if last else 0)
@@ -95,13 +98,13 @@ class Loading:
             )
         )
 
-    async def _segment(self, number: int, *, tell: bool) -> bool:
+    async def _segment(self, number: int, *, patient: bool) -> bool:
         """Read one segment and enter what is open in it; return whether it could be read."""
         engine = self._engine
         try:
-            loaded = await self._load(number, self._fold)
+            loaded = await self._load(number, self._fold, patient)
         except OSError as error:
-            if tell:
+            if not patient:
                 engine.alarm(
                     f"segment {number} cannot be read: {error}", "its mail waits for the next start; see fsck"
                 )

@@ -9,6 +9,7 @@ background: mail is taken and delivered meanwhile.
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -19,6 +20,7 @@ from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
 from backstamp.queue import compaction, ids, recovery
+from backstamp.queue.aside import put_aside
 from backstamp.queue.committer import Committer, Sink
 from backstamp.queue.compaction import Copied
 from backstamp.queue.compactor import Compactor
@@ -106,6 +108,8 @@ class LocalQueue(Engine):
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
+        self._keeping = threading.Lock()
+        """Held while a damaged record is kept: two deliveries may find the same one."""
         self._segments: set[Segment] = set()
         self._committer: Commits
         self.health = Health(
@@ -154,10 +158,11 @@ class LocalQueue(Engine):
         self.recovering = self._loop.create_task(loading.run(numbers), name="recover")
         self.recovering.add_done_callback(self._recovered)
 
-    async def _load(self, number: int, fold: Fold) -> Loaded:
-        return await self._loop.run_in_executor(
-            self._readers, recovery.load, self._files, self._root, number, fold
-        )
+    async def _load(self, number: int, fold: Fold, patient: bool) -> Loaded:
+        def load() -> Loaded:
+            return recovery.load(self._files, self._root, number, fold, patient=patient)
+
+        return await self._loop.run_in_executor(self._readers, load)
 
     def _copy(self, chosen: Sequence[Segment]) -> asyncio.Future[Copied]:
         number, salt = self._numbers(), self._salt()
@@ -330,16 +335,9 @@ class LocalQueue(Engine):
         self, entry: Entry, data: bytes, text: str, envelope: Envelope | None = None
     ) -> DamagedError:
         """Keep what is left of a record in `corrupt/` (Q9)."""
-        directory = f"{entry.segment.directory.rpartition('/')[0]}/{recovery.CORRUPT}"
         name = f"{entry.segment.number:020}-{entry.facts.offset}.corrupt"
-        if name not in self._files.listing(directory):
-            descriptor = self._files.create(f"{directory}/{name}")
-            try:
-                self._files.write(descriptor, [data], 0)
-                self._files.sync(descriptor)
-            finally:
-                self._files.close(descriptor)
-            self._files.sync_directory(directory)
+        with self._keeping:
+            put_aside(self._files, self._root, name, [data])
         return DamagedError(text, envelope)
 
     def segments(self) -> Sequence[Segment]:

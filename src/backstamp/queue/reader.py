@@ -7,6 +7,7 @@ corruption, above it an unacknowledged tail (Q9). Reading goes on at the next re
 verifies. The durable mark is the highest that any record of the segment names.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import msgspec
@@ -36,6 +37,7 @@ _GLANCE = 512
 """Octets read at a record's start: header and, mostly, envelope in one call."""
 _WINDOW = 1024 * 1024
 _SECTOR = 512
+_TRIES = 3
 _NOBODY = Envelope(b"", ())
 
 
@@ -106,9 +108,13 @@ def sources(files: Files, directory: str, number: int) -> tuple[int, ...]:
     return () if isinstance(found, Damage) else found
 
 
-def scan(files: Files, directory: str, number: int) -> Scan:
-    """Read one segment. Raises OSError if its files cannot be opened, or the mail not be read."""
-    stamps_salt, image, whole = _read_stamps(files, directory, number)
+def scan(files: Files, directory: str, number: int, *, patient: bool = False) -> Scan:
+    """Read one segment.
+
+    Raises:
+        OSError: its files cannot be opened, or the mail not be read; if `patient`, also if stamps cannot.
+    """
+    stamps_salt, image, whole = _read_stamps(files, directory, number, patient=patient)
     descriptor = files.open(segments.mail_path(directory, number), write=False)
     try:
         size = files.size(descriptor)
@@ -127,30 +133,32 @@ def scan(files: Files, directory: str, number: int) -> Scan:
     return found
 
 
-def _read_stamps(files: Files, directory: str, number: int) -> tuple[bytes, bytes, bool]:
-    """Return salt and stamps, and whether all of them were there. Raises OSError: they cannot be opened."""
+def _read_stamps(files: Files, directory: str, number: int, *, patient: bool) -> tuple[bytes, bytes, bool]:
+    """Return salt and stamps, and whether all of them were there. Raises OSError as `scan`."""
     try:
         descriptor = files.open(segments.stamps_path(directory, number), write=False)
     except FileNotFoundError:
         return b"", b"", False
     try:
-        data = _read_anyhow(files, descriptor, SALT_SIZE + CAPACITY)
+        length = SALT_SIZE + CAPACITY
+        data = files.read(descriptor, length, 0) if patient else _read_anyhow(files, descriptor, length)
     finally:
         files.close(descriptor)
     return data[:SALT_SIZE], data[SALT_SIZE:], len(data) == SALT_SIZE + CAPACITY
 
 
 def _read_anyhow(files: Files, descriptor: int, length: int) -> bytes:
-    """Read stamps; a sector that cannot be read, also when asked again, holds no stamps."""
-    try:
+    """Read stamps; a sector that cannot be read however often it is asked for holds no stamps."""
+    with contextlib.suppress(OSError):
         return files.read(descriptor, length, 0)
-    except OSError:
-        data = b""
+    data = b""
     for at in range(0, min(length, files.size(descriptor)), _SECTOR):
         wanted = min(_SECTOR, length - at)
-        try:
-            data += files.read(descriptor, wanted, at)
-        except OSError:
+        for _ in range(_TRIES):
+            with contextlib.suppress(OSError):
+                data += files.read(descriptor, wanted, at)
+                break
+        else:
             data += bytes(wanted)
     return data
 

@@ -6,10 +6,13 @@ and sealed. What cannot be read is copied to `corrupt/` and named; what is finis
 removed by the engine (Q6). Running it twice does nothing more than running it once.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 from backstamp.queue import ids, reader
 from backstamp.queue import segment as segments
+from backstamp.queue.aside import CORRUPT, put_aside
 from backstamp.queue.files import Files
 from backstamp.queue.fold import Fold, Judged
 from backstamp.queue.reader import Damaged, Scan
@@ -19,7 +22,6 @@ from backstamp.queue.store import append_seal
 
 FORMAT_LINE = b"backstamp queue 1\n"
 PARTITION = "0"
-CORRUPT = "corrupt"
 _COPY = 1024 * 1024
 
 
@@ -150,14 +152,16 @@ def tidy(files: Files, root: str) -> tuple[list[int], int]:
     return names, max(present, default=0) + 1
 
 
-def load(files: Files, root: str, number: int, fold: Fold) -> Loaded:
-    """Read a segment, make what was read durable, and judge it.
+def load(files: Files, root: str, number: int, fold: Fold, *, patient: bool = False) -> Loaded:
+    """Read a segment, make what was read durable, and judge it. It may be tried again after an error.
+
+    `patient`: stamps that cannot be read now are an error too. Otherwise they count as lost.
 
     Raises:
         OSError: it could not be read, or what was read could not be made durable.
     """
-    found = reader.scan(files, f"{root}/{PARTITION}", number)
-    problems = [_put_aside(files, root, found, damaged) for damaged in found.damaged]
+    found = reader.scan(files, f"{root}/{PARTITION}", number, patient=patient)
+    problems = [_keep(files, root, found, damaged) for damaged in found.damaged]
     judged = fold.take(found)
     segment = _open(files, root, found, judged, problems)
     problems += [
@@ -172,26 +176,29 @@ def load(files: Files, root: str, number: int, fold: Fold) -> Loaded:
     return Loaded(segment, judged, problems)
 
 
-def _put_aside(files: Files, root: str, found: Scan, damaged: Damaged) -> Problem:
-    """Copy a damaged range to `corrupt/` and return what to tell (Q9). Done before: nothing more is done."""
+def _keep(files: Files, root: str, found: Scan, damaged: Damaged) -> Problem:
+    """Keep a damaged range and return what to tell (Q9)."""
     corrupt = damaged.start < found.durable
-    name = f"{found.number:020}-{damaged.start}.{'corrupt' if corrupt else 'tail'}"
-    directory = f"{root}/{CORRUPT}"
-    if name not in files.listing(directory):
-        source = files.open(segments.mail_path(f"{root}/{PARTITION}", found.number), write=False)
-        target = files.create(f"{directory}/{name}")
-        try:
-            for at in range(damaged.start, damaged.end, _COPY):
-                part = files.read(source, min(_COPY, damaged.end - at), at)
-                files.write(target, [part], at - damaged.start)
-            files.sync(target)
-        finally:
-            files.close(source)
-            files.close(target)
-        files.sync_directory(directory)
+    name = damaged_name(found, damaged)
+    put_aside(files, root, name, damaged_range(files, root, found.number, damaged))
     kind = "damaged" if corrupt else "unfinished, never acknowledged"
     text = f"segment {found.number}, offsets {damaged.start} to {damaged.end}: {kind}: {damaged.damage.value}"
     return Problem(text, f"kept as corrupt/{name}", ids.text(damaged.queue_id) if damaged.queue_id else "")
+
+
+def damaged_name(found: Scan, damaged: Damaged) -> str:
+    """Return the name a damaged range has in `corrupt/`: a `.tail` was never acknowledged."""
+    return f"{found.number:020}-{damaged.start}.{'corrupt' if damaged.start < found.durable else 'tail'}"
+
+
+def damaged_range(files: Files, root: str, number: int, damaged: Damaged) -> Iterator[bytes]:
+    """Yield a damaged range in parts."""
+    source = files.open(segments.mail_path(f"{root}/{PARTITION}", number), write=False)
+    try:
+        for at in range(damaged.start, damaged.end, _COPY):
+            yield files.read(source, min(_COPY, damaged.end - at), at)
+    finally:
+        files.close(source)
 
 
 def _open(files: Files, root: str, found: Scan, judged: Judged, problems: list[Problem]) -> Segment:
