@@ -18,6 +18,7 @@ from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import Flag, Message, QueueRefusedError, Reason, StampNotDurableError
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.store import Store
+from backstamp.queue.views import LedgerView
 from backstamp.telemetry.events import Alarm, Event, Resumed
 
 
@@ -214,6 +215,71 @@ async def test_a_doubt_that_cannot_be_noted_keeps_the_dot_back(tmp_path: Path) -
     assert queue.doubt(delivery, [0]) is None
     await queue.stamp(delivery, {0: Stamp.DELIVERED})
     queue.give_back(delivery, 0.0)
+    await queue.close()
+
+
+@pytest.mark.parametrize("failures", [1, 2, 4])
+async def test_stamps_that_cannot_be_read_for_a_moment_are_not_lost(tmp_path: Path, failures: int) -> None:
+    queue = await local_queue(tmp_path / "q")
+    await queue.append(message(b"a@y.example", b"b@y.example"))
+    [delivery] = await queue.claim(1)
+    await queue.stamp(delivery, {0: Stamp.DELIVERED})
+    await queue.close()
+    files, events = FaultyFiles(), list[Event]()
+    files.unreadable[".stamps"] = failures
+    again = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    [delivery] = await again.claim(1)
+    assert list((await again.load(delivery)).recipients) == [1]
+    assert not [event for event in events if isinstance(event, Alarm)]
+    await again.close()
+
+
+async def test_a_segment_that_is_read_twice_names_its_reasons_once(tmp_path: Path) -> None:
+    queue = await local_queue(tmp_path / "q")
+    await queue.append(message(b"a@y.example"))
+    [delivery] = await queue.claim(1)
+    await queue.stamp(delivery, {0: Stamp.FAILED}, [Reason((0,), Reply(550, "5.1.1 no"))])
+    await queue.close()
+    files = FaultyFiles()
+    files.syncing_files = 1
+    again = await local_queue(tmp_path / "q", files=files, probe=0.01)
+    assert len((await again.claim_report()).reasons) == 1
+    await again.close()
+
+
+async def test_a_record_that_cannot_be_read_is_listed_and_can_be_read_later(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, hot_limit=0)
+    await queue.append(message(b"a@y.example", b"b@z.example"))
+    look = LedgerView(queue, events.append)
+    files.unreadable[".mail"] = 1
+    [shown] = await look.list(10, None)
+    assert "cannot be read" in shown.problem
+    assert [one.stamp for one in shown.recipients] == ["T", "T"]
+    files.unreadable[".mail"] = 2
+    with pytest.raises(OSError, match="Input/output"):
+        await look.act("hold", shown.queue_id, None)
+    [shown] = await look.list(10, None)
+    assert (shown.problem, shown.recipients[1].address) == ("", "b@z.example")
+    await queue.close()
+
+
+async def test_the_queue_can_be_looked_at_while_the_disk_fails(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01, hot_limit=0)
+    await queue.append(message(b"a@y.example", b"b@y.example"))
+    await queue.append(message(b"c@y.example"))
+    delivery = (await queue.claim(2))[0]
+    files.failing[".stamps"] = files.creating = errno.EIO
+    stamped = queue.stamp(delivery, {0: Stamp.DELIVERED})
+    while queue.health.ask() is None:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        shown = await LedgerView(queue, events.append).list(10, None)
+    assert [one.stamp for each in shown for one in each.recipients] == ["D", "T", "T"]
+    files.failing.clear()
+    files.creating = None
+    await stamped
     await queue.close()
 
 

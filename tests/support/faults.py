@@ -15,9 +15,13 @@ class FaultyFiles(DiskFiles):
         """Suffix of the file (`.mail`, `.stamps`) → errno of the next durable write to it."""
         self.creating: int | None = None
         self.syncing: int | None = None
+        self.syncing_files = 0
+        """How many syncs of files fail from now on."""
         self.writing: int | None = None
         """errno of writes that are not to be durable at once."""
         self.room: int | None = None
+        self.unreadable: dict[str, int] = {}
+        """Suffix of the file → how many reads of it fail from now on."""
         self._names: dict[int, str] = {}
 
     def create(self, path: str) -> int:
@@ -40,6 +44,13 @@ class FaultyFiles(DiskFiles):
             raise OSError(self.writing, os.strerror(self.writing))
         super().write(descriptor, buffers, offset)
 
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        for suffix, left in self.unreadable.items():
+            if left and self._names[descriptor].endswith(suffix):
+                self.unreadable[suffix] -= 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(descriptor, length, offset)
+
     def poke(self, descriptor: int, octets: bytes, offset: int) -> None:
         if self.writing is not None:
             raise OSError(self.writing, os.strerror(self.writing))
@@ -48,6 +59,9 @@ class FaultyFiles(DiskFiles):
     def sync(self, descriptor: int) -> None:
         if self.syncing is not None:
             raise OSError(self.syncing, os.strerror(self.syncing))
+        if self.syncing_files:
+            self.syncing_files -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().sync(descriptor)
 
     def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:

@@ -138,7 +138,7 @@ class AdminServer:
             return _json({"error": str(error)}, 400)
         except BusyError:
             return _json({"error": "an attempt or a report of it is under way; try again"}, 409)
-        except (DamagedError, StampNotDurableError) as error:
+        except (DamagedError, StampNotDurableError, OSError) as error:
             return _json({"error": str(error)}, 503)
         return _json({"error": "no such message in the queue"}, 404) if done is None else _json(done)
 

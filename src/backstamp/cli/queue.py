@@ -140,7 +140,7 @@ def _row(message: MessageView) -> tuple[str, ...]:
         _time(message.arrival),
         str(message.size),
         shown,
-        f"<{message.sender}>",
+        f"<{message.sender}>" if not message.problem else "(see queue show)",
         f"<{first.address}>",
         _time(first.retry_at) if first.retry_at else "-",
     )
@@ -166,6 +166,8 @@ def _details(message: MessageView) -> None:
     typer.echo(f"arrival   {_time(message.arrival)}")
     typer.echo(f"from      <{message.sender}>")
     typer.echo(f"content   {message.size} octets")
+    if message.problem:
+        typer.echo(f"problem   {message.problem}")
     for recipient in message.recipients:
         until = f", next attempt {_time(recipient.retry_at)}" if recipient.retry_at else ""
         typer.echo(f"  {recipient.stamp}  <{recipient.address}>  {recipient.meaning}{until}")

@@ -176,9 +176,16 @@ class Engine:
             await asyncio.sleep(0)
         return [entry for _, entry in chosen]
 
-    async def envelope(self, entry: Entry) -> Envelope:
-        """Return a message's envelope; its record stays where it is meanwhile. Raises DamagedError."""
-        await self._at_rest(entry)
+    async def envelope(self, entry: Entry) -> Envelope | None:
+        """Return a message's envelope, None if it is finished; its record stays where it is meanwhile.
+
+        Raises:
+            DamagedError: its record does not verify.
+            OSError: it cannot be read.
+        """
+        await self._in_place(entry)
+        if entry.closed:
+            return None
         segment = entry.segment
         segment.busy += 1
         try:
@@ -254,8 +261,13 @@ class Engine:
         """Wait until an entry may be worked on: stamps can be made durable, and it is not being moved."""
         await self.gate.passed()
         while entry.segment.copied is not None:
-            await asyncio.shield(entry.segment.copied)
+            await self._in_place(entry)
             await self.gate.passed()
+
+    async def _in_place(self, entry: Entry) -> None:
+        """Wait until an entry is not being moved."""
+        while entry.segment.copied is not None:
+            await asyncio.shield(entry.segment.copied)
 
     def doubt(self, delivery: Delivery, ordinals: Sequence[int]) -> Awaitable[None] | None:
         """Stamp `?`: the final dot goes out now."""

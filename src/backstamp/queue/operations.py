@@ -36,12 +36,15 @@ async def act(engine: Engine, verb: str, entry: Entry, ordinals: Sequence[int]) 
 
     Raises:
         BusyError: an attempt or a report of the message is under way.
-        DamagedError: its record cannot be read.
+        DamagedError: its record does not verify.
+        OSError: it cannot be read.
         StampNotDurableError: the queue closed before it was durable.
     """
     envelope = await engine.envelope(entry)
+    if envelope is None:
+        return ()
     for_whom, becomes = VERBS[verb]
-    chosen = tuple(ordinal for ordinal in ordinals if not entry.closed and entry.stamp(ordinal) in for_whom)
+    chosen = tuple(ordinal for ordinal in ordinals if entry.stamp(ordinal) in for_whom)
     if not chosen:
         return ()
     if engine.under_way(entry):

@@ -24,13 +24,17 @@ class RecipientView(msgspec.Struct, frozen=True):
 
 
 class MessageView(msgspec.Struct, frozen=True):
-    """One message; `arrival` is seconds since the epoch, `size` octets of content."""
+    """One message; `arrival` is seconds since the epoch, `size` octets of content.
+
+    `problem`: why sender and recipients are not known, empty if they are.
+    """
 
     queue_id: str
     arrival: float
     sender: str
     size: int
     recipients: tuple[RecipientView, ...]
+    problem: str = ""
 
 
 class DoubtView(msgspec.Struct, frozen=True):
@@ -66,6 +70,7 @@ def view(
     envelope: Envelope,
     stamps: list[Stamp],
     retry_at: dict[int, float] | None = None,
+    problem: str = "",
 ) -> MessageView:
     """Return the view of a message; `retry_at` is by ordinal."""
     times = retry_at or {}
@@ -78,6 +83,7 @@ def view(
             RecipientView(_text(recipient.address), stamp.letter, MEANINGS[stamp], times.get(ordinal))
             for ordinal, (recipient, stamp) in enumerate(zip(envelope.recipients, stamps, strict=True))
         ),
+        problem,
     )
 
 

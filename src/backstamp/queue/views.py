@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from backstamp.mail.envelope import Envelope, Recipient
 from backstamp.queue import ids, operations, reader, recovery
 from backstamp.queue.engine import Engine
 from backstamp.queue.entry import Entry
@@ -42,6 +43,8 @@ class LedgerView:
             ValueError: an address is none of its recipients'.
             BusyError: an attempt or a report of the message is under way.
             StampNotDurableError: the queue closed before it was durable.
+            DamagedError: its record does not verify.
+            OSError: it cannot be read.
         """
         before = await self.show(queue_id)
         entry = self._engine.find(ids.parse(queue_id)) if before is not None else None
@@ -69,14 +72,30 @@ class LedgerView:
 
     async def _view(self, entry: Entry) -> MessageView | None:
         facts = entry.facts
+        problem = ""
         try:
             envelope = await self._engine.envelope(entry)
-        except DamagedError:
+        except DamagedError as error:
+            envelope, problem = error.envelope or _unknown(facts.recipients), str(error)
+        except OSError as error:
+            envelope, problem = _unknown(facts.recipients), f"the record cannot be read: {error}"
+        if envelope is None:
             return None
         stamps = [entry.stamp(ordinal) for ordinal in range(facts.recipients)]
         return view(
-            facts.queue_id, facts.arrival, facts.size, envelope, stamps, self._engine.retry_times(entry)
+            facts.queue_id,
+            facts.arrival,
+            facts.size,
+            envelope,
+            stamps,
+            self._engine.retry_times(entry),
+            problem,
         )
+
+
+def _unknown(recipients: int) -> Envelope:
+    """Return what is known of a message whose record cannot be read: how many it is for."""
+    return Envelope(b"", (Recipient(b""),) * recipients)
 
 
 def stopped_doubts(files: Files, root: str) -> list[DoubtView]:

@@ -1,5 +1,6 @@
 """What exists on disk → what recovery makes of it (docs/queue-format.md)."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from backstamp.queue.port import DamagedError, Flag, Message, Reason
 from backstamp.queue.record import HEADER_SIZE, SALT_SIZE, covers, encode_envelope
 from backstamp.queue.recovery import FormatError
 from backstamp.queue.stamps import Stamp
+from backstamp.queue.store import Marks
 from backstamp.queue.view import qmail_form
 from backstamp.queue.views import stopped
 from backstamp.telemetry.events import Alarm, Event
@@ -34,6 +36,11 @@ async def put(root: Path, *messages: Message) -> None:
 
 async def crash(queue: LocalQueue, root: Path) -> Path:
     """Return a copy of the queue as a kill would leave it, and end the original."""
+    for _ in range(3):
+        # Each comes behind what is under way: removals of segments, and what follows from them.
+        idle = asyncio.get_running_loop().create_future()
+        queue._submit(Marks(queue.segments()[-1], (), idle.set_result))
+        await idle
     copy = root.with_name(root.name + "-crashed")
     shutil.copytree(root, copy)
     await queue.close()
