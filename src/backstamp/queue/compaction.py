@@ -9,26 +9,20 @@ one segment.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from backstamp.queue import draft, ids
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
 from backstamp.queue.record import (
     HEADER_SIZE,
-    SALT_SIZE,
     Damage,
-    Header,
     Kind,
     checksum,
     decode_header,
-    encode_header,
     encode_sources,
 )
 from backstamp.queue.segment import CAPACITY, STAMPS_SIZE, Segment
-
-_BLOCK: Final = 1024 * 1024
-"""Octets gathered for one write."""
 
 
 class UnreadableError(Exception):
@@ -116,50 +110,15 @@ def _move(entry: Entry) -> Move:
 
 def _write(files: Files, segment: Segment, wanted: Sequence[Move]) -> list[Place]:
     """Write the copy record and the messages; return where they stand."""
-    sources = tuple(sorted({move.source.number for move in wanted}))
-    buffers = _record(segment, Kind.COPY, b"", encode_sources(sources))
-    written = SALT_SIZE
+    writer = draft.Writer(files, segment)
+    writer.add(Kind.COPY, b"", encode_sources(tuple(sorted({move.source.number for move in wanted}))))
     places = []
     for move in wanted:
         envelope, content = read(files, move)
-        first = segment.used
-        places.append(Place(segment.end, first))
-        buffers += _record(segment, Kind.MAIL, envelope, content, move.facts, first)
-        segment.used += len(move.stamps)
-        segment.image[first : segment.used] = move.stamps
-        if segment.end - written >= _BLOCK:
-            files.write(segment.mail, buffers, written)
-            buffers.clear()
-            written = segment.end
-    files.write(segment.mail, buffers, written)
+        places.append(Place(segment.end, segment.used))
+        writer.add(Kind.MAIL, envelope, content, move.facts, move.stamps)
+    writer.flush()
     return places
-
-
-_NOTHING: Final = Facts(bytes(16), 0, 0, 0, 0, 0, 0, 0)
-
-
-def _record(
-    segment: Segment, kind: Kind, envelope: bytes, content: bytes, facts: Facts = _NOTHING, first: int = 0
-) -> list[bytes]:
-    """Return a record's parts for the end of a segment, and move its end."""
-    seed = segment.seed
-    header = Header(
-        kind,
-        facts.flags,
-        segment.end,
-        len(envelope),
-        facts.recipients,
-        len(content),
-        first,
-        facts.arrival,
-        facts.queue_id,
-        segment.durable,
-        0,
-        checksum(envelope, seed),
-        checksum(content, seed),
-    )
-    segment.end = header.end
-    return [encode_header(header, seed), envelope, content]
 
 
 def read(files: Files, move: Move) -> tuple[bytes, bytes]:

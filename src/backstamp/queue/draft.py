@@ -7,12 +7,20 @@ touches neither the loop nor the commit thread.
 """
 
 import contextlib
+from typing import Final
 
 from backstamp.queue import segment as segments
+from backstamp.queue.entry import Facts
 from backstamp.queue.files import Files
+from backstamp.queue.record import Header, Kind, checksum, encode_header
 from backstamp.queue.segment import CAPACITY, NEW_SUFFIX, Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.store import append_seal
+
+_BLOCK: Final = 1024 * 1024
+"""Octets gathered for one write."""
+
+_NOTHING: Final = Facts(bytes(16), 0, 0, 0, 0, 0, 0, 0)
 
 
 class UndecidedError(Exception):
@@ -36,6 +44,50 @@ def begin(files: Files, directory: str, number: int, salt: bytes) -> Segment:
         discard(files, segment)
         raise
     return segment
+
+
+class Writer:
+    """Writes records into a draft, many in one call. Every verb may raise OSError."""
+
+    def __init__(self, files: Files, segment: Segment) -> None:
+        self._files = files
+        self._segment = segment
+        self._buffers: list[bytes] = []
+        self._written = segment.end
+
+    def add(
+        self, kind: Kind, envelope: bytes, content: bytes, facts: Facts = _NOTHING, stamps: bytes = b""
+    ) -> None:
+        """Write a record behind the last one. Of `facts` only what does not depend on its place is taken."""
+        segment = self._segment
+        seed, first = segment.seed, segment.used
+        header = Header(
+            kind,
+            facts.flags,
+            segment.end,
+            len(envelope),
+            len(stamps),
+            len(content),
+            first,
+            facts.arrival,
+            facts.queue_id,
+            segment.durable,
+            0,
+            checksum(envelope, seed),
+            checksum(content, seed),
+        )
+        self._buffers += [encode_header(header, seed), envelope, content]
+        segment.end = header.end
+        segment.used += len(stamps)
+        segment.image[first : segment.used] = stamps
+        if segment.end - self._written >= _BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        self._files.write(self._segment.mail, self._buffers, self._written)
+        self._buffers.clear()
+        self._written = self._segment.end
 
 
 def publish(files: Files, segment: Segment) -> None:

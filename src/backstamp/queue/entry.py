@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from backstamp.mail.envelope import Envelope
-from backstamp.queue.record import HEADER_SIZE
+from backstamp.queue.record import HEADER_SIZE, Header
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import FINAL, Stamp
 
@@ -34,6 +34,20 @@ class Facts(NamedTuple):
     """Index of its first stamp in its segment."""
     recipients: int
     flags: int
+
+    @classmethod
+    def of(cls, header: Header) -> "Facts":
+        """Return what a record's header says."""
+        return cls(
+            header.queue_id,
+            header.arrival,
+            header.offset,
+            header.content_length,
+            header.envelope_length,
+            header.first_stamp,
+            header.recipients,
+            header.flags,
+        )
 
     @property
     def length(self) -> int:

@@ -128,16 +128,7 @@ class Loading:
     def _enter(self, segment: Segment, message: Found) -> None:
         """Enter what the process before left; it is tried when its time comes."""
         header = message.header
-        facts = Facts(
-            header.queue_id,
-            header.arrival,
-            header.offset,
-            header.content_length,
-            header.envelope_length,
-            header.first_stamp,
-            header.recipients,
-            header.flags,
-        )
+        facts = Facts.of(header)
         ledger, tally = self._engine.ledger, self._tally
         entry = ledger.enter(segment, facts)
         entry.kept = None
