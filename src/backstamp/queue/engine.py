@@ -13,12 +13,12 @@ from operator import itemgetter
 
 from backstamp.clock import Clock
 from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
-from backstamp.mail.reply import Reply
 from backstamp.queue import entry as entries
 from backstamp.queue import ids
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.ledger import Claim, Debt, Ledger
 from backstamp.queue.port import (
+    DAMAGED,
     DamagedError,
     Delivery,
     Deposit,
@@ -48,9 +48,6 @@ _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 """Flags by their number: making one costs as much as a dozen other lookups."""
 
 _NOTHING = Load(b"", b"", {}, b"")
-
-DAMAGED = Reply(554, "5.3.0 The message was damaged in the relay's queue")
-
 
 class Bell:
     """Wakes one waiting task; a ring nobody waits for is remembered."""

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -93,6 +93,29 @@ class Files(Protocol):
 
 
 IOV_MAX = 1024
+
+_SECTOR = 512
+_TRIES = 3
+
+
+def read_around(read: Callable[[int, int], bytes], length: int, offset: int) -> bytes:
+    """Read up to `length` octets; what the disk does not give however often it is asked reads as zeros.
+
+    `read` takes length and offset, and may raise OSError.
+    """
+    data = b""
+    while len(data) < length:
+        at = offset + len(data)
+        wanted = min(_SECTOR - at % _SECTOR, length - len(data))
+        part = bytes(wanted)
+        for _ in range(_TRIES):
+            with contextlib.suppress(OSError):
+                part = read(wanted, at)
+                break
+        data += part
+        if len(part) < wanted:
+            break
+    return data
 
 
 class DiskFiles:

@@ -120,6 +120,10 @@ class QueueRefusedError(Exception):
         self.reply = reply
 
 
+DAMAGED = Reply(554, "5.3.0 The message was damaged in the relay's queue")
+"""Why the recipients of such a message fail."""
+
+
 class DamagedError(Exception):
     """The message cannot be read back: a copy was put aside, its recipients fail, the claim is over.
 

@@ -14,7 +14,7 @@ import msgspec
 
 from backstamp.mail.envelope import Envelope
 from backstamp.queue import segment as segments
-from backstamp.queue.files import Files
+from backstamp.queue.files import Files, read_around
 from backstamp.queue.port import Reason
 from backstamp.queue.record import (
     HEADER_SIZE,
@@ -36,8 +36,6 @@ from backstamp.queue.segment import CAPACITY
 _GLANCE = 512
 """Octets read at a record's start: header and, mostly, envelope in one call."""
 _WINDOW = 1024 * 1024
-_SECTOR = 512
-_TRIES = 3
 _NOBODY = Envelope(b"", ())
 
 
@@ -151,16 +149,8 @@ def _read_anyhow(files: Files, descriptor: int, length: int) -> bytes:
     """Read stamps; a sector that cannot be read however often it is asked for holds no stamps."""
     with contextlib.suppress(OSError):
         return files.read(descriptor, length, 0)
-    data = b""
-    for at in range(0, min(length, files.size(descriptor)), _SECTOR):
-        wanted = min(_SECTOR, length - at)
-        for _ in range(_TRIES):
-            with contextlib.suppress(OSError):
-                data += files.read(descriptor, wanted, at)
-                break
-        else:
-            data += bytes(wanted)
-    return data
+    size = min(length, files.size(descriptor))
+    return read_around(lambda wanted, at: files.read(descriptor, wanted, at), size, 0)
 
 
 def _records(files: Files, descriptor: int, size: int, salt: bytes) -> Scan:
@@ -240,15 +230,38 @@ def _magic(files: Files, descriptor: int, start: int, size: int) -> Iterator[int
 
 def _verify_tail(files: Files, descriptor: int, found: Scan) -> None:
     """Verify the content of records above the durable mark; what fails there was never acknowledged."""
-    seed = seed_of(found.salt)
     good = []
     for record in found.records:
-        header = record.header
-        if header.end > found.durable and header.kind == Kind.MAIL:
-            start = header.offset + HEADER_SIZE + header.envelope_length
-            content = files.read(descriptor, header.content_length, start)
-            if checksum(content, seed) != header.content_crc:
-                found.damaged.append(Damaged(header.offset, header.end, Damage.CONTENT, header.queue_id))
-                continue
-        good.append(record)
+        if record.header.end > found.durable and (damaged := _content(files, descriptor, found, record)):
+            found.damaged.append(damaged)
+        else:
+            good.append(record)
     found.records = good
+
+
+def contents(files: Files, directory: str, found: Scan) -> list[Damaged]:
+    """Return the records of a segment whose content does not verify, below the durable mark too.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    descriptor = files.open(segments.mail_path(directory, found.number), write=False)
+    try:
+        read = (_content(files, descriptor, found, record) for record in found.records)
+        return [damaged for damaged in read if damaged is not None]
+    finally:
+        files.close(descriptor)
+
+
+def _content(files: Files, descriptor: int, found: Scan, record: Record) -> Damaged | None:
+    """Read the content of mail; return the record as damaged if it does not verify."""
+    header = record.header
+    if header.kind != Kind.MAIL:
+        return None
+    crc = seed_of(found.salt)
+    start = header.offset + HEADER_SIZE + header.envelope_length
+    for at in range(start, header.end, _WINDOW):
+        crc = checksum(files.read(descriptor, min(_WINDOW, header.end - at), at), crc)
+    if crc == header.content_crc:
+        return None
+    return Damaged(header.offset, header.end, Damage.CONTENT, header.queue_id)

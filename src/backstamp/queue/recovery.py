@@ -6,6 +6,7 @@ and sealed. What cannot be read is copied to `corrupt/` and named; what is finis
 removed by the engine (Q6). Running it twice does nothing more than running it once.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import msgspec
@@ -23,6 +24,7 @@ from backstamp.queue.store import append_seal
 FORMAT_LINE = b"backstamp queue 1\n"
 PARTITION = "0"
 _COPY = 1024 * 1024
+_TRIES = 3
 
 
 class FormatError(Exception):
@@ -60,7 +62,7 @@ def prepare(files: Files, root: str) -> int:
         if "FORMAT" not in names:
             _write_format(files, root, names)
         else:
-            _check_format(files, root)
+            check_format(files, root)
         for name in (PARTITION, CORRUPT):
             if name not in names:
                 files.make_directory(f"{root}/{name}")
@@ -97,7 +99,13 @@ def _write_format(files: Files, root: str, names: list[str]) -> None:
     files.sync_directory(root)
 
 
-def _check_format(files: Files, root: str) -> None:
+def check_format(files: Files, root: str) -> None:
+    """Check that a directory is a queue of this version.
+
+    Raises:
+        FormatError: it is a queue of another version, or none.
+        OSError: it cannot be read, or says nothing of a format.
+    """
     descriptor = files.open(f"{root}/FORMAT", write=False)
     try:
         line = files.read(descriptor, 100, 0)
@@ -118,9 +126,29 @@ def numbers(files: Files, directory: str) -> dict[int, set[str]]:
 
 
 def readable(files: Files, root: str) -> list[int]:
-    """Return the numbers of the segments that have records."""
-    found = numbers(files, f"{root}/{PARTITION}")
-    return [number for number, suffixes in found.items() if segments.MAIL_SUFFIX in suffixes]
+    """Return the numbers of the segments whose records count: not of those that were copied already."""
+    directory = f"{root}/{PARTITION}"
+    present = [number for number, suffixes in numbers(files, directory).items() if MAIL_SUFFIX in suffixes]
+    copied = {source for number in present for source in older_sources(files, directory, number)}
+    return [number for number in present if number not in copied]
+
+
+def older_sources(files: Files, directory: str, number: int) -> list[int]:
+    """Return the segments that one is a copy of: it is whole, or it would not have its name (Q6).
+
+    None where it cannot be read, or is gone: then its own mail does not count either.
+    """
+    for _ in range(_TRIES):
+        with contextlib.suppress(OSError):
+            return [source for source in reader.sources(files, directory, number) if source < number]
+    return []
+
+
+def drop(files: Files, directory: str, number: int) -> None:
+    """Remove a segment that counts no more, in the order of Q6."""
+    files.unlink(segments.mail_path(directory, number))
+    files.sync_directory(directory)
+    files.unlink(segments.stamps_path(directory, number))
 
 
 def tidy(files: Files, root: str) -> tuple[list[int], int]:
@@ -138,9 +166,8 @@ def tidy(files: Files, root: str) -> tuple[list[int], int]:
             files.unlink(f"{directory}/{name}")
     present = numbers(files, directory)
     for number in [number for number, suffixes in present.items() if MAIL_SUFFIX in suffixes]:
-        for source in reader.sources(files, directory, number):
-            # The copy is whole, or it would not have its name: what it was made from has served (Q6).
-            if source < number and MAIL_SUFFIX in present.get(source, ()):
+        for source in older_sources(files, directory, number):
+            if MAIL_SUFFIX in present.get(source, ()):
                 files.unlink(segments.mail_path(directory, source))
                 present[source].discard(MAIL_SUFFIX)
     files.sync_directory(directory)

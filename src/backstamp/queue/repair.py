@@ -1,0 +1,146 @@
+"""Repair: what fsck finds damaged goes to `corrupt/`, and every readable record goes on.
+
+A damaged segment is written anew: as a draft whose first record names the segment it was
+made from, exactly as compaction does it, so that whatever crash comes either the one or the
+other counts. Mail whose content is lost is kept without it, its recipients failed: their
+sender is told. Repairing twice does nothing more than repairing once.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable
+
+from backstamp.mail.envelope import Envelope
+from backstamp.queue import draft, fsck, recovery
+from backstamp.queue import segment as segments
+from backstamp.queue.aside import CORRUPT, put_aside
+from backstamp.queue.entry import Facts
+from backstamp.queue.files import Files
+from backstamp.queue.fsck import Examined, Finding, Report, SegmentReport, hopeless
+from backstamp.queue.port import DAMAGED, Reason
+from backstamp.queue.reader import Record
+from backstamp.queue.record import (
+    HEADER_SIZE,
+    SALT_SIZE,
+    Kind,
+    encode_envelope,
+    encode_reasons,
+    encode_sources,
+)
+from backstamp.queue.segment import CAPACITY
+from backstamp.queue.stamps import Stamp
+
+_NOBODY = encode_envelope(Envelope(b"", ()))
+
+
+def repair(files: Files, root: str, *, salt: Callable[[], bytes], now: int) -> Report:
+    """Repair a stopped queue; return what was found, and of which segments it was repaired.
+
+    `now` is microseconds since the epoch, `salt` gives 16 random octets.
+
+    Raises:
+        QueueLockedError: a relay has it.
+        FormatError: it is a queue of another version, or none.
+        OSError: it is no queue, or cannot be read or written at all.
+    """
+    recovery.check_format(files, root)
+    lock = files.lock(f"{root}/LOCK")
+    try:
+        files.make_directory(f"{root}/{CORRUPT}")
+        _, following = recovery.tidy(files, root)
+        numbers = itertools.count(following)
+        reports = []
+        for one in fsck.walk(files, root):
+            if isinstance(one, SegmentReport) or not one.report.damaged:
+                reports.append(one if isinstance(one, SegmentReport) else one.report)
+            else:
+                reports.append(_segment(files, root, one, next(numbers), salt(), now))
+        return Report(root, tuple(reports), (), fsck.kept(files, root))
+    finally:
+        files.close(lock)
+
+
+def _segment(files: Files, root: str, one: Examined, number: int, salt: bytes, now: int) -> SegmentReport:
+    """Write a damaged segment anew, and remove it."""
+    report = one.report
+    try:
+        _keep(files, root, one)
+        directory = f"{root}/{recovery.PARTITION}"
+        if one.scan.records:
+            _write(files, directory, one, draft.begin(files, directory, number, salt), now)
+        recovery.drop(files, directory, report.number)
+    except (OSError, draft.UndecidedError) as error:
+        failed = Finding(f"it could not be repaired: {error}", "run it again when the disk works")
+        return _with(report, (*report.findings, failed), repaired=False)
+    return _with(report, report.findings, repaired=True)
+
+
+def _with(report: SegmentReport, findings: tuple[Finding, ...], *, repaired: bool) -> SegmentReport:
+    return SegmentReport(
+        report.number, report.octets, report.alive, report.done, report.stamps, findings, repaired
+    )
+
+
+def _keep(files: Files, root: str, one: Examined) -> None:
+    """Keep what cannot be read."""
+    found = one.scan
+    for damaged in [*found.damaged, *one.contents]:
+        octets = recovery.damaged_range(files, root, found.number, damaged)
+        put_aside(files, root, recovery.damaged_name(found, damaged), octets)
+    if not found.stamps_agree:
+        path = segments.stamps_path(f"{root}/{recovery.PARTITION}", found.number)
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = files.open(path, write=False)
+            try:
+                put_aside(
+                    files, root, path.rpartition("/")[2], [files.read(descriptor, SALT_SIZE + CAPACITY, 0)]
+                )
+            finally:
+                files.close(descriptor)
+
+
+def _write(files: Files, directory: str, one: Examined, segment: segments.Segment, now: int) -> None:
+    """Write what can be read of a segment into a draft, and publish it."""
+    number = one.report.number
+    mail = -1
+    try:
+        mail = files.open(segments.mail_path(directory, number), write=False)
+        writer = draft.Writer(files, segment)
+        writer.add(Kind.COPY, b"", encode_sources((number,)))
+        for record in one.scan.records:
+            _record(files, mail, writer, one, record, now)
+        writer.flush()
+    except OSError:
+        draft.discard(files, segment)
+        raise
+    finally:
+        if mail >= 0:
+            files.close(mail)
+    draft.publish(files, segment)
+    files.close(segment.mail)
+    files.close(segment.stamps)
+
+
+def _record(files: Files, mail: int, writer: draft.Writer, one: Examined, record: Record, now: int) -> None:
+    header, envelope = record.header, encode_envelope(record.envelope)
+    facts = Facts.of(header)
+    if header.kind == Kind.REASON:
+        writer.add(Kind.REASON, _NOBODY, encode_reasons(record.reasons), facts)
+    if header.kind != Kind.MAIL:
+        return
+    stamps = bytes(one.judged.image[header.first_stamp : header.first_stamp + header.recipients])
+    if all(damaged.start != header.offset for damaged in one.contents):
+        start = header.offset + HEADER_SIZE + header.envelope_length
+        writer.add(Kind.MAIL, envelope, files.read(mail, header.content_length, start), facts, stamps)
+        return
+    message = next((found for found in one.judged.open if found.header.offset == header.offset), None)
+    if message is None:
+        return
+    failed = hopeless(message)
+    if failed:
+        reasons = encode_reasons((Reason(failed, DAMAGED, "", now),))
+        writer.add(Kind.REASON, _NOBODY, reasons, facts)
+    marks = bytearray(stamps)
+    for ordinal in failed:
+        marks[ordinal] = Stamp.FAILED
+    writer.add(Kind.MAIL, envelope, b"", facts, bytes(marks))
