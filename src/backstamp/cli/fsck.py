@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DAMAGED = 1
 
-Directory = Annotated[str | None, typer.Argument(metavar="[DIR]", help="The queue's directory.")]
+Directory = Annotated[str | None, typer.Argument(metavar="DIR", help="The queue's directory.")]
 OfConfig = Annotated[
     str | None, typer.Option("--config", "-c", metavar="FILE", help="The queue of this configuration.")
 ]
@@ -46,7 +46,8 @@ def fsck(
     if json:
         import msgspec
 
-        typer.echo(msgspec.json.encode(report).decode())
+        told = {**msgspec.to_builtins(report), "sound": report.sound}
+        typer.echo(msgspec.json.encode(told).decode())
     else:
         _print(report, repair=repair)
     if not report.sound:

@@ -49,6 +49,7 @@ _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 
 _NOTHING = Load(b"", b"", {}, b"")
 
+
 class Bell:
     """Wakes one waiting task; a ring nobody waits for is remembered."""
 

@@ -94,7 +94,8 @@ class AroundFiles(DiskFiles):
         try:
             return super().read(descriptor, length, offset)
         except OSError:
-            return read_around(lambda wanted, at: DiskFiles.read(self, descriptor, wanted, at), length, offset)
+            read = super().read
+            return read_around(lambda wanted, at: read(descriptor, wanted, at), length, offset)
 
 
 def examine(files: Files, root: str) -> Report:
@@ -165,7 +166,8 @@ def _salt(files: Files, directory: str, found: Scan) -> Iterator[Finding]:
         descriptor = files.open(path, write=False)
         try:
             if files.read(descriptor, SALT_SIZE, 0) != found.salt:
-                yield Finding(f"the salt of {path.rpartition('/')[2]} has flipped bits", "write the segment anew")
+                name = path.rpartition("/")[2]
+                yield Finding(f"the salt of {name} has flipped bits", "write the segment anew")
         finally:
             files.close(descriptor)
 
@@ -183,10 +185,14 @@ def _range(found: Scan, damaged: Damaged) -> Finding:
 def _content(found: Scan, damaged: Damaged, message: Found | None) -> Finding:
     name = f"{CORRUPT}/{recovery.damaged_name(found, damaged)}"
     waiting = len(hopeless(message)) if message is not None else 0
-    repair = f"keep it as {name}"
-    repair += f"; fail its {waiting} recipients who wait, with a report" if waiting else "; nobody waits for it"
+    then = f"fail the {waiting} who wait for it, with a report" if waiting else "nobody waits for it"
     return Finding(
-        damaged.damage.value, repair, True, ids.text(damaged.queue_id), damaged.start, damaged.end
+        damaged.damage.value,
+        f"keep it as {name}; {then}",
+        True,
+        ids.text(damaged.queue_id),
+        damaged.start,
+        damaged.end,
     )
 
 

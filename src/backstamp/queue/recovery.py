@@ -145,10 +145,11 @@ def older_sources(files: Files, directory: str, number: int) -> list[int]:
 
 
 def drop(files: Files, directory: str, number: int) -> None:
-    """Remove a segment that counts no more, in the order of Q6."""
+    """Remove a segment that counts no more, in the order of Q6; its stamps may be missing already."""
     files.unlink(segments.mail_path(directory, number))
     files.sync_directory(directory)
-    files.unlink(segments.stamps_path(directory, number))
+    with contextlib.suppress(FileNotFoundError):
+        files.unlink(segments.stamps_path(directory, number))
 
 
 def tidy(files: Files, root: str) -> tuple[list[int], int]:
@@ -172,7 +173,7 @@ def tidy(files: Files, root: str) -> tuple[list[int], int]:
                 present[source].discard(MAIL_SUFFIX)
     files.sync_directory(directory)
     for number, suffixes in present.items():
-        if MAIL_SUFFIX not in suffixes:
+        if suffixes == {STAMPS_SUFFIX}:
             # Begun and not finished, or removed and not finished: in both no record refers to it (Q6).
             files.unlink(segments.stamps_path(directory, number))
     names = [number for number, suffixes in present.items() if MAIL_SUFFIX in suffixes]

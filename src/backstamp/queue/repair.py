@@ -21,13 +21,11 @@ from backstamp.queue.port import DAMAGED, Reason
 from backstamp.queue.reader import Record
 from backstamp.queue.record import (
     HEADER_SIZE,
-    SALT_SIZE,
     Kind,
     encode_envelope,
     encode_reasons,
     encode_sources,
 )
-from backstamp.queue.segment import CAPACITY
 from backstamp.queue.stamps import Stamp
 
 _NOBODY = encode_envelope(Envelope(b"", ()))
@@ -92,9 +90,8 @@ def _keep(files: Files, root: str, one: Examined) -> None:
         with contextlib.suppress(FileNotFoundError):
             descriptor = files.open(path, write=False)
             try:
-                put_aside(
-                    files, root, path.rpartition("/")[2], [files.read(descriptor, SALT_SIZE + CAPACITY, 0)]
-                )
+                stamps = files.read(descriptor, files.size(descriptor), 0)
+                put_aside(files, root, path.rpartition("/")[2], [stamps])
             finally:
                 files.close(descriptor)
 
