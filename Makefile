@@ -47,7 +47,7 @@ slow: $(STAMP) ## run the longer proofs
 	@$(PYTEST) -q -m slow $(TESTS)
 
 # One file, but its tests share nothing: they may go to any worker.
-crash: $(STAMP) ## kill and fail a relay at every system call on its queue (needs strace)
+crash: $(STAMP) ## a fault at every system call on the queue (needs strace), real power cuts (root)
 	@$(PYTEST) --dist worksteal -q -m crash $(TESTS)
 
 lint: $(STAMP) ## check style, formatting and which room imports which

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.load import Load
 from tests.support.process import Process
 
 from backstamp.queue.files import DiskFiles
@@ -20,54 +21,6 @@ from backstamp.sink.server import OK, Received, Sink
 MESSAGES = 2000
 CLIENTS = 20
 KILL_AT = 700
-BODY = "x" * 2000
-
-
-class Load:
-    """Clients that send numbered messages, each number once."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.address = address
-        self.acknowledged: set[int] = set()
-        self._numbers = iter(range(MESSAGES))
-        self.killing = asyncio.Event()
-
-    async def client(self) -> None:
-        while True:
-            try:
-                reader, writer = await asyncio.open_connection(*self.address)
-                await self._session(reader, writer)
-                return
-            except (OSError, asyncio.IncompleteReadError, EOFError):
-                await asyncio.sleep(0.05)
-
-    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await _expect(reader, b"220")
-            writer.write(b"EHLO client.test\r\n")
-            await _expect(reader, b"250")
-            for number in self._numbers:
-                writer.write(
-                    f"MAIL FROM:<s@test.example>\r\nRCPT TO:<u{number}@test.example>\r\nDATA\r\n".encode()
-                )
-                await _expect(reader, b"250")
-                await _expect(reader, b"250")
-                await _expect(reader, b"354")
-                writer.write(f"X-Number: {number}\r\n\r\n{BODY}\r\n.\r\n".encode())
-                await _expect(reader, b"250")
-                self.acknowledged.add(number)
-                if len(self.acknowledged) >= KILL_AT:
-                    self.killing.set()
-        finally:
-            writer.close()
-
-
-async def _expect(reader: asyncio.StreamReader, code: bytes) -> None:
-    while True:
-        line = await reader.readuntil(b"\n")
-        assert line.startswith(code), line
-        if line[3:4] == b" ":
-            return
 
 
 async def test_kill_minus_nine_under_load(tmp_path: Path, say: Callable[[str], None]) -> None:
@@ -81,10 +34,11 @@ async def test_kill_minus_nine_under_load(tmp_path: Path, say: Callable[[str], N
         # The peer takes its time over the reply, so that transactions are in flight at any moment.
         sink.script.do("DOT", octets=OK, delay=0.004)
         await relay.start()
-        load = Load(relay.address)
+        load = Load(relay.address, range(MESSAGES))
         async with asyncio.TaskGroup() as group:
             clients = [group.create_task(load.client()) for _ in range(CLIENTS)]
-            await load.killing.wait()
+            while len(load.acknowledged) < KILL_AT:
+                await asyncio.sleep(0.005)
             await relay.kill()
             before = Counter(arrived)
             waiting = {

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,9 +54,17 @@ def reserve() -> socket.socket:
 class Process:
     """`backstamp serve` in a directory, started again as often as wanted."""
 
-    def __init__(self, directory: Path, via: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        via: tuple[str, int],
+        *,
+        queue: Path | None = None,
+        program: Sequence[str] = ("-m", "backstamp"),
+    ) -> None:
         self.directory = directory
-        self.queue = directory / "queue"
+        self.queue = queue or directory / "queue"
+        self.program = program
         self._reserved = [reserve(), reserve()]
         ports = [int(sock.getsockname()[1]) for sock in self._reserved]
         self.address = ("127.0.0.1", ports[0])
@@ -76,7 +85,7 @@ class Process:
         """Start it, under another program if one is given; that program must become it."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *under, sys.executable, "-m", "backstamp", "serve", "--config", str(self.config),
+                *under, sys.executable, *self.program, "serve", "--config", str(self.config),
                 stdout=log, stderr=log, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )  # fmt: skip
 
