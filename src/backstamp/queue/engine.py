@@ -226,6 +226,7 @@ class Engine:
         """Return envelope and content of a claim, verified."""
         claim = _claim(delivery)
         entry = claim.entry
+        entry.kept = entry.facts
         if not claim.waiting():
             # Held or removed while it waited for its turn; its record may be gone.
             return _NOTHING

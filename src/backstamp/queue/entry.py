@@ -100,7 +100,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 def enter(segment: Segment, facts: Facts) -> Entry:
     """Put a message into its segment's rows; called on the loop, in the order of the records."""
     segment.rows += _ROW.pack(*facts)
-    entry = Entry(segment, len(segment.entries), 0, facts)
+    entry = Entry(segment, len(segment.entries))
     segment.entries.append(entry)
     return entry
 

@@ -146,7 +146,6 @@ class Ledger:
             untried += 1
             heapq.heappush(self._later, self._delivery(entry, run, due))
         entry.untried += untried
-        entry.kept = None
 
     def _delivery(self, entry: Entry, run: DomainRun, due: float) -> Claim:
         self._numbers += 1
@@ -171,7 +170,6 @@ class Ledger:
         taken: list[Claim] = []
         while ready and len(taken) < limit:
             claim = ready.popleft()
-            claim.entry.kept = claim.entry.facts
             self._claimed[claim.number] = claim
             taken.append(claim)
         return taken

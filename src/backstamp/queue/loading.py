@@ -131,7 +131,6 @@ class Loading:
         facts = Facts.of(header)
         ledger, tally = self._engine.ledger, self._tally
         entry = ledger.enter(segment, facts)
-        entry.kept = None
         if message.doubts:
             self._doubt(message)
         wall = self._clock.wall()
