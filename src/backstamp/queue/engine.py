@@ -15,8 +15,8 @@ from backstamp.clock import Clock
 from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
 from backstamp.queue import entry as entries
 from backstamp.queue import ids
-from backstamp.queue.entry import Entry, Facts
-from backstamp.queue.ledger import Claim, Debt, Ledger
+from backstamp.queue.entry import ENDED, SCHEDULED, Claim, Entry, Facts
+from backstamp.queue.ledger import Debt, Ledger
 from backstamp.queue.port import (
     DAMAGED,
     DamagedError,
@@ -197,8 +197,8 @@ class Engine:
         wall = self._clock.wall() - self._clock.monotonic()
         return {
             ordinal: round(wall + claim.due, 3)
-            for claim in self.ledger.deliveries(entry)[0]
-            if claim.due
+            for claim in entry.deliveries
+            if claim.due and claim.stage is SCHEDULED
             for ordinal in range(claim.first, claim.first + claim.count)
         }
 
@@ -379,7 +379,7 @@ class Engine:
 
     def under_way(self, entry: Entry) -> bool:
         """Tell whether an attempt or a report of a message is under way."""
-        return self.ledger.reporting(entry) or any(claim.loaded for claim in self.ledger.deliveries(entry)[1])
+        return self.ledger.reporting(entry) or any(claim.loaded for claim in entry.deliveries)
 
     def mark(
         self, entry: Entry, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
@@ -394,8 +394,7 @@ class Engine:
 
     def offer(self, entry: Entry, runs: Sequence[DomainRun], ordinals: Sequence[int]) -> None:
         """Make some recipients of a message claimable now, each in one delivery."""
-        waiting, claimed = self.ledger.deliveries(entry)
-        known = {claim.first for claim in (*waiting, *claimed)}
+        known = {claim.first for claim in entry.deliveries if claim.stage is not ENDED}
         wanted = [
             run
             for run in runs

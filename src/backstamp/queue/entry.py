@@ -6,6 +6,7 @@ outlives its place: compaction moves it to another segment, and whoever holds it
 nothing. `facts` and `hot` are kept only while somebody works on it.
 """
 
+import enum
 import struct
 from typing import Final, NamedTuple
 
@@ -14,7 +15,23 @@ import msgspec
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.record import HEADER_SIZE, Header
 from backstamp.queue.segment import Segment
-from backstamp.queue.stamps import FINAL, Stamp
+from backstamp.queue.stamps import FINAL, WAITING, Stamp
+
+
+class Stage(enum.Enum):
+    """Where a delivery is."""
+
+    SCHEDULED = "waits for its time or its turn"
+    CLAIMED = "in a lane, or under way"
+    ENDED = "over: nobody of it waits, or another took its place"
+
+
+SCHEDULED: Final = Stage.SCHEDULED
+CLAIMED: Final = Stage.CLAIMED
+ENDED: Final = Stage.ENDED
+
+IS_WAITING: Final = bytes(byte in {int(stamp) for stamp in WAITING} for byte in range(256))
+"""By the byte of a stamp: whether its recipient is still to be delivered."""
 
 _ROW: Final = struct.Struct("<16sQQQIIIH")
 _FINAL: Final = bytes(FINAL)
@@ -64,6 +81,14 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Deliveries this process has not tried to the end."""
     kept: Facts | None = None
     hot: tuple[Envelope, bytes] | None = None
+    claims: "Claim | tuple[Claim, ...] | None" = None
+    """Its deliveries, ended ones among them: one as it is, several as a tuple; see `deliveries`."""
+
+    @property
+    def deliveries(self) -> "tuple[Claim, ...]":
+        """Return its deliveries, those that ended among them."""
+        claims = self.claims
+        return claims if isinstance(claims, tuple) else () if claims is None else (claims,)
 
     @property
     def facts(self) -> Facts:
@@ -95,6 +120,48 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         facts = self.facts
         image = self.segment.image[facts.first : facts.first + facts.recipients]
         return tuple(ordinal for ordinal, byte in enumerate(image) if byte in wanted)
+
+
+class Claim(msgspec.Struct, gc=False, order=True):
+    """A delivery, scheduled or claimed: one domain's run of a message's recipients.
+
+    They order by `due` (monotonic seconds), equal times in the order they came.
+    """
+
+    due: float
+    number: int
+    entry: Entry
+    domain: bytes
+    first: int
+    count: int
+    attempts: int = 0
+    stage: Stage = Stage.SCHEDULED
+    loaded: bool = False
+    """An attempt is under way."""
+
+    @property
+    def queue_id(self) -> bytes:
+        """The message's id."""
+        return self.entry.facts.queue_id
+
+    @property
+    def arrival(self) -> int:
+        """Microseconds since the epoch."""
+        return self.entry.facts.arrival
+
+    @property
+    def size(self) -> int:
+        """Octets of content."""
+        return self.entry.facts.size
+
+    def waiting(self) -> list[int]:
+        """Return the ordinals still to be delivered."""
+        entry = self.entry
+        image = entry.segment.image
+        base = entry.facts.first
+        if self.count == 1:
+            return [self.first] if IS_WAITING[image[base + self.first]] else []
+        return [o for o in range(self.first, self.first + self.count) if IS_WAITING[image[base + o]]]
 
 
 def enter(segment: Segment, facts: Facts) -> Entry:

@@ -7,62 +7,21 @@ Pure: times are monotonic seconds given by the caller. Who waits for what is the
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from backstamp.mail.envelope import DomainRun, Envelope
 from backstamp.queue import entry as entries
 from backstamp.queue import stamps
-from backstamp.queue.entry import BY_BYTE, Entry, Facts
+from backstamp.queue.entry import BY_BYTE, CLAIMED, ENDED, IS_WAITING, SCHEDULED, Claim, Entry, Facts
 from backstamp.queue.port import Reason
 from backstamp.queue.schedule import Schedule
 from backstamp.queue.segment import Segment
-from backstamp.queue.stamps import WAITING, Stamp
+from backstamp.queue.stamps import Stamp
 
-_IS_WAITING = bytes(byte in {int(stamp) for stamp in WAITING} for byte in range(256))
 _NAMES = 65536
 """Domains whose names deliveries share, so that a million of one domain hold one name."""
-
-
-class Claim(msgspec.Struct, gc=False, order=True):
-    """A delivery, scheduled or claimed: one domain's run of a message's recipients.
-
-    They order by `due` (monotonic seconds), equal times in the order they came.
-    """
-
-    due: float
-    number: int
-    entry: Entry
-    domain: bytes
-    first: int
-    count: int
-    attempts: int = 0
-    loaded: bool = False
-
-    @property
-    def queue_id(self) -> bytes:
-        """The message's id."""
-        return self.entry.facts.queue_id
-
-    @property
-    def arrival(self) -> int:
-        """Microseconds since the epoch."""
-        return self.entry.facts.arrival
-
-    @property
-    def size(self) -> int:
-        """Octets of content."""
-        return self.entry.facts.size
-
-    def waiting(self) -> list[int]:
-        """Return the ordinals still to be delivered."""
-        entry = self.entry
-        image = entry.segment.image
-        base = entry.facts.first
-        if self.count == 1:
-            return [self.first] if _IS_WAITING[image[base + self.first]] else []
-        return [o for o in range(self.first, self.first + self.count) if _IS_WAITING[image[base + o]]]
 
 
 class Debt:
@@ -91,17 +50,13 @@ class Ledger:
         self._numbers = 0
         self._ready: deque[Claim] = deque()
         self._later: list[Claim] = []
-        self._claimed: dict[int, Claim] = {}
+        self.claimed = 0
+        """Deliveries claimed and not given back."""
         self._names: dict[bytes, bytes] = {}
         self._debts: dict[Entry, Debt] = {}
         self._reports: deque[Debt] = deque()
         self._reporting: dict[bytes, Debt] = {}
         self._report_checks: Schedule[Debt] = Schedule()
-
-    @property
-    def claimed(self) -> int:
-        """Deliveries claimed and not given back."""
-        return len(self._claimed)
 
     # ---- messages in and out ----
 
@@ -112,7 +67,7 @@ class Ledger:
         segment.live_octets += facts.length
         self.messages += 1
         image = segment.image[facts.first : facts.first + facts.recipients]
-        self.waiting += sum(_IS_WAITING[byte] for byte in image)
+        self.waiting += sum(IS_WAITING[byte] for byte in image)
         return entry
 
     def move(self, entry: Entry, segment: Segment, offset: int, first: int) -> None:
@@ -131,28 +86,30 @@ class Ledger:
             self._hot += length
             entry.hot = (envelope, content)
 
-    def release(self, entry: Entry, runs: Iterable[DomainRun]) -> None:
+    def release(self, entry: Entry, runs: Sequence[DomainRun]) -> None:
         """Make a message's deliveries claimable now."""
-        untried = 0
-        for run in runs:
-            untried += 1
-            self._ready.append(self._delivery(entry, run, 0.0))
-        entry.untried += untried
+        self._ready.extend(self._deliveries(entry, runs, 0.0))
 
-    def release_later(self, entry: Entry, runs: Iterable[DomainRun], due: float) -> None:
+    def release_later(self, entry: Entry, runs: Sequence[DomainRun], due: float) -> None:
         """Make a message's deliveries claimable at the monotonic time `due`."""
-        untried = 0
-        for run in runs:
-            untried += 1
-            heapq.heappush(self._later, self._delivery(entry, run, due))
-        entry.untried += untried
+        for claim in self._deliveries(entry, runs, due):
+            heapq.heappush(self._later, claim)
 
-    def _delivery(self, entry: Entry, run: DomainRun, due: float) -> Claim:
-        self._numbers += 1
-        if len(self._names) >= _NAMES:
-            self._names.clear()
-        domain = self._names.setdefault(run.domain, run.domain)
-        return Claim(due, self._numbers, entry, domain, run.first, run.count)
+    def _deliveries(self, entry: Entry, runs: Sequence[DomainRun], due: float) -> list[Claim]:
+        made = []
+        for run in runs:
+            self._numbers += 1
+            if len(self._names) >= _NAMES:
+                self._names.clear()
+            domain = self._names.setdefault(run.domain, run.domain)
+            made.append(Claim(due, self._numbers, entry, domain, run.first, run.count))
+        entry.untried += len(made)
+        if entry.claims is None and len(made) == 1:
+            # Nearly all mail, and a tuple costs as much again as what it holds.
+            entry.claims = made[0]
+        else:
+            entry.claims = (*entry.deliveries, *made)
+        return made
 
     def _cool(self, entry: Entry) -> None:
         if entry.hot is not None:
@@ -170,8 +127,10 @@ class Ledger:
         taken: list[Claim] = []
         while ready and len(taken) < limit:
             claim = ready.popleft()
-            self._claimed[claim.number] = claim
-            taken.append(claim)
+            if claim.stage is SCHEDULED:
+                claim.stage = CLAIMED
+                taken.append(claim)
+        self.claimed += len(taken)
         return taken
 
     def next_due(self) -> float | None:
@@ -180,7 +139,9 @@ class Ledger:
 
     def give_back(self, claim: Claim, due: float) -> bool:
         """End a claim; what waits of it is due at a monotonic time. Tell whether anything waits."""
-        del self._claimed[claim.number]
+        assert claim.stage is CLAIMED
+        claim.stage = ENDED
+        self.claimed -= 1
         claim.attempts += 1
         entry = claim.entry
         if claim.attempts == 1:
@@ -191,6 +152,7 @@ class Ledger:
         if not entry.untried and (debt := self._debts.get(entry)) is not None:
             self._report(debt)
         if waits:
+            claim.stage = SCHEDULED
             claim.due = due
             self._numbers += 1
             claim.number = self._numbers
@@ -200,25 +162,24 @@ class Ledger:
 
     def scheduled(self) -> list[Claim]:
         """Return every delivery that waits for its time or its turn, in no order."""
-        return [*self._ready, *self._later]
-
-    def deliveries(self, entry: Entry) -> tuple[list[Claim], list[Claim]]:
-        """Return a message's deliveries: those that wait for their time or turn, those claimed."""
-        waiting = [claim for claim in self.scheduled() if claim.entry is entry]
-        return waiting, [claim for claim in self._claimed.values() if claim.entry is entry]
+        return [claim for claim in (*self._ready, *self._later) if claim.stage is SCHEDULED]
 
     def hurry(self, entry: Entry, ordinals: Sequence[int]) -> None:
         """Make what is scheduled for later for some recipients of a message due now."""
-        hurried = [
-            claim
-            for claim in self._later
-            if claim.entry is entry and any(0 <= one - claim.first < claim.count for one in ordinals)
-        ]
-        if hurried:
-            numbers = {claim.number for claim in hurried}
-            self._later = [claim for claim in self._later if claim.number not in numbers]
-            heapq.heapify(self._later)
-            self._ready.extend(hurried)
+        entry.claims = tuple(
+            self._at_once(claim) if any(0 <= one - claim.first < claim.count for one in ordinals) else claim
+            for claim in entry.deliveries
+        )
+
+    def _at_once(self, claim: Claim) -> Claim:
+        if claim.stage is not SCHEDULED or not claim.due:
+            return claim
+        # Another takes its place: finding this one among a million that wait would take a while.
+        claim.stage = ENDED
+        self._numbers += 1
+        hurried = msgspec.structs.replace(claim, due=0.0, number=self._numbers, stage=SCHEDULED)
+        self._ready.append(hurried)
+        return hurried
 
     # ---- stamps ----
 
@@ -235,7 +196,7 @@ class Ledger:
         for ordinal, stamp in marks.items():
             before = image[base + ordinal]
             image[base + ordinal] = stamp
-            self.waiting += _IS_WAITING[stamp] - _IS_WAITING[before]
+            self.waiting += IS_WAITING[stamp] - IS_WAITING[before]
         return _runs(base, marks)
 
     def close(self, entry: Entry) -> None:
@@ -244,6 +205,8 @@ class Ledger:
             return
         segment = entry.segment
         segment.entries[entry.row] = None
+        # They know the message, and it must not know them: neither would ever go.
+        entry.claims = None
         self._cool(entry)
         self.messages -= 1
         segment.live -= 1
@@ -254,7 +217,7 @@ class Ledger:
         if len(ordinals) == 1:
             image = entry.segment.image
             at = entry.facts.first + ordinals[0]
-            if _IS_WAITING[image[at]]:
+            if IS_WAITING[image[at]]:
                 image[at] = Stamp.DOUBT
                 return [(at, _DOUBT)]
         return self.mark(entry, dict.fromkeys(ordinals, Stamp.DOUBT))

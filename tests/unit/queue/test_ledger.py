@@ -37,6 +37,33 @@ def test_claims_leave_when_they_are_due() -> None:
     assert (ledger.claimed, claim.waiting()) == (1, [0, 1])
 
 
+def test_what_is_hurried_is_claimed_once() -> None:
+    ledger = Ledger(hot_limit=0)
+    one = entry(ledger, segment())
+    ledger.release_later(one, [DomainRun(b"a", 0, 1), DomainRun(b"b", 1, 1)], due=5.0)
+    ledger.hurry(one, [1])
+    ledger.hurry(one, [1])
+    [claim] = ledger.take(10, 1.0)
+    assert (claim.domain, ledger.claimed, len(ledger.scheduled())) == (b"b", 1, 1)
+    ledger.give_back(claim, 9.0)
+    assert [claim.domain for claim in ledger.take(10, 8.0)] == [b"a"]
+    assert [claim.domain for claim in ledger.take(10, 9.0)] == [b"b"]
+
+
+def test_a_finished_message_and_its_deliveries_let_go_of_each_other() -> None:
+    """Neither is seen by the garbage collector: a ring of them would stay for ever."""
+    ledger = Ledger(hot_limit=0)
+    one = entry(ledger, segment())
+    ledger.release(one, [DomainRun(b"a", 0, 1), DomainRun(b"b", 1, 1)])
+    assert [claim.entry for claim in one.deliveries] == [one, one]
+    ledger.mark(one, {0: D, 1: D})
+    ledger.close(one)
+    assert one.deliveries == ()
+    for claim in ledger.take(10, 0.0):
+        ledger.give_back(claim, 0.0)
+    assert ledger.claimed == 0
+
+
 def test_hot_mail_is_bounded_and_cools_after_the_first_attempt() -> None:
     ledger, home = Ledger(hot_limit=1), segment()
     first, second = entry(ledger, home), entry(ledger, home, 2, queue_id=b"2" * 16)
