@@ -6,6 +6,7 @@ breaks first without it is printed.
 
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 from tests.crash import workloads
 from tests.crash.test_power_cuts import SMALL, explore
@@ -14,6 +15,7 @@ from tests.crash.world import Script
 
 from backstamp.queue import fold, local, reader, segment, store
 from backstamp.queue.files import Files
+from backstamp.queue.record import Damage, Header, decode_header
 from backstamp.queue.segment import Segment, mail_path, stamps_path
 
 BROKEN = (AssertionError, OSError, KeyError)
@@ -78,6 +80,11 @@ def copied_without_saying_from_what(*_: object) -> tuple[int, ...]:
     return ()
 
 
+def wherever_it_stands(data: bytes, offset: int, seed: int) -> Header | Damage:
+    found = decode_header(data, int.from_bytes(data[8:16], "little"), seed)
+    return msgspec.structs.replace(found, offset=offset) if isinstance(found, Header) else found
+
+
 def unchecked(*_: object) -> None:
     """Take what looks like a record for one."""
 
@@ -87,6 +94,7 @@ ORDERS = [
     ("no sync between the two removals", segment, "remove", without_a_sync_between, "posix"),
     ("the sources of a copy are not removed", reader, "sources", copied_without_saying_from_what, "ordered"),
     ("content is not checked above the durable mark", reader, "_verify_tail", unchecked, "ordered"),
+    ("a record may stand anywhere", reader, "decode_header", wherever_it_stands, "ordered"),
     ("reports are not proved by their record", fold.Fold, "_covers", unchecked, "ordered"),
 ]
 """What is done otherwise: where, what in its place, and under which model it is missed."""
@@ -109,4 +117,13 @@ async def test_without_an_order_or_a_check(
     monkeypatch.setattr(where, name, instead)
     found = await first_violation(model)
     say(f"{what}: {found}")
+    assert found
+
+
+async def test_without_a_salt(monkeypatch: pytest.MonkeyPatch, say: Callable[[str], None]) -> None:
+    """Checksums that anybody can make, and so a record of anybody's inside an attachment."""
+    for module in (segment, reader):
+        monkeypatch.setattr(module, "seed_of", lambda _: 0)
+    found = await first_violation("ordered")
+    say(f"checksums are not salted: {found}")
     assert found

@@ -6,15 +6,29 @@ delivered, every report made, and the promises are checked. Recovery itself is c
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.crash.model import MODELS, Mark, ModelFiles, State, kills, states
 from tests.crash.workloads import WORKLOADS, at_random
-from tests.crash.world import NOW, YEAR, Aftermath, Script, Workload, check, finish, start
+from tests.crash.world import (
+    NOW,
+    ROOT,
+    YEAR,
+    Aftermath,
+    Script,
+    Workload,
+    check,
+    finish,
+    finish_for_real,
+    start,
+)
 
 from backstamp.queue import fold, local, reader, segment, store
+from backstamp.queue.files import DiskFiles
 from backstamp.queue.port import Message
+from backstamp.queue.views import stopped
 
 SMALL = 2048
 PARTS = 8
@@ -114,6 +128,24 @@ async def test_power_cuts_after_a_kill(name: str, model: str, say: Callable[[str
     count, wrong = await explore(name, WORKLOADS[name], model, lives=2)
     assert not wrong
     say(f"{count} states")
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+async def test_a_sample_of_states_on_a_real_directory(
+    name: str, tmp_path: Path, say: Callable[[str], None]
+) -> None:
+    """What the model says of files is true of a file system, and threads change nothing."""
+    files, known = await run(WORKLOADS[name])
+    found = list(states(files.ops, "posix"))
+    sample = found[:: max(1, len(found) // 12)]
+    for number, state in enumerate(sample):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        after = Aftermath()
+        await finish_for_real(directory, state.files, after, NOW)
+        assert not check(state.marks, known, after), state.cut
+        assert not stopped(DiskFiles(), str(directory / ROOT)) or after.held
+    say(f"{len(sample)} states")
 
 
 @pytest.mark.parametrize("failing", ["old", "new"])

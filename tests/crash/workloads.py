@@ -10,6 +10,14 @@ from tests.support.queues import message
 
 from backstamp.queue import operations
 from backstamp.queue.port import Delivery, Flag, QueueRefusedError, StampNotDurableError
+from backstamp.queue.record import (
+    HEADER_SIZE,
+    SALT_SIZE,
+    Header,
+    decode_header,
+    encode_envelope,
+    encode_header,
+)
 
 
 async def one_message(work: Workload) -> None:
@@ -190,6 +198,29 @@ async def decided_by_an_operator(work: Workload) -> None:
     await work.deliver(await work.claim())
 
 
+async def records_in_an_attachment(work: Workload) -> None:
+    """Mail that holds records: one cut out of a segment file as it stands, one made for where it will stand.
+
+    A cut that loses the sector of its header leaves them behind damage, where the reader looks for the next.
+    """
+    await work.accept(b"a@one.example")
+    [octets] = [octets for path, octets in work.files.contents().items() if path.endswith(".mail")]
+    record = octets[SALT_SIZE:]
+    header = decode_header(record, SALT_SIZE, work.queue.segments()[0].seed)
+    assert isinstance(header, Header)
+    other = message(b"b@two.example")
+    content = b"x" * 600 + record + b"x" * 600
+    at = len(octets) + HEADER_SIZE + len(encode_envelope(other.envelope)) + len(content)
+    forged = msgspec.structs.replace(header, offset=at)
+    # Nobody outside knows the salt.
+    content += encode_header(forged, 0) + record[HEADER_SIZE:] + b"x" * 600
+    await work.queue.append(msgspec.structs.replace(other, content=content))
+    work.note(msgspec.structs.replace(other, content=content))
+    for _ in range(2):
+        await work.deliver(await work.claim())
+    await work.accept(b"c@one.example")
+
+
 def at_random(seed: int) -> Script:
     """Return a workload of what comes: mail to several, deliveries, failures, reports, in any order."""
 
@@ -252,5 +283,6 @@ WORKLOADS: dict[str, Script] = {
         in_doubt_and_at_most_once,
         large_content_in_a_segment_of_its_own,
         decided_by_an_operator,
+        records_in_an_attachment,
     )
 }

@@ -6,9 +6,11 @@ to a peer that remembers, and `check` compares.
 """
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
+from pathlib import Path
 from typing import Any
 
 from tests.crash.model import Mark, ModelFiles
@@ -16,8 +18,10 @@ from tests.support.queues import TestClock, at_once, message
 
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.reply import Reply
-from backstamp.queue import ids
+from backstamp.queue import ids, recovery
+from backstamp.queue.aside import CORRUPT
 from backstamp.queue.committer import Sink
+from backstamp.queue.files import DiskFiles
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.port import DamagedError, Delivery, Flag, Message, Owed, Reason
 from backstamp.queue.record import covered, covers
@@ -192,7 +196,31 @@ async def finish(
 ) -> None:
     """Recover, deliver everything, make every report, stop in order."""
     events = events if events is not None else []
-    queue = await start(files, events, now)
+    await end(await start(files, events, now), after, events)
+
+
+async def finish_for_real(directory: Path, contents: dict[str, bytes], after: Aftermath, now: float) -> None:
+    """The same on a real directory that holds some files, with real threads."""
+    for name in (ROOT, f"{ROOT}/{recovery.PARTITION}", f"{ROOT}/{CORRUPT}"):
+        (directory / name).mkdir()
+    for path, content in contents.items():
+        (directory / path).write_bytes(content)
+    events: list[Event] = []
+    queue = await open_queue(
+        DiskFiles(),
+        str(directory / ROOT),
+        clock=TestClock(now),
+        emit=events.append,
+        salt=lambda: os.urandom(16),
+        first_due=at_once,
+        settings=LocalSettings(compact=0, probe=0.0001),
+    )
+    await queue.recovering
+    await end(queue, after, events)
+
+
+async def end(queue: LocalQueue, after: Aftermath, events: list[Event]) -> None:
+    """Deliver everything, make every report, stop in order."""
     while queue.ledger.scheduled() or queue.ledger.report_ready or queue.ledger.next_report() is not None:
         if queue.ledger.scheduled():
             for delivery in await queue.claim(1000):
