@@ -11,17 +11,10 @@ one segment.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from backstamp.queue import draft, ids
+from backstamp.queue import draft, ids, readback
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
-from backstamp.queue.record import (
-    HEADER_SIZE,
-    Damage,
-    Kind,
-    checksum,
-    decode_header,
-    encode_sources,
-)
+from backstamp.queue.record import HEADER_SIZE, Kind, encode_sources
 from backstamp.queue.segment import CAPACITY, STAMPS_SIZE, Segment
 
 
@@ -114,31 +107,12 @@ def _write(files: Files, segment: Segment, wanted: Sequence[Move]) -> list[Place
     writer.add(Kind.COPY, b"", encode_sources(tuple(sorted({move.source.number for move in wanted}))))
     places = []
     for move in wanted:
-        envelope, content = read(files, move)
+        found = readback.octets(files, move.source, move.facts)
+        if found.damage is not None:
+            name = ids.text(move.facts.queue_id)
+            problem = f"{name}: {found.damage.value}; not compacted"
+            raise UnreadableError(f"segment {move.source.number}: {problem}")
         places.append(Place(segment.end, segment.used))
-        writer.add(Kind.MAIL, envelope, content, move.facts, move.stamps)
+        writer.add(Kind.MAIL, found.envelope, found.content, move.facts, move.stamps)
     writer.flush()
     return places
-
-
-def read(files: Files, move: Move) -> tuple[bytes, bytes]:
-    """Return a message's envelope block and content, verified.
-
-    Raises:
-        UnreadableError: they do not verify.
-    """
-    segment, facts = move.source, move.facts
-    data = files.read(segment.mail, facts.length, facts.offset)
-    header = decode_header(data, facts.offset, segment.seed)
-    start = HEADER_SIZE + facts.envelope_length
-    envelope, content = data[HEADER_SIZE:start], data[start:]
-    if (
-        isinstance(header, Damage)
-        or len(content) < facts.size
-        or checksum(envelope, segment.seed) != header.envelope_crc
-        or checksum(content, segment.seed) != header.content_crc
-    ):
-        raise UnreadableError(
-            f"segment {segment.number}: {ids.text(facts.queue_id)} does not verify; it is not compacted"
-        )
-    return envelope, content

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from backstamp.clock import Clock
 from backstamp.mail.reply import Reply
 from backstamp.queue import ids
-from backstamp.queue.engine import Gate
+from backstamp.queue.bell import Gate
 from backstamp.queue.store import Job, Marks, Probe
 from backstamp.queue.trouble import LOCAL, Trouble
 from backstamp.telemetry.events import Alarm, Event, Resumed

@@ -19,7 +19,7 @@ import msgspec
 from backstamp.clock import Clock
 from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
-from backstamp.queue import compaction, ids, recovery
+from backstamp.queue import compaction, readback, recovery
 from backstamp.queue.aside import put_aside
 from backstamp.queue.committer import Committer, Sink
 from backstamp.queue.compaction import Copied
@@ -38,15 +38,7 @@ from backstamp.queue.port import (
     Reason,
     StampNotDurableError,
 )
-from backstamp.queue.record import (
-    HEADER_SIZE,
-    Damage,
-    Kind,
-    checksum,
-    decode_envelope,
-    decode_header,
-    encode_reasons,
-)
+from backstamp.queue.record import Kind, encode_reasons
 from backstamp.queue.recovery import Loaded
 from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.spool import Spool
@@ -317,28 +309,14 @@ class LocalQueue(Engine):
 
     def _read_record(self, entry: Entry) -> tuple[Envelope, bytes]:
         segment, facts = entry.segment, entry.facts
-        data = self._files.read(segment.mail, facts.length, facts.offset)
-        header = decode_header(data, facts.offset, segment.seed)
-        name = ids.text(facts.queue_id)
-        if isinstance(header, Damage) or len(data) < header.length:
-            raise self._damaged(entry, data, f"{name}: the record cannot be read")
-        start = HEADER_SIZE + header.envelope_length
-        block, content = data[HEADER_SIZE:start], data[start:]
-        envelope = decode_envelope(block, header.recipients)
-        if isinstance(envelope, Damage) or checksum(block, segment.seed) != header.envelope_crc:
-            raise self._damaged(entry, data, f"{name}: {Damage.ENVELOPE.value}")
-        if checksum(content, segment.seed) != header.content_crc:
-            raise self._damaged(entry, data, f"{name}: {Damage.CONTENT.value}", envelope)
-        return envelope, content
-
-    def _damaged(
-        self, entry: Entry, data: bytes, text: str, envelope: Envelope | None = None
-    ) -> DamagedError:
-        """Keep what is left of a record in `corrupt/` (Q9)."""
-        name = f"{entry.segment.number:020}-{entry.facts.offset}.corrupt"
-        with self._keeping:
-            put_aside(self._files, self._root, name, [data])
-        return DamagedError(text, envelope)
+        octets = readback.octets(self._files, segment, facts)
+        found = readback.message(octets, facts)
+        if isinstance(found, DamagedError):
+            name = f"{segment.number:020}-{facts.offset}.corrupt"
+            with self._keeping:
+                put_aside(self._files, self._root, name, [octets.record])
+            raise found
+        return found
 
     def segments(self) -> Sequence[Segment]:
         """Return the segments whose messages are in the ledger, the oldest first."""
