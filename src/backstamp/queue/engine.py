@@ -48,6 +48,9 @@ _ONCE = int(Flag.AT_MOST_ONCE)
 _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 """Flags by their number: making one costs as much as a dozen other lookups."""
 
+_SLICE = 4096
+"""Messages looked at between two turns of the loop."""
+
 _NOTHING = Load(b"", b"", {}, b"")
 
 
@@ -117,11 +120,13 @@ class Engine:
         """Return up to `limit` messages in the order of their ids, those behind the id `after`."""
         chosen: list[tuple[bytes, Entry]] = []
         for segment in self.segments():
-            alive = [(entry.queue_id, entry) for entry in segment.entries if entry is not None]
-            chosen = heapq.nsmallest(
-                limit, [*chosen, *(one for one in alive if one[0] > after)], key=itemgetter(0)
-            )
-            await asyncio.sleep(0)
+            for start in range(0, len(segment.entries), _SLICE):
+                some = segment.entries[start : start + _SLICE]
+                alive = [(entry.queue_id, entry) for entry in some if entry is not None]
+                chosen = heapq.nsmallest(
+                    limit, [*chosen, *(one for one in alive if one[0] > after)], key=itemgetter(0)
+                )
+                await asyncio.sleep(0)
         return [entry for _, entry in chosen]
 
     async def envelope(self, entry: Entry) -> Envelope | None:
