@@ -133,13 +133,10 @@ def _segment(files: Files, directory: str, number: int, fold: Fold) -> Examined:
     found = reader.scan(files, directory, number)
     contents = reader.contents(files, directory, found)
     judged = fold.take(found)
-    stamps = Counter(
-        Stamp(byte).letter
-        for record in found.records
-        if record.header.kind == Kind.MAIL
-        for byte in judged.image[record.header.first_stamp :][: record.header.recipients]
-    )
-    messages = sum(record.header.kind == Kind.MAIL for record in found.records)
+    mail = [record.header for record in found.records if record.header.kind == Kind.MAIL]
+    stamps: Counter[int] = Counter()
+    for header in mail:
+        stamps.update(judged.image[header.first_stamp : header.first_stamp + header.recipients])
     alive = {message.header.offset: message for message in judged.open}
     findings = [
         *_salt(files, directory, found),
@@ -151,8 +148,8 @@ def _segment(files: Files, directory: str, number: int, fold: Fold) -> Examined:
         number,
         found.size + STAMPS_SIZE,
         len(alive),
-        messages - len(alive),
-        dict(stamps),
+        len(mail) - len(alive),
+        {Stamp(byte).letter: count for byte, count in stamps.items()},
         tuple(findings),
     )
     return Examined(report, found, judged, contents)

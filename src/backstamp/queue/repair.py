@@ -16,6 +16,7 @@ from backstamp.queue import segment as segments
 from backstamp.queue.aside import CORRUPT, put_aside
 from backstamp.queue.entry import Facts
 from backstamp.queue.files import Files
+from backstamp.queue.fold import Found
 from backstamp.queue.fsck import Examined, Finding, Report, SegmentReport, hopeless
 from backstamp.queue.port import DAMAGED, Reason
 from backstamp.queue.reader import Record
@@ -99,13 +100,24 @@ def _keep(files: Files, root: str, one: Examined) -> None:
 def _write(files: Files, directory: str, one: Examined, segment: segments.Segment, now: int) -> None:
     """Write what can be read of a segment into a draft, and publish it."""
     number = one.report.number
+    open_ = {message.header.offset: message for message in one.judged.open}
+    lost = {damaged.start: open_.get(damaged.start) for damaged in one.contents}
     mail = -1
     try:
         mail = files.open(segments.mail_path(directory, number), write=False)
         writer = draft.Writer(files, segment)
         writer.add(Kind.COPY, b"", encode_sources((number,)))
         for record in one.scan.records:
-            _record(files, mail, writer, one, record, now)
+            header = record.header
+            if header.kind == Kind.REASON:
+                writer.add(Kind.REASON, _NOBODY, encode_reasons(record.reasons), Facts.of(header))
+            elif header.kind == Kind.MAIL and header.offset in lost:
+                _fail(writer, record, lost[header.offset], now)
+            elif header.kind == Kind.MAIL:
+                start = header.offset + HEADER_SIZE + header.envelope_length
+                content = files.read(mail, header.content_length, start)
+                stamps = bytes(one.judged.image[header.first_stamp : header.first_stamp + header.recipients])
+                writer.add(Kind.MAIL, encode_envelope(record.envelope), content, Facts.of(header), stamps)
         writer.flush()
     except OSError:
         draft.discard(files, segment)
@@ -118,26 +130,16 @@ def _write(files: Files, directory: str, one: Examined, segment: segments.Segmen
     files.close(segment.stamps)
 
 
-def _record(files: Files, mail: int, writer: draft.Writer, one: Examined, record: Record, now: int) -> None:
-    header, envelope = record.header, encode_envelope(record.envelope)
-    facts = Facts.of(header)
-    if header.kind == Kind.REASON:
-        writer.add(Kind.REASON, _NOBODY, encode_reasons(record.reasons), facts)
-    if header.kind != Kind.MAIL:
-        return
-    stamps = bytes(one.judged.image[header.first_stamp : header.first_stamp + header.recipients])
-    if all(damaged.start != header.offset for damaged in one.contents):
-        start = header.offset + HEADER_SIZE + header.envelope_length
-        writer.add(Kind.MAIL, envelope, files.read(mail, header.content_length, start), facts, stamps)
-        return
-    message = next((found for found in one.judged.open if found.header.offset == header.offset), None)
+def _fail(writer: draft.Writer, record: Record, message: Found | None, now: int) -> None:
+    """Write mail whose content is lost, if somebody waits for it: failed, and why."""
     if message is None:
         return
+    facts = Facts.of(record.header)
+    marks = bytearray(message.stamps)
     failed = hopeless(message)
+    for ordinal in failed:
+        marks[ordinal] = Stamp.FAILED
     if failed:
         reasons = encode_reasons((Reason(failed, DAMAGED, "", now),))
         writer.add(Kind.REASON, _NOBODY, reasons, facts)
-    marks = bytearray(stamps)
-    for ordinal in failed:
-        marks[ordinal] = Stamp.FAILED
-    writer.add(Kind.MAIL, envelope, b"", facts, bytes(marks))
+    writer.add(Kind.MAIL, encode_envelope(record.envelope), b"", facts, bytes(marks))
