@@ -73,6 +73,9 @@ async def cut(disk: Disk, relay: Process, books: Books, first: int, seconds: flo
         await relay.start()
         load = Load(relay.address, range(first, first + AT_A_TIME))
         clients = [asyncio.create_task(load.client()) for _ in range(CLIENTS)]
+        async with asyncio.timeout(60):
+            while len(load.acknowledged) < CLIENTS:
+                await asyncio.sleep(0.005)
         await asyncio.sleep(seconds)
         # What a client reads from now on may be about a write that failed: it says so, or it was synced.
         disk.cut()
@@ -106,14 +109,13 @@ async def test_real_power_cuts(disk: Disk, tmp_path: Path, say: Callable[[str], 
         async with Process(tmp_path, sink.address, queue=disk.root / "queue") as relay:
             for number in range(CUTS):
                 before = len(books.twice)
-                said = await cut(disk, relay, books, number * AT_A_TIME, chance.uniform(0.1, 0.6))
+                said = await cut(disk, relay, books, number * AT_A_TIME, chance.uniform(0.0, 0.5))
                 await deliver(disk, relay, books)
-                assert said, "nothing was delivered before the cut"
                 assert not said & books.twice, "sent again though said to be delivered"
                 assert len(books.twice) - before <= CONNECTIONS
     assert not books.acknowledged - set(books.arrived)
     assert set(books.arrived.values()) <= {1, 2}
-    assert len(books.acknowledged) > CUTS * CLIENTS
+    assert len(books.acknowledged) >= CUTS * CLIENTS
     say(f"{CUTS} cuts, {len(books.acknowledged)} acknowledged, 0 lost, {len(books.twice)} came twice")
 
 
