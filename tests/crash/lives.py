@@ -128,13 +128,13 @@ class Lives:
     def _path(self, short: str) -> str:
         """Write a file's name out: segments by number, and the copy of the tail where recovery puts it."""
         number, dot, suffix = short.rpartition("/")[2].partition(".")
-        if short == "TAIL":
-            return self.left.tail
+        if short.startswith("TAIL"):
+            return self.left.tail + short.removeprefix("TAIL")
         return f"{short.rpartition('/')[0]}/{int(number):020}.{suffix}" if number.isdigit() and dot else short
 
     def _short(self, path: str) -> str:
-        if path == self.left.tail and path:
-            return "TAIL"
+        if self.left.tail and path.startswith(self.left.tail):
+            return "TAIL" + path.removeprefix(self.left.tail)
         return re.sub(r"0*([1-9]\d*)(?=\.(mail|stamps)(\.new)?$)", r"\1", path)
 
     # ---- the first life ----

@@ -51,7 +51,7 @@ LEFT = {
     "corrupt": DIRECTORY,
     "LOCK": "openat flock close",
     "FORMAT": "openat pread64 close",
-    "TAIL": FILE,
+    "TAIL.new": FILE + " unlink rename",
     "0/1.mail": SEGMENT["mail"],
     "0/1.stamps": SEGMENT["stamps"] + " pwrite64",
     "0/2.mail": SEGMENT["mail"],
