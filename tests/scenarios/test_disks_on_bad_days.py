@@ -234,6 +234,26 @@ async def test_stamps_that_cannot_be_read_for_a_moment_are_not_lost(tmp_path: Pa
     await again.close()
 
 
+async def test_a_segment_that_cannot_be_read_costs_nothing_but_its_own_mail(tmp_path: Path) -> None:
+    sent = []
+    for _ in range(2):
+        queue = await local_queue(tmp_path / "q")
+        sent.append(message(b"a@y.example"))
+        await queue.append(sent[-1])
+        await queue.close()
+    files, events = FaultyFiles(), list[Event]()
+    files.unreadable["1.mail"] = 1000
+    again = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    [delivery] = await again.claim(10)
+    assert delivery.queue_id == sent[1].queue_id
+    [alarm] = [event for event in events if isinstance(event, Alarm)]
+    assert "fsck" in alarm.action
+    await again.close()
+    later = await local_queue(tmp_path / "q")
+    assert {delivery.queue_id for delivery in await later.claim(10)} == {one.queue_id for one in sent}
+    await later.close()
+
+
 async def test_a_segment_that_is_read_twice_names_its_reasons_once(tmp_path: Path) -> None:
     queue = await local_queue(tmp_path / "q")
     await queue.append(message(b"a@y.example"))
