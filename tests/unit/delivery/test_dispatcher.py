@@ -29,13 +29,17 @@ CLOCK = SystemClock()
 
 
 class Names:
-    """Every domain is its own host."""
+    """Every domain is its own host, each with an address of its own."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
 
     async def exchangers(self, domain: str) -> Exchangers | DnsFault:
         return Exchangers((Exchanger(0, domain),))
 
     async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
-        return ("127.0.0.1",)
+        number = len(self._known) + 1
+        return (self._known.setdefault(host, f"127.0.{number // 256}.{number % 256}"),)
 
 
 class Session:
