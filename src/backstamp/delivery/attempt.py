@@ -12,8 +12,9 @@ from typing import Protocol
 import msgspec
 
 from backstamp.clock import Clock
-from backstamp.delivery import prepare
+from backstamp.delivery import hosts, prepare
 from backstamp.delivery.candidates import Candidate
+from backstamp.delivery.hosts import Hosts
 from backstamp.delivery.judge import doubtful, judge
 from backstamp.delivery.settle import settle
 from backstamp.delivery.tell import Teller, text
@@ -76,7 +77,7 @@ class _Progress(msgspec.Struct):
 
 
 class Attempter:
-    """Makes attempts. One for all lanes; it holds no state between them."""
+    """Makes attempts. One for all lanes; between them it remembers only which hosts are dead."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class Attempter:
         self._clock = clock
         self._chance = chance
         self._tell = tell
+        self._dead = Hosts()
 
     async def run(self, claim: Delivery, find: Find, policy: DestinationPolicy, slot: Slot) -> None:
         """Try a delivery once and give its claim back."""
@@ -150,12 +152,22 @@ class Attempter:
             if isinstance(candidate, Outcome):
                 progress.note(candidate)
                 continue
+            place = (candidate.address, candidate.port)
+            pause = hosts.pause(policy.retry.schedule[0])
+            if (known := self._dead.met(place, self._clock.monotonic(), pause)) is not None:
+                progress.note(known)
+                continue
             await slot.close()
             opened = await self._connect(candidate, policy)
             host = f"{candidate.name}[{candidate.address}]:{candidate.port}"
             if isinstance(opened, Fault):
-                progress.note(classify.fault(opened, host))
+                outcome = classify.fault(opened, host)
+                if self._dead.failed(place, outcome, self._clock.monotonic(), pause):
+                    self._tell.host_down(outcome)
+                progress.note(outcome)
                 continue
+            if (down := self._dead.answered(place, self._clock.monotonic())) is not None:
+                self._tell.host_up(host, down)
             if isinstance(opened, Refusal):
                 progress.note(classify.reply(opened.reply, opened.phase, host))
                 continue

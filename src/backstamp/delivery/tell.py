@@ -117,6 +117,14 @@ class Teller:
         for ordinal, outcome in settlement.deferred.items():
             self._emit(events.Deferred(**fields(ordinal, outcome), retry_at=settlement.retry_at))
 
+    def host_down(self, outcome: Outcome) -> None:
+        """A host gave no session, and is left alone for a while."""
+        self._emit(events.HostDown(time=self._now(), mx=outcome.host, reply=printable(str(outcome.reply))))
+
+    def host_up(self, host: str, duration: float) -> None:
+        """A host that gave none gives sessions again."""
+        self._emit(events.HostUp(time=self._now(), mx=host, duration=duration))
+
     def alarm(self, queue_id: bytes, problem: str, action: str) -> None:
         """Something an operator must see."""
         self._emit(

@@ -111,6 +111,20 @@ class InDoubt(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, ta
     reply: str
 
 
+class HostDown(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="host_down"):
+    """A host gave no session. Until it does, one attempt tries it now and then; the others go on at once."""
+
+    mx: str
+    reply: str
+
+
+class HostUp(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="host_up"):
+    """A host that gave no session gives them again; `duration` is how long it gave none."""
+
+    mx: str
+    duration: float
+
+
 class Recovered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="recovered"):
     """The queue was read at start."""
 

@@ -82,6 +82,10 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"<{event.recipient}> is in doubt and at most once, held for a decision: {event.reply}"
         case events.Operated():
             return f"{event.verb} by an operator: {', '.join(f'<{one}>' for one in event.recipients)}"
+        case events.HostDown():
+            return f"{event.mx} gives no session: {event.reply}"
+        case events.HostUp():
+            return f"{event.mx} gives sessions again after {_span(event.duration)}"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:

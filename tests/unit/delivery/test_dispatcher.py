@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 from tests.support.queues import message
 
 from backstamp.clock import SystemClock
@@ -28,13 +29,17 @@ CLOCK = SystemClock()
 
 
 class Names:
-    """Every domain is its own host."""
+    """Every domain is its own host, each with an address of its own."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
 
     async def exchangers(self, domain: str) -> Exchangers | DnsFault:
         return Exchangers((Exchanger(0, domain),))
 
     async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
-        return ("127.0.0.1",)
+        number = len(self._known) + 1
+        return (self._known.setdefault(host, f"127.0.{number // 256}.{number % 256}"),)
 
 
 class Session:
@@ -238,3 +243,42 @@ async def test_draining_gives_up_after_its_grace() -> None:
         await going.wait()
     assert world.queue.ledger.waiting == 1
     assert world.queue.ledger.claimed == 0
+
+
+async def test_a_dead_host_is_tried_by_one_and_not_by_every_message() -> None:
+    """A lane whose first host is dead: its mail goes to the second, and nobody waits for the first again."""
+    world = World(retry=RetryPolicy((60.0,), 600.0), connections=1)
+    tries: Counter[str] = Counter()
+    connect = world.connect
+
+    async def counting(candidate: Candidate, policy: DestinationPolicy) -> Session | Fault:
+        tries[candidate.name] += 1
+        return await connect(candidate, policy)
+
+    world.dispatcher._attempter._connect = counting  # type: ignore[assignment]
+    for _ in range(20):
+        await world.queue.append(message(b"a@dead.example"))
+    async with world.running():
+        await world.until(events.Deferred, 20)
+    assert tries["dead.example"] == 1
+    assert [event.mx for event in world.events if isinstance(event, events.HostDown)] == [
+        "dead.example[127.0.0.1]:25"
+    ]
+
+
+async def test_a_host_that_comes_back_is_told_and_used() -> None:
+    world = World(retry=RetryPolicy((0.05,), 60.0))
+    await world.queue.append(message(b"a@dead.example"))
+    connect = world.connect
+    healed = False
+
+    async def healing(candidate: Candidate, policy: DestinationPolicy) -> Session | Fault:
+        name = candidate.name.replace("dead", "well") if healed else candidate.name
+        return await connect(msgspec.structs.replace(candidate, name=name), policy)
+
+    world.dispatcher._attempter._connect = healing  # type: ignore[assignment]
+    async with world.running():
+        await world.until(events.Deferred, 1)
+        healed = True
+        await world.until(events.Delivered, 1)
+    assert sum(isinstance(event, events.HostUp) for event in world.events) == 1

@@ -32,6 +32,8 @@ EVENTS: list[Event] = [
     events.Bounced(time=NOW, queue_id="Q", report="", sender="", recipients=("c@d.example",)),
     events.InDoubt(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="450 gone"),
     events.InDoubt(time=NOW, queue_id="Q", recipient="c@d.example", mx="", reply=""),
+    events.HostDown(time=NOW, mx="mx[192.0.2.1]:25", reply="450 4.4.1 no connection"),
+    events.HostUp(time=NOW, mx="mx[192.0.2.1]:25", duration=90.0),
     events.Held(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="gone"),
     events.Operated(time=NOW, queue_id="Q", verb="remove", recipients=("c@d.example",)),
     events.Resumed(time=NOW, problem="no space left", duration=2.5),
