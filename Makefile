@@ -66,7 +66,7 @@ docs: $(STAMP) ## write the references in docs/ and conf/backstamp.schema.json f
 	@$(BIN)/python -m backstamp.telemetry
 
 # Compiled with the oldest Python we support. --no-header and --no-emit-*: no registry addresses in the files.
-COMPILE := $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+COMPILE := $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-header --no-annotate \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links pyproject.toml
 
 lock: ## compile requirements/*.txt from pyproject.toml (UPGRADE=--upgrade for newer versions)
