@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import sys
 import time
@@ -31,7 +30,7 @@ from backstamp.queue.files import DiskFiles
 from backstamp.queue.port import Message
 from backstamp.queue.store import Append, Store
 from backstamp.sink.server import Received, Sink
-from relay import ROOT
+from relays import ROOT, free_port
 
 BACKSTAMP = ROOT / ".venv/bin/backstamp"
 CONFIG = """
@@ -87,10 +86,8 @@ class Start:
     """One start of the relay on a queue, and its events with the time of each."""
 
     def __init__(self, queue: Path, sink: int) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         self._config = queue.with_suffix(".toml")
-        self._config.write_text(CONFIG.format(queue=queue, port=port, sink=sink))
+        self._config.write_text(CONFIG.format(queue=queue, port=free_port(), sink=sink))
         self.recovered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.delivered = 0
 

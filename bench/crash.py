@@ -16,7 +16,6 @@ import contextlib
 import json
 import random
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 from backstamp.sink.server import OK, Received, Sink
-from relay import ROOT
+from relays import ROOT, free_port
 
 BACKSTAMP = ROOT / ".venv/bin/backstamp"
 CONFIG = """
@@ -48,8 +47,7 @@ class Relay:
     """The relay under test, one life after the other."""
 
     def __init__(self, directory: Path, sink: int) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.queue = directory / "queue"
         self._config = directory / "backstamp.toml"
         self._config.write_text(CONFIG.format(queue=self.queue, port=self.port, sink=sink))

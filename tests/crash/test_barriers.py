@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 from tests.crash import workloads
-from tests.crash.test_power_cuts import SMALL, explore
+from tests.crash.test_power_cuts import explore
 from tests.crash.workloads import at_random
 from tests.crash.world import Script
 
-from backstamp.queue import fold, local, reader, segment, store
+from backstamp.queue import fold, reader, segment
 from backstamp.queue.files import Files
 from backstamp.queue.record import Damage, Header, decode_header
 from backstamp.queue.segment import Segment, mail_path, stamps_path
@@ -32,10 +32,7 @@ SYNCS = [
 """What is not synced, under which model it is missed first, and how many lives that takes."""
 
 
-@pytest.fixture(autouse=True)
-def small_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (segment, reader, fold, store, local):
-        monkeypatch.setattr(module, "CAPACITY", SMALL - 16)
+pytestmark = pytest.mark.usefixtures("small_stamps")
 
 
 def scripts() -> Iterator[tuple[str, Script]]:

@@ -14,18 +14,12 @@ from tests.crash.model import ModelFiles
 from tests.crash.world import ROOT, Aftermath, Workload, finish, start
 from tests.support.queues import message
 
-from backstamp.queue import fold, fsck, ids, local, reader, segment, store
+from backstamp.queue import fsck, ids
 from backstamp.queue.port import Message
 from backstamp.queue.repair import repair
 from backstamp.telemetry.events import Alarm, Event
 
-SMALL = 2048
-
-
-@pytest.fixture(autouse=True)
-def small_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (segment, reader, fold, store, local):
-        monkeypatch.setattr(module, "CAPACITY", SMALL - 16)
+pytestmark = pytest.mark.usefixtures("small_stamps")
 
 
 async def stopped_queue(

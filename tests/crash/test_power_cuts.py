@@ -25,25 +25,16 @@ from tests.crash.world import (
     start,
 )
 
-from backstamp.queue import fold, local, reader, segment, store
 from backstamp.queue.files import DiskFiles
 from backstamp.queue.port import Message
 from backstamp.queue.views import stopped
 
-SMALL = 2048
 PARTS = 8
 SEEDS = 400
 SLOW_SEEDS = 4000
 
-BROKEN = (AssertionError, OSError, KeyError)
-"""What a queue without a barrier may also do: fall over."""
 
-
-@pytest.fixture(autouse=True)
-def small_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four sectors of stamps instead of 128: the same order of writes, and all their subsets."""
-    for module in (segment, reader, fold, store, local):
-        monkeypatch.setattr(module, "CAPACITY", SMALL - 16)
+pytestmark = pytest.mark.usefixtures("small_stamps")
 
 
 async def run(

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 from tests.crash.model import MODELS, ModelFiles, states
-from tests.crash.test_bit_flips import SMALL, stopped_queue
+from tests.crash.test_bit_flips import stopped_queue
 from tests.crash.world import ROOT, Aftermath, finish
 
-from backstamp.queue import fold, fsck, ids, local, reader, recovery, segment, store
+from backstamp.queue import fsck, ids, reader, recovery, segment
 from backstamp.queue.port import Message
 from backstamp.queue.record import HEADER_SIZE, SALT_SIZE
 from backstamp.queue.repair import repair
@@ -15,10 +15,7 @@ from backstamp.queue.repair import repair
 HITS = ["header", "content", "stamp", "stamps", "salt"]
 
 
-@pytest.fixture(autouse=True)
-def small_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (segment, reader, fold, store, local):
-        monkeypatch.setattr(module, "CAPACITY", SMALL - 16)
+pytestmark = pytest.mark.usefixtures("small_stamps")
 
 
 def hit(contents: dict[str, bytes], what: str) -> bytes:

@@ -157,7 +157,7 @@ class Ledger:
             self._numbers += 1
             claim.number = self._numbers
             heapq.heappush(self._later, claim)
-            entry.kept = None
+        entry.kept = None
         return waits
 
     def scheduled(self) -> list[Claim]:

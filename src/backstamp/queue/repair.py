@@ -10,6 +10,8 @@ import contextlib
 import itertools
 from collections.abc import Callable
 
+import msgspec
+
 from backstamp.mail.envelope import Envelope
 from backstamp.queue import draft, fsck, recovery
 from backstamp.queue import segment as segments
@@ -70,14 +72,8 @@ def _segment(files: Files, root: str, one: Examined, number: int, salt: bytes, n
         recovery.drop(files, directory, report.number)
     except (OSError, draft.UndecidedError) as error:
         failed = Finding(f"it could not be repaired: {error}", "run it again when the disk works")
-        return _with(report, (*report.findings, failed), repaired=False)
-    return _with(report, report.findings, repaired=True)
-
-
-def _with(report: SegmentReport, findings: tuple[Finding, ...], *, repaired: bool) -> SegmentReport:
-    return SegmentReport(
-        report.number, report.octets, report.alive, report.done, report.stamps, findings, repaired
-    )
+        return msgspec.structs.replace(report, findings=(*report.findings, failed))
+    return msgspec.structs.replace(report, repaired=True)
 
 
 def _keep(files: Files, root: str, one: Examined) -> None:

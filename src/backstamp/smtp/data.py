@@ -2,7 +2,7 @@
 
 Only CRLF.CRLF ends a content, and only CRLF ends a line. A bare CR or LF is what message
 smuggling is made of (CVE-2023-51764 and its kin), so it is found here and refused by the
-listener. Everything works on whole buffers with `bytes.find`; nothing looks at lines.
+listener. Everything works on whole buffers; nothing looks at lines.
 """
 
 import re
