@@ -16,8 +16,9 @@ from backstamp import __version__
 from backstamp.admin.server import AdminServer
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
-from backstamp.delivery.candidates import Candidate, Finder
+from backstamp.delivery.candidates import Finder
 from backstamp.delivery.dispatcher import Dispatcher
+from backstamp.delivery.outside import Candidate
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.tell import Teller
 from backstamp.listener.server import Listener
@@ -27,7 +28,8 @@ from backstamp.mail.fault import Fault
 from backstamp.net.client import Connection, Refusal, connect
 from backstamp.net.resolver import Resolver
 from backstamp.policy import retry
-from backstamp.policy.destination import DestinationPolicy, RouteTable
+from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.route import RouteTable
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.recovery import FormatError

@@ -11,7 +11,7 @@ from tests.support.door import door
 from tests.support.queues import local_queue, message
 from tests.support.relay import relay
 
-from backstamp.policy.destination import NextHop, Route
+from backstamp.policy.route import NextHop, Route, Smarthost
 from backstamp.queue import operations
 from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import Flag
@@ -71,7 +71,7 @@ async def test_an_unknown_wish_is_refused() -> None:
 
 
 async def test_a_route_asks_for_it(tmp_path: Path) -> None:
-    hop = NextHop("127.0.0.1", 9)
+    hop = Smarthost((NextHop("127.0.0.1", 9),))
     routes = [Route("once.test", hop, at_most_once=True), Route("*", hop)]
     async with relay(tmp_path, routes=routes) as running:
         asked = running.relay._at_most_once

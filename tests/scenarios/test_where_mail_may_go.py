@@ -11,7 +11,7 @@ from backstamp.clock import SystemClock
 from backstamp.delivery.candidates import Candidate, Finder
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.net.resolver import Resolver
-from backstamp.policy.destination import NextHop
+from backstamp.policy.route import NextHop, Smarthost
 from backstamp.sink.server import Received, Sink
 from backstamp.telemetry import events
 
@@ -74,7 +74,7 @@ async def test_a_smarthost_may_be_private_because_somebody_named_it() -> None:
             own_addresses=frozenset(),
             chance=lambda: 0.5,
         )
-        candidates = [one async for one in finder.by_route(NextHop("inside.test", 2525))]
+        candidates = [one async for one in finder.by_route(Smarthost((NextHop("inside.test", 2525),)))]
         assert Candidate("inside.test", "10.0.0.1", 2525) in candidates
 
 

@@ -15,8 +15,9 @@ from backstamp.app import Relay
 from backstamp.config import Settings
 from backstamp.config.units import Address
 from backstamp.listener.settings import Limits, ListenerSettings
-from backstamp.policy.destination import DestinationPolicy, NextHop, Route
+from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.retry import RetryPolicy
+from backstamp.policy.route import NextHop, Route, Smarthost
 from backstamp.telemetry import events
 from backstamp.telemetry.events import Event
 from backstamp.telemetry.log import EventLog
@@ -119,7 +120,7 @@ async def relay(
 
 def via(address: tuple[str, int], match: str = "*") -> Route:
     """Return a route for everything to one host."""
-    return Route(match, NextHop(*address))
+    return Route(match, Smarthost((NextHop(*address),)))
 
 
 __all__ = ["FAST", "RecordingLog", "RunningRelay", "events", "relay", "via"]

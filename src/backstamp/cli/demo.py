@@ -50,7 +50,8 @@ async def _demo(relay: Relay, settings: Settings) -> None:
     from backstamp import running
     from backstamp.sink.server import Sink
 
-    via = settings.routes[0].via
+    assert settings.routes[0].via is not None
+    via = settings.routes[0].via.hosts[0]
     sink = Sink(via.host, via.port)
     try:
         await sink.start()

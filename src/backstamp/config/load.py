@@ -18,8 +18,9 @@ from backstamp.config.model import DeliveryTable, File, LimitsTable, RetryTable
 from backstamp.config.problem import ConfigurationError, Problem
 from backstamp.config.settings import Settings
 from backstamp.listener.settings import Limits, ListenerSettings
-from backstamp.policy.destination import DestinationPolicy, NextHop, Route, Timeouts
+from backstamp.policy.destination import DestinationPolicy, Timeouts
 from backstamp.policy.retry import RetryPolicy
+from backstamp.policy.route import NextHop, Route, Smarthost
 
 _PLACE = re.compile(r" \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)$")
 _HINTS = {
@@ -112,7 +113,11 @@ def _settings(file: File) -> Settings:
         ),
         destination=_destination(file.delivery, file.retry),
         routes=tuple(
-            Route(table.match, NextHop(table.via.host, table.via.port), table.semantics == "at-most-once")
+            Route(
+                table.match,
+                Smarthost((NextHop(table.via.host, table.via.port),)),
+                at_most_once=table.semantics == "at-most-once",
+            )
             for table in file.route
         ),
         nameservers=tuple(file.dns.nameservers),

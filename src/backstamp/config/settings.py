@@ -8,7 +8,8 @@ import msgspec
 
 from backstamp.config.units import Address
 from backstamp.listener.settings import ListenerSettings
-from backstamp.policy.destination import DestinationPolicy, Route
+from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.route import Route
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,9 @@ import msgspec
 
 from backstamp.clock import Clock
 from backstamp.delivery import hosts, prepare
-from backstamp.delivery.candidates import Candidate
 from backstamp.delivery.hosts import Hosts
 from backstamp.delivery.judge import doubtful, judge
+from backstamp.delivery.outside import Candidate
 from backstamp.delivery.settle import settle
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient

@@ -6,37 +6,15 @@ silence.
 """
 
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
 
-import msgspec
-
+from backstamp.delivery.outside import Candidate, Resolver
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify, mx
-from backstamp.policy.destination import NextHop
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger
+from backstamp.policy.route import Smarthost
 
 ADDRESSES_PER_ATTEMPT = 10
 """Addresses an attempt tries at most; RFC 5321 §5.1 asks for at least two."""
-
-
-class Resolver(Protocol):
-    """What delivery asks of DNS."""
-
-    async def exchangers(self, domain: str) -> Exchangers | DnsFault:
-        """Return the mail exchangers of a domain."""
-        ...
-
-    async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
-        """Return the addresses of a host."""
-        ...
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """A host to try: its name and one of its addresses."""
-
-    name: str
-    address: str
-    port: int
 
 
 class Finder:
@@ -59,10 +37,11 @@ class Finder:
         self._own_addresses = own_addresses
         self._chance = chance
 
-    async def by_route(self, via: NextHop) -> AsyncIterator[Candidate | Outcome]:
+    async def by_route(self, via: Smarthost) -> AsyncIterator[Candidate | Outcome]:
         """Yield a smarthost's addresses. The operator named it, so private addresses are meant."""
-        async for found in self._addresses(via.host, via.port, judged=False):
-            yield found if isinstance(found, Candidate) else classify.lost_smarthost(via.host)
+        for hop in via.hosts:
+            async for found in self._addresses(hop.host, hop.port, judged=False):
+                yield found if isinstance(found, Candidate) else classify.lost_smarthost(hop.host)
 
     async def by_mx(self, domain: str) -> AsyncIterator[Candidate | Outcome]:
         """Yield the addresses of a domain's mail exchangers in order of preference (RFC 5321 §5.1)."""

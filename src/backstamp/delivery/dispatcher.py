@@ -17,7 +17,8 @@ from backstamp.delivery.lane import Lane
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.tell import Teller
 from backstamp.mail.address import to_alabel
-from backstamp.policy.destination import DestinationPolicy, RouteTable
+from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.route import RouteTable
 from backstamp.queue.port import Delivery, Outlet
 
 CLAIMS = 256
@@ -121,7 +122,7 @@ class Dispatcher:
         """Return the lane a domain's mail goes through."""
         name = to_alabel(domain)
         route = self._routes.lookup(name)
-        key = name if route is None else route.via
+        key: object = name if route is None or route.via is None else route.via
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key, self._policy, self._find(key, name))
@@ -130,7 +131,7 @@ class Dispatcher:
     def _find(self, key: object, name: str) -> Find:
         finder = self._finder
         route = self._routes.lookup(name)
-        if route is None:
+        if route is None or route.via is None:
             return lambda: finder.by_mx(name)
         via = route.via
         return lambda: finder.by_route(via)

@@ -5,6 +5,7 @@ empty. Parameters are bytes as in the command (`BODY=8BITMIME SMTPUTF8`), becaus
 case of ENVID and ORCPT must survive (RFC 3461 §5.2.1).
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -74,3 +75,30 @@ def parameter(parameters: bytes, keyword: bytes) -> bytes | None:
         if name.upper() == keyword:
             return value
     return None
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """Whose mail it is, for taking turns, and how urgent.
+
+    `tenant` is who was authenticated or named (MAIL's internal parameter `TENANT`), else the sender's
+    domain; `priority` is from -9 to 9 (RFC 6710), None where nobody said any.
+    """
+
+    tenant: bytes
+    priority: int | None = None
+
+
+_PRIORITY = re.compile(rb"[+-]?[0-9]")
+
+
+def flow(envelope: Envelope) -> Flow:
+    """Return the flow of a message. Whatever stands in its parameters gives one."""
+    parameters = envelope.parameters
+    tenant = priority = None
+    if b"=" in parameters:
+        tenant = parameter(parameters, b"TENANT")
+        priority = parameter(parameters, b"MT-PRIORITY")
+    return Flow(
+        tenant or domain_of(envelope.sender),
+        int(priority) if priority is not None and _PRIORITY.fullmatch(priority) else None,
+    )

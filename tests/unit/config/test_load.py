@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from backstamp.config import ConfigurationError, load, parse
 from backstamp.config.units import Address
 from backstamp.listener.settings import Limits
-from backstamp.policy.destination import DestinationPolicy, NextHop, Route, Timeouts
+from backstamp.policy.destination import DestinationPolicy, Timeouts
 from backstamp.policy.retry import RetryPolicy
+from backstamp.policy.route import NextHop, Route, Smarthost
 
 MINIMUM = """\
 hostname = "relay.example.org"
@@ -79,7 +80,7 @@ def test_the_file_outside_checks_rely_on():
     assert listener.submission
     assert listener.limits == Limits()
     assert settings.destination == DestinationPolicy()
-    assert settings.routes == (Route("*", NextHop("127.0.0.1", 2526)),)
+    assert settings.routes == (Route("*", Smarthost((NextHop("127.0.0.1", 2526),))),)
     assert settings.nameservers == (Address("127.0.0.1", 53),)
     assert settings.admin == ("127.0.0.1", 8025)
     assert not settings.log_attempts
@@ -156,7 +157,7 @@ def test_every_key_arrives_in_its_room():
         port=2626,
         private_addresses=True,
     )
-    assert settings.routes == (Route("*.example.org", NextHop("::1", 2526)),)
+    assert settings.routes == (Route("*.example.org", Smarthost((NextHop("::1", 2526),))),)
     assert settings.nameservers == (Address("127.0.0.1", 5353), Address("::1", 53))
     assert settings.log_attempts
 

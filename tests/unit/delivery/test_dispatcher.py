@@ -10,16 +10,18 @@ import msgspec
 from tests.support.queues import message
 
 from backstamp.clock import SystemClock
-from backstamp.delivery.candidates import Candidate, Finder
+from backstamp.delivery.candidates import Finder
 from backstamp.delivery.dispatcher import Dispatcher
+from backstamp.delivery.outside import Candidate
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.tell import Teller
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
-from backstamp.policy.destination import DestinationPolicy, NextHop, Route, RouteTable
+from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, Exchanger, Exchangers
 from backstamp.policy.retry import RetryPolicy
+from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
 from backstamp.queue.memory import MemoryQueue
 from backstamp.telemetry import events
 from backstamp.telemetry.events import Event
@@ -203,7 +205,7 @@ async def test_new_routes_are_for_new_lanes() -> None:
         async with asyncio.timeout(5):
             while world.dispatcher.lanes:
                 await asyncio.sleep(0.01)
-        routes = RouteTable([Route("*", NextHop("hub.example", 2525))])
+        routes = RouteTable([Route("*", Smarthost((NextHop("hub.example", 2525),)))])
         world.dispatcher.reload(routes, world.policy)
         await world.queue.append(message(b"a@d.example"))
         await world.queue.append(message(b"a@e.example"))

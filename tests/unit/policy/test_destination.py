@@ -1,56 +1,45 @@
-"""Routes: the longest match wins, and a parent's rule does not cover the parent itself."""
+"""Policies: the domain's rule, then the provider's, then the default; and RFC 5321's bounds."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from backstamp.policy.destination import DestinationPolicy, NextHop, Route, RouteTable, Timeouts
+from backstamp.policy.destination import DestinationPolicy, PolicyTable, Provider, Rule, Timeouts
 
-labels = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(".".join)
-matches = st.one_of(labels, labels.map("*.{}".format), st.just("*"))
-
-
-def table(*found: str) -> RouteTable:
-    return RouteTable(Route(match, NextHop(match, 25)) for match in found)
+TABLE = PolicyTable(
+    DestinationPolicy(connections=20, idle=2.0),
+    [Rule("big.example", {"connections": 2}), Rule("*.big.example", {"idle": 9.0})],
+    [
+        Provider("google", ("*.google.com", "*.googlemail.com"), {"connections": 10, "idle": 5.0}),
+        Provider("tiny", ("mx.tiny.example",)),
+    ],
+)
 
 
 @pytest.mark.parametrize(
-    ("matches", "domain", "expected"),
+    ("domain", "hosts", "connections", "idle", "rule", "provider"),
     [
-        ((), "example.org", None),
-        (("example.org",), "example.org", "example.org"),
-        (("example.org",), "mail.example.org", None),
-        (("Example.ORG",), "example.org", "Example.ORG"),
-        (("*.example.org",), "example.org", None),
-        (("*.example.org",), "mail.example.org", "*.example.org"),
-        (("*.example.org",), "a.b.example.org", "*.example.org"),
-        (("*.example.org",), "notexample.org", None),
-        (("*.org", "*.example.org"), "mail.example.org", "*.example.org"),
-        (("*.org", "*.example.org"), "other.org", "*.org"),
-        (("*", "*.org"), "example.org", "*.org"),
-        (("*", "*.org"), "example.com", "*"),
-        (("*", "*.example.org", "mail.example.org"), "mail.example.org", "mail.example.org"),
-        (("*",), "localhost", "*"),
-        (("example.org", "example.org"), "example.org", "example.org"),
+        ("x.example", ["mx.x.example"], 20, 2.0, "", ""),
+        ("x.example", [], 20, 2.0, "", ""),
+        ("x.example", ["aspmx.l.google.com"], 10, 5.0, "", "google"),
+        ("x.example", ["own.x.example", "alt1.googlemail.com"], 10, 5.0, "", "google"),
+        ("x.example", ["google.com"], 20, 2.0, "", ""),
+        ("big.example", ["mx.big.example"], 2, 2.0, "big.example", ""),
+        ("big.example", ["aspmx.l.google.com"], 2, 5.0, "big.example", "google"),
+        ("eu.big.example", ["aspmx.l.google.com"], 10, 9.0, "*.big.example", "google"),
+        ("x.example", ["mx.tiny.example"], 20, 2.0, "", "tiny"),
     ],
 )
-def test_which_route_is_found(matches: tuple[str, ...], domain: str, expected: str | None) -> None:
-    found = table(*matches).lookup(domain)
-    assert (found.match if found is not None else None) == expected
+def test_what_holds_for_a_destination(
+    domain: str, hosts: list[str], connections: int, idle: float, rule: str, provider: str
+) -> None:
+    found = TABLE.lookup(domain, hosts)
+    assert (found.policy.connections, found.policy.idle) == (connections, idle)
+    assert (found.rule, found.provider) == (rule, provider)
+    assert (found.shared is not None) == bool(provider)
 
 
-@given(st.lists(matches, max_size=8), labels)
-def test_no_longer_rule_would_match(rules: list[str], domain: str) -> None:
-    def covers(rule: str) -> bool:
-        return rule in {"*", domain} or (rule.startswith("*.") and domain.endswith(rule[1:]))
-
-    found = table(*rules).lookup(domain)
-    fitting = [rule for rule in rules if covers(rule)]
-    if found is None:
-        assert not fitting
-    else:
-        best = max(fitting, key=lambda rule: (rule == domain, len(rule)))
-        assert found.match == best
+def test_a_rule_for_a_domain_does_not_change_what_the_provider_is_owed() -> None:
+    found = TABLE.lookup("big.example", ["aspmx.l.google.com"])
+    assert found.shared is not None and found.shared.connections == 10
 
 
 def test_no_wait_is_shorter_than_rfc_5321_allows() -> None:
