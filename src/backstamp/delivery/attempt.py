@@ -18,6 +18,7 @@ from backstamp.delivery.judge import doubtful, judge
 from backstamp.delivery.outside import Candidate
 from backstamp.delivery.settle import settle
 from backstamp.delivery.tell import Teller, text
+from backstamp.mail.content import Content
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault
 from backstamp.mail.outcome import Outcome, Scope, Verdict
@@ -76,6 +77,11 @@ class _Progress(msgspec.Struct):
             self.last = outcome
 
 
+async def _held(content: Content) -> bytes:
+    """Return a content as the client takes it today: whole."""
+    return content if isinstance(content, bytes) else b"".join([piece async for piece in content.pieces()])
+
+
 class Attempter:
     """Makes attempts. One for all lanes; between them it remembers only which hosts are dead."""
 
@@ -99,7 +105,7 @@ class Attempter:
         """Try a delivery once and give its claim back."""
         retry_at = self._clock.wall() + policy.retry.schedule[0]
         try:
-            load = await self._queue.load(claim)
+            load = await self._queue.load([claim])
             progress = _Progress(load, dict(load.recipients), {}, {})
             if not progress.pending:
                 # Held or removed while it waited for its turn.
@@ -237,7 +243,7 @@ class Attempter:
                 Transaction(
                     load.sender,
                     tuple([recipient.address for recipient in recipients]),
-                    load.content,
+                    await _held(load.content),
                     parameters,
                 ),
                 settled,

@@ -6,7 +6,7 @@ with the status RFC 6152 §3, RFC 1870 §6.1 and RFC 6531 §3.5 ask for.
 
 from collections.abc import Collection, Mapping
 
-from backstamp.mail import headers
+from backstamp.mail import content
 from backstamp.mail.envelope import Recipient, parameter
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify
@@ -33,10 +33,10 @@ def mail_parameters(
 
     `extensions` are the peer's EHLO keywords in upper case; `size_limit` is None where it named none.
     """
-    if size_limit and len(load.content) > size_limit:
-        return classify.too_big(host, len(load.content), size_limit)
+    if size_limit and (size := content.size(load.content)) > size_limit:
+        return classify.too_big(host, size, size_limit)
     parameters = []
-    eight_bit = not load.content.isascii()
+    eight_bit = not content.is_ascii(load.content)
     if eight_bit or (parameter(load.parameters, b"BODY") or b"").upper() == b"8BITMIME":
         if "8BITMIME" in extensions:
             parameters.append(b"BODY=8BITMIME")
@@ -47,7 +47,7 @@ def mail_parameters(
             parameters.append(b"SMTPUTF8")
         elif not load.sender.isascii():
             return classify.no_smtputf8(host, address=True)
-        elif eight_bit and not headers.block(load.content).isascii():
+        elif eight_bit and not content.header(load.content).isascii():
             return classify.no_smtputf8(host, address=False)
         # A declaration alone, on mail that is ASCII where it counts, needs nothing of the peer.
     return b" ".join(parameters)
