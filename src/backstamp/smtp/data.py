@@ -11,6 +11,8 @@ from typing import Final
 # A dot to look for, the rest to look at: where dots are few that takes a third of the time of `find`.
 _DOT: Final = re.compile(rb"\.(?<=\r\n\.)")
 _END: Final = re.compile(rb"\.(?<=\r\n\.)(?=\r\n)")
+# Lines are fewer than dots in most mail. Where it matches the whole CRLF is looked at.
+_DOTTED: Final = re.compile(rb"\n(?=\.)")
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 
 
@@ -63,13 +65,42 @@ class Unstuffer:
         return data[before:]
 
 
-def stuff(content: bytes) -> bytes:
-    """Return content as it goes out before the final dot: dots doubled, ended by CRLF."""
-    if not content.endswith(b"\r\n") and content:
-        content += b"\r\n"
-    if content.startswith(b"."):
-        content = b"." + content
-    return content if _DOT.search(content) is None else content.replace(b"\r\n.", b"\r\n..")
+def stuff(content: bytes) -> list[bytes]:
+    """Return a content as it goes out, the final dot at its end: pieces, for a write that takes many.
+
+    Dots are doubled; what does not end by CRLF gets one. What needs no change is not copied.
+    """
+    first = b"." if content.startswith(b".") else b""
+    last = b".\r\n" if not content or content.endswith(b"\r\n") else b"\r\n.\r\n"
+    return [first, _doubled(content), last] if first else [_doubled(content), last]
+
+
+class Stuffer:
+    """Doubles the dots of a content that comes piece by piece, however it is cut."""
+
+    def __init__(self) -> None:
+        self._before = b"\r\n"
+        """The last two octets of what came, before the first piece those that begin a line."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the next piece as it goes out."""
+        before = self._before
+        self._before = piece[-2:] if len(piece) > 1 else (before + piece)[-2:]
+        out = _doubled(piece)
+        if before == b"\r\n" and piece.startswith(b"."):
+            return b"." + out
+        if before.endswith(b"\r") and piece.startswith(b"\n."):
+            return b"\n." + out[1:]
+        return out
+
+    def end(self) -> bytes:
+        """Return the CRLF that is missing at the end, empty if none is; the final dot may follow."""
+        return b"" if self._before == b"\r\n" else b"\r\n"
+
+
+def _doubled(octets: bytes) -> bytes:
+    """Double the dots behind each CRLF that stands in these octets."""
+    return octets if _DOTTED.search(octets) is None else octets.replace(b"\r\n.", b"\r\n..")
 
 
 def bare(content: bytes) -> str | None:
