@@ -7,7 +7,7 @@ the dispatcher's tasks; idle ones are woken last in, first out, so that the fewe
 connections stay warm.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -23,8 +23,8 @@ from backstamp.queue.port import Delivery, Load
 
 W = TypeVar("W")
 
-Find = Callable[[], AsyncIterator[Candidate | Outcome]]
-"""Yields the hosts of a next hop in the order to try, or why one cannot be tried."""
+Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
+"""Yields the hosts of a next hop in the order to try, each as its addresses, or why one cannot be tried."""
 
 
 class Job:
@@ -95,6 +95,7 @@ class Lane(Generic[W]):
         self.key = key
         self.way = way
         self.throttles = throttles
+        """The provider's or the lane's own first, those that never learn last."""
         self.recipients = way.policy.recipients_per_transaction
         """Recipients of a transaction; fewer than the policy's where the host took fewer."""
         self.turns: Turns[Delivery | Job] = Turns()
@@ -106,7 +107,7 @@ class Lane(Generic[W]):
         """What was last heard of a host that failed."""
         self.since = 0.0
         """When it was, in seconds since the epoch."""
-        self._joining: dict[bytes, Job] = {}
+        self._joining: dict[Hashable, Job] = {}
 
     # ---- mail ----
 
@@ -115,12 +116,11 @@ class Lane(Generic[W]):
         if claim.alone:
             self._add(claim, claim, large=claim.count > self.recipients)
             return
-        queue_id = claim.queue_id
-        job = self._joining.get(queue_id)
+        job = self._joining.get(claim.message)
         if job is not None:
             job.claims.append(claim)
             return
-        job = self._joining[queue_id] = Job([claim])
+        job = self._joining[claim.message] = Job([claim])
         # Whoever waits for it in other domains comes in the same turn of the loop, most likely.
         self._add(job, claim, large=True)
 
@@ -145,7 +145,7 @@ class Lane(Generic[W]):
         claim = job.claims[0]
         self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
         if job.load is None and not claim.alone:
-            self._joining.pop(claim.queue_id, None)
+            self._joining.pop(claim.message, None)
         return job
 
     def ahead(self, claim: Delivery) -> tuple[int, int]:
@@ -162,6 +162,23 @@ class Lane(Generic[W]):
         """Return from when on one more message may be sent, and who says so if it is not now."""
         return _latest((throttle.may_send(now), throttle) for throttle in self.throttles)
 
+    def send(self, now: float) -> float:
+        """Count a message that is about to be sent; return when it may be, `now` or later."""
+        return max([throttle.send(now) for throttle in self.throttles])
+
+    def connect(self, now: float) -> float:
+        """Count a connection that is about to be begun; return when it may be, `now` or later."""
+        return max([throttle.connect(now) for throttle in self.throttles])
+
+    @property
+    def teaches(self) -> Throttle:
+        """The throttle that learns from this lane's hosts: the provider's, else its own."""
+        return self.throttles[0]
+
+    def held(self, now: float) -> bool:
+        """Tell whether no more connections are held than are allowed."""
+        return all(throttle.held <= throttle.window.limit(now) for throttle in self.throttles)
+
     @property
     def wants_worker(self) -> bool:
         """Whether there is more waiting than those at work for nothing can take."""
@@ -173,5 +190,10 @@ class Lane(Generic[W]):
         return not self.turns and not self.workers
 
 
-def _latest(answers):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _latest(answers: Iterable[tuple[float, Throttle]]) -> tuple[float, Throttle | None]:
+    """Return the answer of the throttle that keeps a lane the longest."""
+    return max(answers, key=_moment, default=(0.0, None))
+
+
+def _moment(answer: tuple[float, Throttle]) -> float:
+    return answer[0]

@@ -141,6 +141,11 @@ class Claim(msgspec.Struct, gc=False, order=True):
     """An attempt is under way."""
 
     @property
+    def alone(self) -> bool:
+        """Whether it is the only delivery of its message."""
+        return self.entry.claims is self
+
+    @property
     def queue_id(self) -> bytes:
         """The message's id."""
         return self.entry.facts.queue_id

@@ -81,6 +81,11 @@ class Delivery(Protocol):
         ...
 
     @property
+    def alone(self) -> bool:
+        """Whether it is the only delivery of its message."""
+        ...
+
+    @property
     def flow(self) -> Flow:
         """Whose mail it is and how urgent; one object for all deliveries of a flow, mostly."""
         ...
