@@ -8,6 +8,7 @@ from backstamp.delivery.judge import doubtful
 from backstamp.delivery.settle import Settlement
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Verdict
+from backstamp.policy import bounce
 from backstamp.queue import ids
 from backstamp.queue.port import Delivery
 from backstamp.telemetry import events
@@ -110,6 +111,7 @@ class Teller:
                 "mx": outcome.host,
                 "duration": durations.get(ordinal, 0.0),
                 "scope": outcome.scope.name.lower(),
+                "bounce_class": bounce.of(outcome).value,
             }
 
         for ordinal, outcome in settlement.failed.items():

@@ -71,7 +71,10 @@ class Delivered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, 
 
 
 class Deferred(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="deferred"):
-    """An attempt did not succeed; `retry_at` (seconds since the epoch) says when the next one is."""
+    """An attempt did not succeed; `retry_at` (seconds since the epoch) says when the next one is.
+
+    `bounce_class` says why in a word (`policy/bounce.py`).
+    """
 
     queue_id: str
     recipient: str
@@ -80,10 +83,14 @@ class Deferred(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, t
     duration: float
     scope: str
     retry_at: float
+    bounce_class: str = ""
 
 
 class Failed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="failed"):
-    """A recipient is given up and the stamp `F` is durable; a report follows where one is wanted."""
+    """A recipient is given up and the stamp `F` is durable; a report follows where one is wanted.
+
+    `bounce_class` says why in a word (`policy/bounce.py`).
+    """
 
     queue_id: str
     recipient: str
@@ -91,6 +98,7 @@ class Failed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag
     mx: str
     duration: float
     scope: str
+    bounce_class: str = ""
 
 
 class Bounced(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="bounced"):
