@@ -66,13 +66,16 @@ class Attempter:
         chance: Callable[[], float],
         tell: Teller,
         feedback: Feedback,
+        kick: Callable[[Lane[Any]], None],
     ) -> None:
+        """Make one; `kick` is called for a lane in which something waits again."""
         self._queue = queue
         self._opener = opener
         self._clock = clock
         self._chance = chance
         self._tell = tell
         self._feedback = feedback
+        self._kick = kick
 
     # ---- a job ----
 
@@ -129,6 +132,7 @@ class Attempter:
         items = list(pending.items())
         job.pending = dict(items[lane.recipients :])
         lane.back(job)
+        self._kick(lane)
         return dict(items[: lane.recipients])
 
     def _defer(self, job: Job, retry: RetryPolicy) -> None:
@@ -189,6 +193,7 @@ class Attempter:
         job.pending = {**recipients, **job.pending}
         if not waits:
             lane.back(job)
+            self._kick(lane)
 
     async def _hosts(self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot) -> None:
         """Use the session there is, then other hosts, until everybody is answered for."""
@@ -216,9 +221,7 @@ class Attempter:
         session = slot.session
         assert session is not None
         extensions = session.extensions
-        self._done(
-            progress, prepare.left_out(progress.pending, host=slot.host, extensions=extensions), 0.0
-        )
+        self._done(progress, prepare.left_out(progress.pending, host=slot.host, extensions=extensions), 0.0)
         if not progress.pending:
             return
         parameters = prepare.mail_parameters(
@@ -227,6 +230,7 @@ class Attempter:
         if isinstance(parameters, Outcome):
             self._done(progress, dict.fromkeys(progress.pending, parameters), 0.0)
             return
+        slot.unbook()
         now = self._clock.monotonic()
         if (at := lane.send(now)) > now:
             await asyncio.sleep(at - now)

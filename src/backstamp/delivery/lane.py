@@ -93,14 +93,19 @@ class Lane(Generic[W]):
 
     def __init__(self, key: object, way: Way, throttles: tuple[Throttle, ...]) -> None:
         self.key = key
-        self.way = way
+        self.way = self.origin = way
+        """How its mail goes, and what that was made from (`adopt`)."""
         self.throttles = throttles
         """The provider's or the lane's own first, those that never learn last."""
-        self.recipients = way.policy.recipients_per_transaction
-        """Recipients of a transaction; fewer than the policy's where the host took fewer."""
+        self.taught: int | None = None
+        """Recipients of a transaction the host took when it took no more."""
+        self.questions: dict[bytes, object] = {}
+        """By domain: what was asked to find this lane, where the answer may change."""
         self.turns: Turns[Delivery | Job] = Turns()
         self.idle: list[W] = []
         self.workers = 0
+        self.coming = 0
+        """Workers that were called and have not taken anything yet."""
         self.sessions = 0
         """Workers whose connection is open and answered."""
         self.last: Outcome | None = None
@@ -108,6 +113,16 @@ class Lane(Generic[W]):
         self.since = 0.0
         """When it was, in seconds since the epoch."""
         self._joining: dict[Hashable, Job] = {}
+
+    def adopt(self, way: Way, origin: Way) -> None:
+        """Take another way with the same key: other policies, or the same again."""
+        self.way, self.origin = way, origin
+
+    @property
+    def recipients(self) -> int:
+        """Recipients of a transaction, at most."""
+        most = self.way.policy.recipients_per_transaction
+        return most if self.taught is None else min(most, self.taught)
 
     # ---- mail ----
 
@@ -148,6 +163,22 @@ class Lane(Generic[W]):
             self._joining.pop(claim.message, None)
         return job
 
+    def leave(self) -> list[Delivery]:
+        """Take out everything that was not begun, and return it."""
+        claims: list[Delivery] = []
+        begun = []
+        for item in self.turns.clear():
+            if not isinstance(item, Job):
+                claims.append(item)
+            elif item.load is None:
+                claims += item.claims
+            else:
+                begun.append(item)
+        self._joining.clear()
+        for job in begun:
+            self.back(job)
+        return claims
+
     def ahead(self, claim: Delivery) -> tuple[int, int]:
         """Return how many messages wait before or beside a delivery's: all, and its tenant's own."""
         return self.turns.ahead(claim.flow.tenant, self._priority(claim))
@@ -181,8 +212,8 @@ class Lane(Generic[W]):
 
     @property
     def wants_worker(self) -> bool:
-        """Whether there is more waiting than those at work for nothing can take."""
-        return len(self.turns) > len(self.idle)
+        """Whether more waits than those who were called will take."""
+        return len(self.turns) > self.coming
 
     @property
     def empty(self) -> bool:

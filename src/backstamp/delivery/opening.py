@@ -52,6 +52,28 @@ class Slot:
         """Messages sent since the permit was taken."""
         self.probe: Throttle | None = None
         """Whose ceiling this session is to try."""
+        self.coming = False
+        """Counted among those who were called and have not taken anything yet."""
+        self._booked = False
+
+    def arrived(self) -> None:
+        """Whoever was called is here, or will not come."""
+        if self.coming:
+            self.coming = False
+            self._lane.coming -= 1
+
+    def book(self) -> None:
+        """Count the message that is about to be sent against the lane's rates."""
+        self._booked = True
+        for throttle in self._lane.throttles:
+            throttle.booked += 1
+
+    def unbook(self) -> None:
+        """It is sent now, or not at all."""
+        if self._booked:
+            self._booked = False
+            for throttle in self._lane.throttles:
+                throttle.booked -= 1
 
     async def close(self) -> None:
         """Say QUIT and let go."""
@@ -285,4 +307,3 @@ def _race_permit(lane: Lane[Any], now: float) -> bool:
 def _give(lane: Lane[Any]) -> None:
     for throttle in lane.throttles:
         throttle.held -= 1
-

@@ -101,9 +101,7 @@ class Teller:
                     )
                 )
 
-    def held(
-        self, claim: Mail, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]
-    ) -> None:
+    def held(self, claim: Mail, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]) -> None:
         """At-most-once mail is in doubt, and waits for a decision."""
         for ordinal, outcome in outcomes.items():
             self._emit(

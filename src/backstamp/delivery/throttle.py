@@ -101,7 +101,7 @@ class Throttle:
 
     def adopt(self, policy: DestinationPolicy) -> None:
         """Take another policy; what was taught stays."""
-        if policy is self.policy:
+        if policy == self.policy:
             return
         self.policy = policy
         self.window.adopt(policy.connections, policy.initial_connections)

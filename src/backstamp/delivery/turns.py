@@ -141,8 +141,15 @@ class Turns(Generic[T]):
                 own += count if name == tenant and level == priority else 0
         return all_, own
 
-    def clear(self) -> None:
-        """Take everything out."""
+    def clear(self) -> list[T]:
+        """Take everything out and return it, in no order."""
+        left = [
+            item
+            for ring in self._rings.values()
+            for tenant in ring.tenants.values()
+            for item in (*tenant.small, *tenant.large)
+        ]
         self._rings.clear()
         self._order.clear()
         self._count = 0
+        return left
