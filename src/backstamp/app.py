@@ -18,17 +18,19 @@ from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
 from backstamp.delivery.candidates import Finder
 from backstamp.delivery.dispatcher import Dispatcher
-from backstamp.delivery.outside import Candidate
+from backstamp.delivery.outside import Candidate, Manner, Source
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.tell import Teller
 from backstamp.listener.server import Listener
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.mail.fault import Fault
-from backstamp.net.client import Connection, Refusal, connect
+from backstamp.net.client import Refusal
+from backstamp.net.connection import Connection
+from backstamp.net.opening import Opener
 from backstamp.net.resolver import Resolver
 from backstamp.policy import retry
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.destination import DestinationPolicy, Tls
 from backstamp.policy.route import RouteTable
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
@@ -66,6 +68,7 @@ class Relay:
         self._resolver: Resolver
         self._admin: AdminServer | None = None
         self._entropy = _Entropy()
+        self._opener = Opener()
         self._starting = True
         self._stop = asyncio.Event()
 
@@ -235,9 +238,12 @@ class Relay:
         )
 
     async def _connect(self, candidate: Candidate, policy: DestinationPolicy) -> Connection | Refusal | Fault:
-        return await connect(
-            candidate.address, candidate.port, helo=self._settings.hostname, timeouts=policy.timeouts
-        )
+        wire = await self._opener.dial(candidate, Source(), policy.timeouts.connect)
+        if isinstance(wire, Fault):
+            return wire
+        # Without a fallback to clear text on a fresh connection, TLS would only lose mail.
+        manner = Manner(policy, self._settings.hostname, tls=Tls.NONE)
+        return await self._opener.open(wire, candidate, manner)
 
     def _unready(self) -> str | None:
         """Why the relay should get no mail now, None if it should."""

@@ -22,7 +22,8 @@ from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
-from backstamp.net.client import Connection, Refusal
+from backstamp.net.client import Refusal
+from backstamp.net.connection import Connection
 from backstamp.net.transaction import Transaction
 from backstamp.policy import classify
 from backstamp.policy.destination import DestinationPolicy
@@ -236,7 +237,7 @@ class Attempter:
             result = await connection.transact(
                 Transaction(
                     load.sender,
-                    tuple([recipient.address for recipient in recipients]),
+                    tuple([Recipient(recipient.address) for recipient in recipients]),
                     load.content,
                     parameters,
                 ),

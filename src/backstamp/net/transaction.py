@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from backstamp.mail.content import Content, size
+from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.smtp.data import stuff
@@ -39,11 +41,14 @@ def at_once(_: Sequence[int]) -> None:
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """What to send. `parameters` belong to MAIL; SIZE is added where the peer offers it."""
+    """What to send. `parameters` belong to MAIL; SIZE is added where the peer offers it.
+
+    Parameters, of MAIL and of each RCPT, go out as given: they are meant for this very peer.
+    """
 
     sender: bytes
-    recipients: tuple[bytes, ...]
-    content: bytes
+    recipients: tuple[Recipient, ...]
+    content: Content
     parameters: bytes = b""
 
 
@@ -68,7 +73,7 @@ class Machine:
         self,
         transaction: Transaction,
         *,
-        write: Callable[[bytes], None],
+        write: Callable[[Sequence[bytes]], None],
         settled: Settled,
         finished: Callable[["Machine"], None],
         large: Callable[[], None],
@@ -77,16 +82,13 @@ class Machine:
         reset: bool,
         dotting: Dotting = at_once,
     ) -> None:
-        for argument in (transaction.sender, transaction.parameters, *transaction.recipients):
-            if _CONTROL.search(argument):
-                raise ValueError(f"control character in {argument!r}")
         self.result = Result([None] * len(transaction.recipients))
         self.phase = Phase.MAIL
         self.done = False
         self.clean = False
         """The peer's transaction is over: the next MAIL needs no RSET."""
-        self.stream: bytes | None = None
-        """Stuffed content that waits: after `large` was called, whoever drives writes it, then the dot."""
+        self.stream: Content | None = None
+        """Content that waits: after `large` was called, whoever drives writes it, stuffed, then the dot."""
         self.error: Exception | None = None
         """What `dotting` or `settled` raised: whoever drives must not swallow it."""
         self._transaction = transaction
@@ -111,7 +113,7 @@ class Machine:
                 lines.append(line)
                 self._waiting.append(handler)
             self._commands.clear()
-            self._write(b"".join(lines))
+            self._write([b"".join(lines)])
         else:
             self._next()
 
@@ -137,26 +139,36 @@ class Machine:
         """Ask when the final dot may go out behind a streamed content: now, or when what is returned ends."""
         return self._permit if self._permit is not None else self._dotting(self._accepted)
 
-    def dot(self) -> None:
-        """Write the final dot behind a streamed content."""
+    def dot(self, end: bytes = b"") -> None:
+        """Write the final dot behind a streamed content; `end` ends its last line where it did not."""
         self.stream = None
         self.phase = Phase.FINAL
-        self._write(b".\r\n")
+        self._write([end + b".\r\n"])
 
     # ---- commands ----
 
     def _plan(self, reset: bool) -> None:
         transaction = self._transaction
-        if reset:
-            self._commands.append((Phase.MAIL, b"RSET\r\n", self._on_reset))
+        commands = self._commands
         parameters = transaction.parameters
         if self._size:
-            parameters = b"SIZE=%d %b" % (len(transaction.content), parameters)
+            parameters = b"SIZE=%d %b" % (size(transaction.content), parameters)
         line = b"MAIL FROM:<%b> %b" % (transaction.sender, parameters)
-        self._commands.append((Phase.MAIL, line.rstrip() + b"\r\n", self._on_mail))
+        lines = [line.rstrip(b" ") + b"\r\n"]
         for recipient in transaction.recipients:
-            self._commands.append((Phase.RCPT, b"RCPT TO:<%b>\r\n" % recipient, self._on_rcpt))
-        self._commands.append((Phase.DATA, b"DATA\r\n", self._on_data))
+            if recipient.parameters:
+                lines.append(b"RCPT TO:<%b> %b\r\n" % (recipient.address, recipient.parameters))
+            else:
+                lines.append(b"RCPT TO:<%b>\r\n" % recipient.address)
+        # One look at all of them: none but the line ends may be there.
+        if len(_CONTROL.findall(b"".join(lines))) != 2 * len(lines):
+            raise ValueError(f"control character in {_controlled(lines)!r}")
+        if reset:
+            commands.append((Phase.MAIL, b"RSET\r\n", self._on_reset))
+        commands.append((Phase.MAIL, lines[0], self._on_mail))
+        on_rcpt = self._on_rcpt
+        commands.extend([(Phase.RCPT, line, on_rcpt) for line in lines[1:]])
+        commands.append((Phase.DATA, b"DATA\r\n", self._on_data))
         self._index = 0
 
     def _next(self) -> None:
@@ -168,7 +180,7 @@ class Machine:
             self._finish()
             return
         self._waiting.append(handler)
-        self._write(line)
+        self._write([line])
 
     # ---- replies ----
 
@@ -202,11 +214,11 @@ class Machine:
         if not self._accepted:
             # RFC 2920 §3.1: DATA was taken though nobody was; the dot ends it and counts for nobody.
             self.phase = Phase.FINAL
-            self._write(b".\r\n")
+            self._write([b".\r\n"])
             return
-        octets = stuff(self._transaction.content)
+        content = self._transaction.content
         self.phase = Phase.CONTENT
-        if len(octets) <= AT_ONCE:
+        if isinstance(content, bytes) and len(content) <= AT_ONCE:
             try:
                 self._permit = self._dotting(self._accepted)
             except Exception as error:
@@ -215,9 +227,9 @@ class Machine:
                 return
             if self._permit is None:
                 self.phase = Phase.FINAL
-                self._write(octets + b".\r\n")
+                self._write(stuff(content))
                 return
-        self.stream = octets
+        self.stream = content
         self._large()
 
     def _on_final(self, reply: Reply) -> None:
@@ -234,3 +246,8 @@ class Machine:
     def _finish(self) -> None:
         self.done = True
         self._finished(self)
+
+
+def _controlled(lines: Sequence[bytes]) -> bytes:
+    """Return the first line with a control character before its end."""
+    return next(line for line in lines if _CONTROL.search(line[:-2]))

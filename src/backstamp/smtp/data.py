@@ -70,9 +70,10 @@ def stuff(content: bytes) -> list[bytes]:
 
     Dots are doubled; what does not end by CRLF gets one. What needs no change is not copied.
     """
-    first = b"." if content.startswith(b".") else b""
-    last = b".\r\n" if not content or content.endswith(b"\r\n") else b"\r\n.\r\n"
-    return [first, _doubled(content), last] if first else [_doubled(content), last]
+    if not content:
+        return [b".\r\n"]
+    pieces = [_doubled(content), b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"]
+    return [b".", *pieces] if content.startswith(b".") else pieces
 
 
 class Stuffer:
