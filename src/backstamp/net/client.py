@@ -12,7 +12,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from typing import TypeVar, cast
 
 import aiosmtplib
@@ -195,10 +195,10 @@ class ReplyProtocol(SMTPProtocol):
         else:
             machine.broken("disconnected", "the server closed the connection")
 
-    def send(self, pieces: Sequence[bytes]) -> None:
+    def send(self, octets: bytes) -> None:
         """Write, or leave it: where the connection is going down, its end is on the way to the machine."""
         if self.transport is not None and not self.transport.is_closing():
-            cast(asyncio.WriteTransport, self.transport).writelines(pieces)
+            cast(asyncio.WriteTransport, self.transport).write(octets)
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written. Raises OSError if it is gone."""

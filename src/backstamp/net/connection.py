@@ -131,7 +131,7 @@ class Connection:
                 if not piece:
                     continue
                 protocol.extend(self._timeouts.block)
-                protocol.send([stuffer.feed(piece)])
+                protocol.send(stuffer.feed(piece))
                 with contextlib.suppress(OSError):  # the machine hears of it from `connection_lost`
                     await protocol.drain()
         if missing:

@@ -8,9 +8,9 @@ every RCPT and DATA go out at once (RFC 2920); otherwise one by one, and DATA on
 recipient was taken.
 """
 
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -23,7 +23,7 @@ from backstamp.smtp.data import stuff
 AT_ONCE = 256 * 1024
 """Octets of content up to which it is written in one piece; more is written with back-pressure."""
 
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_CONTROLS: Final = bytes([*range(32), 127])
 
 Settled = Callable[[Reply, Sequence[int]], None]
 """Called with the final 2yz and the indices of the recipients it is for, in the turn that parsed it."""
@@ -66,6 +66,9 @@ class Result(msgspec.Struct):
     in_doubt: bool = False
 
 
+_Handler = Callable[["Machine", Reply], None]
+
+
 class Machine:
     """Runs one transaction."""
 
@@ -73,7 +76,7 @@ class Machine:
         self,
         transaction: Transaction,
         *,
-        write: Callable[[Sequence[bytes]], None],
+        write: Callable[[bytes], None],
         settled: Settled,
         finished: Callable[["Machine"], None],
         large: Callable[[], None],
@@ -101,19 +104,14 @@ class Machine:
         self._size = size
         self._accepted: list[int] = []
         self._permit: Awaitable[None] | None = None
-        self._waiting: deque[Callable[[Reply], None]] = deque()
-        self._commands: deque[tuple[Phase, bytes, Callable[[Reply], None]]] = deque()
+        self._waiting: deque[_Handler] = deque()
         self._plan(reset)
 
     def start(self) -> None:
         """Write the first command, or the whole group."""
         if self._pipelining:
-            lines = []
-            for _, line, handler in self._commands:
-                lines.append(line)
-                self._waiting.append(handler)
-            self._commands.clear()
-            self._write([b"".join(lines)])
+            self._waiting.extend(self._handlers)
+            self._write(b"".join(self._lines))
         else:
             self._next()
 
@@ -122,7 +120,7 @@ class Machine:
         if not self._waiting:
             self.broken("protocol", f"a reply nobody asked for: {reply}")
             return
-        self._waiting.popleft()(reply)
+        self._waiting.popleft()(self, reply)
         if reply.code == 421 and not self.done:
             # RFC 5321 §3.8: the service is closing; what was not answered will not be.
             self._finish()
@@ -143,13 +141,12 @@ class Machine:
         """Write the final dot behind a streamed content; `end` ends its last line where it did not."""
         self.stream = None
         self.phase = Phase.FINAL
-        self._write([end + b".\r\n"])
+        self._write(end + b".\r\n")
 
     # ---- commands ----
 
     def _plan(self, reset: bool) -> None:
         transaction = self._transaction
-        commands = self._commands
         parameters = transaction.parameters
         if self._size:
             parameters = b"SIZE=%d %b" % (size(transaction.content), parameters)
@@ -160,27 +157,30 @@ class Machine:
                 lines.append(b"RCPT TO:<%b> %b\r\n" % (recipient.address, recipient.parameters))
             else:
                 lines.append(b"RCPT TO:<%b>\r\n" % recipient.address)
-        # One look at all of them: none but the line ends may be there.
-        if len(_CONTROL.findall(b"".join(lines))) != 2 * len(lines):
+        # One look at all of them: there must be none but the line ends.
+        group = b"".join(lines)
+        if len(group) - len(group.translate(None, _CONTROLS)) != 2 * len(lines):
             raise ValueError(f"control character in {_controlled(lines)!r}")
+        self._lines = deque([*lines, b"DATA\r\n"])
+        # Functions, not bound methods: those would keep this machine alive for the garbage collector.
+        self._handlers: deque[_Handler] = deque([Machine._on_mail])
+        self._handlers.extend([Machine._on_rcpt] * len(transaction.recipients))
+        self._handlers.append(Machine._on_data)
         if reset:
-            commands.append((Phase.MAIL, b"RSET\r\n", self._on_reset))
-        commands.append((Phase.MAIL, lines[0], self._on_mail))
-        on_rcpt = self._on_rcpt
-        commands.extend([(Phase.RCPT, line, on_rcpt) for line in lines[1:]])
-        commands.append((Phase.DATA, b"DATA\r\n", self._on_data))
+            self._lines.appendleft(b"RSET\r\n")
+            self._handlers.appendleft(Machine._on_reset)
         self._index = 0
 
     def _next(self) -> None:
         """Without PIPELINING: write the next command."""
         if self._pipelining:
             return
-        self.phase, line, handler = self._commands.popleft()
-        if self.phase is Phase.DATA and not self._accepted:
+        if len(self._lines) == 1 and not self._accepted:
+            self.phase = Phase.DATA
             self._finish()
             return
-        self._waiting.append(handler)
-        self._write([line])
+        self._waiting.append(self._handlers.popleft())
+        self._write(self._lines.popleft())
 
     # ---- replies ----
 
@@ -210,11 +210,11 @@ class Machine:
         if reply.code != 354:
             self._finish()
             return
-        self._waiting.append(self._on_final)
+        self._waiting.append(Machine._on_final)
         if not self._accepted:
             # RFC 2920 §3.1: DATA was taken though nobody was; the dot ends it and counts for nobody.
             self.phase = Phase.FINAL
-            self._write([b".\r\n"])
+            self._write(b".\r\n")
             return
         content = self._transaction.content
         self.phase = Phase.CONTENT
@@ -227,7 +227,7 @@ class Machine:
                 return
             if self._permit is None:
                 self.phase = Phase.FINAL
-                self._write(stuff(content))
+                self._write(stuff(content) + b".\r\n")
                 return
         self.stream = content
         self._large()
@@ -250,4 +250,4 @@ class Machine:
 
 def _controlled(lines: Sequence[bytes]) -> bytes:
     """Return the first line with a control character before its end."""
-    return next(line for line in lines if _CONTROL.search(line[:-2]))
+    return next(line for line in lines if line[:-2] != line[:-2].translate(None, _CONTROLS))

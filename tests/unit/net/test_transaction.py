@@ -21,7 +21,7 @@ class Run:
         self.large = 0
         self.machine = Machine(
             Transaction(b"s@x", tuple(map(Recipient, recipients or (b"a@y",))), content, b"BODY=8BITMIME"),
-            write=lambda pieces: self.written.append(b"".join(pieces)),
+            write=self.written.append,
             settled=lambda reply, accepted: self.settled.append((reply, list(accepted))),
             finished=self._finish,
             large=self._large,
