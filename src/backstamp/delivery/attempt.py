@@ -177,7 +177,7 @@ class Attempter:
             await self._settle(job, load, progress, lane.way.policy.retry)
 
     def _may_return(self, job: Job, lane: Lane[Any], slot: Slot, last: Outcome | None) -> bool:
-        """Tell whether others of the lane have sessions that are well: then no mail need wait for its retry."""
+        """Tell whether others of the lane have sessions that are well: then nobody need wait for a retry."""
         return (
             slot.session is None
             and lane.sessions > 0

@@ -240,7 +240,7 @@ class Dispatcher:
         if len(self._bounds) >= BOUND:
             self._bounds.clear()
         self._bounds[question] = bound
-        lanes = {}
+        lanes: dict[AnyLane, None] = {}
         for claim in self._asked.pop(question, ()):
             if (lane := self._join(bound, claim, question)) is not None:
                 lanes[lane] = None
@@ -270,7 +270,7 @@ class Dispatcher:
         return lane
 
     def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
-        """Return the throttles of a lane: its provider's, its own where it is not just one of the provider's, all's."""
+        """Return a lane's throttles: its provider's; its own, unless it is one of many there; that of all."""
         found = []
         if bound.shared is not None:
             found.append(self._throttle(f"provider {way.provider}", bound.shared))

@@ -28,7 +28,7 @@ Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
 
 
 class Job:
-    """One message in one lane: the deliveries of it that met there, and who of them is still to be sent to."""
+    """One message in one lane: the deliveries of it that met there, and who is still to be sent to."""
 
     __slots__ = ("claims", "load", "out", "pending", "retry_at", "returns")
 

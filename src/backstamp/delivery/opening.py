@@ -91,7 +91,7 @@ class Slot:
 
 
 def worse(last: Outcome | None, outcome: Outcome) -> Outcome:
-    """Return which of two failures is told: temporary trouble of one host outweighs what is final at another."""
+    """Return which of two failures is told: one host's temporary trouble outweighs what is final at another."""
     if last is None or last.verdict is Verdict.FAILED or outcome.verdict is Verdict.DEFERRED:
         return outcome
     return last
@@ -148,7 +148,7 @@ class Opener:
         return self._clear.get((candidate.address, candidate.port), 0.0) > self._clock.monotonic()
 
     def _source(self, lane: Lane[Any], candidate: Candidate) -> Source | None:
-        """Return from where an address is connected to, None if this relay has nothing of its family there."""
+        """Return from where to connect to an address, None if this relay has nothing of its family there."""
         sources = lane.way.sources
         if not sources:
             return Source("", self._hostname)

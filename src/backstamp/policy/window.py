@@ -44,7 +44,7 @@ class Window(msgspec.Struct):
         return max(1, most)
 
     def probes(self, held: int) -> bool:
-        """Tell whether a connection is a probe: `held` connections, itself included, are above the ceiling."""
+        """Tell whether a connection is a probe: with it `held` connections are above the ceiling."""
         return self.ceiling is not None and held > self.ceiling
 
     def adopt(self, most: int, initial: int) -> None:

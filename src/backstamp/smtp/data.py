@@ -65,14 +65,13 @@ class Unstuffer:
         return data[before:]
 
 
-def stuff(content: bytes) -> list[bytes]:
-    """Return a content as it goes out, the final dot at its end: pieces, for a write that takes many.
-
-    Dots are doubled; what does not end by CRLF gets one. What needs no change is not copied.
-    """
-    first = b"." if content.startswith(b".") else b""
-    last = b".\r\n" if not content or content.endswith(b"\r\n") else b"\r\n.\r\n"
-    return [first, _doubled(content), last] if first else [_doubled(content), last]
+def stuff(content: bytes) -> bytes:
+    """Return content as it goes out before the final dot: dots doubled, ended by CRLF."""
+    if not content.endswith(b"\r\n") and content:
+        content += b"\r\n"
+    if content.startswith(b"."):
+        content = b"." + content
+    return _doubled(content)
 
 
 class Stuffer:
