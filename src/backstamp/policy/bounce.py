@@ -76,10 +76,10 @@ _WHO: Final = r"(?:user|recipient|mailbox|address|account|addressee|local part|c
 
 _BY_TEXT: Final = (
     # The relay's own words (policy.classify), which may quote a peer's.
-    _Row(_B.EXPIRED, "554", "4.7", r"delivery time expired"),
+    _Row(_B.EXPIRED, "554", r"4\.7", r"delivery time expired"),
     _Row(_B.SUPPRESSED, "", "", r"suppression list"),
-    _Row(_B.BAD_DOMAIN, "55.", "1.2", r"the domain does not exist|not a domain name"),
-    _Row(_B.DNS, "", "4.4", r"has the address|cannot be found|has an address"),
+    _Row(_B.BAD_DOMAIN, "55.", r"1\.2", r"the domain does not exist|not a domain name"),
+    _Row(_B.DNS, "", r"4\.4", r"has the address|cannot be found|has an address"),
     # A host that does not take mail, unless it speaks of the sender's (RFC 7504, RFC 7505).
     _Row(_B.POLICY, "", "", r"sender.{0,60}(?:null ?mx|accept mail)"),
     _Row(_B.BAD_DOMAIN, "", "", r"null ?mx|does(?: not|n't) (?:accept|receive) (?:e-?)?mail\b"),
@@ -93,7 +93,7 @@ _BY_TEXT: Final = (
     _Row(_B.AUTHENTICATION, "", "", r"dmarc|\bspf\b|\bdkim\b|sender policy framework|unauthenticated|"
          r"\bptr\b|reverse[- ](?:dns|hostname|lookup|name)|\brdns\b|"
          r"cannot find your (?:reverse )?host ?name"),
-    _Row(_B.FULL_MAILBOX, "", "2.2", r"quota|full|storage|space"),
+    _Row(_B.FULL_MAILBOX, "", r"2\.2", r"quota|full|storage|space"),
     _Row(_B.FULL_MAILBOX, "", "", r"(?:user|mailbox) has too many messages"),
     _Row(_B.REPUTATION, "", "", r"(?:ip|low|poor|bad) reputation|spams from your ip"),
     # How much, how fast, how many at a time.
@@ -148,7 +148,8 @@ _BY_TEXT: Final = (
     _Row(_B.POLICY, "", "(?!1\\.[12]$).*", r"domain (?:\S+ )?(?:does not exist|doesn't exist|not found|"
          r"unknown)"),
     # The recipient.
-    _Row(_B.INVALID_RECIPIENT, "", "1.6"),
+    _Row(_B.INVALID_RECIPIENT, "", r"1\.6"),
+    _Row(_B.INACTIVE_MAILBOX, "5..", "", r"policy rejection on the target address"),
     _Row(_B.INACTIVE_MAILBOX, "", "",
          rf"{_WHO}\b.{{0,60}}\b(?:disabled|inactive|deactivated|suspended|discontinued|terminated|closed|"
          rf"not active|"

@@ -74,7 +74,7 @@ IN_THE_FIELD = {
         "disabled or discontinued [#102]. - mta.ne1.yahoo.com",
         "550 5.1.1 <a@icloud.com>: inactive email address",
         "550 5.2.1 <a@gmx.net>... User is inactive",
-        "550 5.7.1 Recipient a@yandex.ru account is blocked or disabled",
+        "550 5.7.1 Policy rejection on the target address",
         "554 5.2.1 Inactive user",
         "550 <a@b.example>: Recipient address rejected: Account Closed",
         "550 User suspended",
