@@ -122,7 +122,8 @@ def _why(rule: Adaptation) -> str:
 # in one connection, or for too long, is something else.
 _CONNECTIONS: Final = (
     r"(?:too many|maximum|limit|exceed\w*|concurrent|simultaneous|trop de) "
-    r"(?:(?!message|mail|recipient|error|command|per |time)[\w-]+ ){0,3}(?:connection|connexion|session)(?!s? (?:time|length))"
+    r"(?:(?!message|mail|recipient|error|command|per |time)[\w-]+ ){0,3}"
+    r"(?:connection|connexion|session)(?!s? (?:time|length))"
     r"|(?:connection|session)s? (?:count |concurrency )?(?:limit|exceed)|hl:icc"
 )
 _SPEAKS_OF_CONNECTIONS: Final = _compile(_CONNECTIONS)
