@@ -74,7 +74,7 @@ IN_THE_FIELD = {
         "disabled or discontinued [#102]. - mta.ne1.yahoo.com",
         "550 5.1.1 <a@icloud.com>: inactive email address",
         "550 5.2.1 <a@gmx.net>... User is inactive",
-        "550 5.7.1 Recipient a@yandex.ru account is blocked or disabled",
+        "550 5.7.1 Policy rejection on the target address",
         "554 5.2.1 Inactive user",
         "550 <a@b.example>: Recipient address rejected: Account Closed",
         "550 User suspended",
@@ -331,6 +331,30 @@ def test_every_class_has_an_example() -> None:
 def test_only_what_is_wrong_with_the_address_is_hard() -> None:
     hard = {kind for kind in B if bounce.hard(kind)}
     assert hard == {B.INVALID_RECIPIENT, B.BAD_DOMAIN, B.INACTIVE_MAILBOX}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "550 Client IP address 192.0.2.1 not found in DNS",
+        "550 5.7.1 Client host mx.example does not exist",
+        "550 The host mx.example does not exist",
+        "554 Recipient address rejected: connection closed",
+        "550 5.7.1 your account is disabled",
+        "550 Sender unknown",
+        "550 5.1.8 Sender address <a@c.example> does not exist",
+        "550 5.7.27 Sender domain c.example does not accept mail",
+        "550 Too many unknown recipients",
+        "550 Domain c.example not found",
+        "550 user does not accept mail from you",
+        "550 Recipient is not accepting mail from strangers",
+        "554 Transaction failed",
+        "550 5.7.1 refused",
+        "550 5.2.0 refused",
+    ],
+)
+def test_nobody_is_suppressed_for_what_the_sender_did(words: str) -> None:
+    assert not bounce.hard(bounce.of(refused(words)))
 
 
 def test_names_are_words_with_hyphens() -> None:
