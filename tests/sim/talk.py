@@ -54,20 +54,21 @@ async def dial(peer: Peer, source: str, seconds: float) -> Visit | Fault:
 async def greet(visit: Visit, manner: Manner) -> "Talk | Refusal | Fault":
     """Read the greeting, say EHLO, begin TLS."""
     peer = visit.peer
-    timeouts = manner.policy.timeouts
+    limit = manner.policy.timeouts.greeting
+    wanted = manner.tls is not Tls.NONE and manner.starttls and bool(peer.tls)
     try:
-        await _step(visit, Phase.GREETING, timeouts.greeting)
+        needs = await _within(visit, Phase.GREETING, limit, 0.0)
         answer = visit.ask(peer.of_greet)
+        if answer is None:
+            needs = await _within(visit, Phase.EHLO, limit, needs)
+        # One round trip more for the handshake, another for the second EHLO.
+        await asyncio.sleep(needs + (2 * peer.trip() if wanted else 0.0))
         if isinstance(answer, Cut):
             raise _BrokenError(Phase.GREETING, "disconnected")
         if answer is not None:
             peer.codes[answer.code] += 1
             visit.end()
             return Refusal(answer, Phase.GREETING)
-        await _step(visit, Phase.EHLO, timeouts.greeting)
-        wanted = manner.tls is not Tls.NONE and manner.starttls
-        if wanted and peer.tls:
-            await _step(visit, Phase.EHLO, timeouts.greeting)
         if (wanted and peer.tls == "broken") or (manner.tls >= Tls.ENCRYPT and not peer.tls):
             raise _BrokenError(Phase.EHLO, "tls")
     except _BrokenError as error:
@@ -76,15 +77,16 @@ async def greet(visit: Visit, manner: Manner) -> "Talk | Refusal | Fault":
     except BaseException:
         visit.end()
         raise
-    return Talk(visit, timeouts, peer.tls if wanted else "")
+    return Talk(visit, manner.policy.timeouts, peer.tls if wanted else "")
 
 
-async def _step(visit: Visit, phase: Phase, limit: float) -> None:
-    """Let a round trip pass, and the host's hesitation."""
+async def _within(visit: Visit, phase: Phase, limit: float, before: float) -> float:
+    """Return how long a reply takes, behind what was before it; give up where that is too long."""
     needs = visit.peer.trip() + (visit.wait(phase) if visit.peer.waits else 0.0)
-    await asyncio.sleep(min(needs, limit))
     if needs > limit:
+        await asyncio.sleep(before + limit)
         raise _BrokenError(phase, "timeout")
+    return before + needs
 
 
 class Talk:

@@ -7,10 +7,11 @@ runs in an order that follows from the program alone, so one seed gives one trac
 """
 
 import asyncio
-import math
 import random
 from asyncio.base_events import BaseEventLoop
+from collections import deque
 from collections.abc import Callable, Coroutine
+from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
 EPOCH = 1_800_000_000.0
@@ -31,26 +32,72 @@ class LivelockError(Exception):
 
 
 class VirtualLoop(BaseEventLoop):
-    """asyncio's own loop over a selector that turns the clock. Seconds begin at 0."""
+    """asyncio's own loop with a turn of ours: it has no selector, and turns the clock. Seconds begin at 0."""
 
     def __init__(self, turns: int = TURNS) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._selector = _Jump(self, turns)
         self._now = 0.0
-        # A timer is due exactly when it says: one that is let go a moment early and asks again
-        # would find the same moment for ever.
-        self._clock_resolution = math.ulp(0.0)
+        self._turns = self._left = turns
+        self._cancelled = 0
+        """Timers that were cancelled and still stand in the heap."""
+        # As asyncio's own loop has them; what is private there is needed here.
+        self._ready: deque[Any]
+        self._scheduled: list[Any]
+        self._stopping: bool
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
 
-    def jump(self) -> None:
-        """Go to the next timer. Raises DeadlockError: there is none."""
-        if not self._scheduled:
+    def _run_once(self) -> None:
+        """Run what is ready; where nothing is, go to the next timer first.
+
+        A timer is due exactly when it says: whoever is let go a moment early and asks again
+        would find the same moment for ever.
+        """
+        ready, timers = self._ready, self._scheduled
+        if self._cancelled > 1000 and 2 * self._cancelled > len(timers):
+            timers[:] = [timer for timer in timers if not timer._cancelled]
+            heapify(timers)
+            self._cancelled = 0
+        while timers and timers[0]._cancelled:
+            heappop(timers)._scheduled = False
+            self._cancelled -= 1
+        if ready or self._stopping:
+            self._left -= 1
+            if not self._left:
+                raise LivelockError(f"{self._turns} turns at second {self._now}")
+        elif timers:
+            self._now = timers[0]._when
+            self._left = self._turns
+        else:
             raise DeadlockError(f"nothing is ready and no timer is set; tasks: {self._waiting()}")
-        self._now = max(self._now, self._scheduled[0].when())
-        self._clock_resolution = math.ulp(self._now)
+        now = self._now
+        while timers and timers[0]._when <= now:
+            timer = heappop(timers)
+            timer._scheduled = False
+            self._cancelled -= timer._cancelled
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        """Run a callback in the next turn (without asyncio's checks: it is called a million times)."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        """Run a callback at a time, at once if that is past."""
+        timer: Any = asyncio.TimerHandle(max(when, self._now), callback, args, self, context)
+        timer._scheduled = True
+        heappush(self._scheduled, timer)
+        return timer
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        self._cancelled += handle._scheduled
 
     def run_in_executor(self, executor: Any, function: Callable[..., T], *args: Any) -> Any:
         """Run it at once, here: a thread would come back at a time of its own."""
@@ -65,9 +112,6 @@ class VirtualLoop(BaseEventLoop):
         """Refuse: names are the world's."""
         raise RuntimeError("the virtual loop has no network")
 
-    def _process_events(self, _: object) -> None:
-        """There are none: nothing is ever ready but by a timer or another callback."""
-
     def _write_to_self(self) -> None:
         """Nobody else could have to wake it."""
 
@@ -79,26 +123,6 @@ class VirtualLoop(BaseEventLoop):
             place = f"{stack[0].f_code.co_filename}:{stack[0].f_lineno}" if stack else "?"
             lines.append(f"{task.get_name()} at {place}")
         return "; ".join(lines[:20]) or "none"
-
-
-class _Jump:
-    """What the loop takes for a selector."""
-
-    def __init__(self, loop: VirtualLoop, turns: int) -> None:
-        self._loop = loop
-        self._turns = turns
-        self._left = turns
-
-    def select(self, timeout: float | None) -> tuple[()]:
-        """Return that nothing happened, `timeout` seconds later (None: whenever something would)."""
-        if timeout == 0:
-            self._left -= 1
-            if not self._left:
-                raise LivelockError(f"{self._turns} turns at second {self._loop.time()}")
-        else:
-            self._loop.jump()
-            self._left = self._turns
-        return ()
 
 
 class VirtualClock:
