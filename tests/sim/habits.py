@@ -180,7 +180,9 @@ class Greylist(Habit):
 class Refuses(Habit):
     """Refuses some recipients: those `who` says, or a `share` of all that is always the same."""
 
-    def __init__(self, reply: Reply, who: Callable[[bytes], bool] | None = None, *, share: float = 0.0) -> None:
+    def __init__(
+        self, reply: Reply, who: Callable[[bytes], bool] | None = None, *, share: float = 0.0
+    ) -> None:
         self._reply = reply
         self._who = who or (lambda address: zlib.crc32(address) < share * 2**32)
 
@@ -191,12 +193,13 @@ class Refuses(Habit):
 class BadDays(Habit):
     """Tells a share of the recipients 451, another each time."""
 
-    def __init__(self, share: float, reply: Reply = Reply(451, "4.3.0 try again later")) -> None:
+    REPLY = Reply(451, "4.3.0 try again later")
+
+    def __init__(self, share: float) -> None:
         self._share = share
-        self._reply = reply
 
     def rcpt(self, visit: Visit, sender: bytes, recipient: bytes, taken: int) -> Answer:
-        return self._reply if visit.chance.random() < self._share else None
+        return self.REPLY if visit.chance.random() < self._share else None
 
 
 class Blocks(Habit):

@@ -11,11 +11,12 @@ import hashlib
 import random
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from tests.sim import build
 from tests.sim.traffic import Post
-from tests.sim.virtual import VirtualClock
+from tests.sim.virtual import VirtualClock, run
 from tests.sim.world import World
 
 from backstamp.delivery.reports import Reporter
@@ -34,6 +35,8 @@ Fate = tuple[str, str]
 """Queue id and recipient."""
 
 BODY = b"x" * 1_000_000
+
+T = TypeVar("T")
 
 
 class Simulation:
@@ -201,3 +204,12 @@ class Simulation:
                         f" waiting {fate in waiting}: {fate}"
                     )
         return wrong
+
+
+def simulate(test: Callable[[Simulation], Awaitable[T]], seed: int = 1, **options: Any) -> T:
+    """Run a test with a simulation of its own on virtual time; options are `Simulation`'s."""
+
+    async def main(chance: random.Random) -> T:
+        return await test(Simulation(chance, **options))
+
+    return run(main, seed)

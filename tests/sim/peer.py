@@ -49,7 +49,7 @@ class Peer:
         self.promises = promises
         self.pace = pace
         self.tls = tls
-        """Empty: it offers none; `broken`: it offers STARTTLS and fails at it; else its version and cipher."""
+        """Empty: it offers none; `broken`: it offers it and fails; else its version and cipher."""
         self.extensions = extensions | ({"STARTTLS": ""} if tls else {})
         size = extensions.get("SIZE", "")
         self.size_limit = int(size) if size else None

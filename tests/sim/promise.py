@@ -14,6 +14,7 @@ from backstamp.policy.destination import Rate
 HAIR = 1e-6
 """Seconds two moments may be nearer than promised: sums of floats are not exact."""
 
+
 class Promise:
     """Upper bounds; None where there is none. With `by_source` each source address has its own."""
 

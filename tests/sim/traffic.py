@@ -94,9 +94,7 @@ def resets(
     chance: random.Random, rate: float, seconds: float, pick: Pick, *, priority: int | None = None
 ) -> Iterator[Post]:
     """Password resets: small, single, and somebody waits for each."""
-    return steady(
-        chance, rate, seconds, pick, tenant=b"accounts.example", priority=priority, sizes=(600,)
-    )
+    return steady(chance, rate, seconds, pick, tenant=b"accounts.example", priority=priority, sizes=(600,))
 
 
 def merged(*streams: Iterable[Post]) -> Iterator[Post]:

@@ -49,14 +49,16 @@ class World:
         *habits: Habit,
         promises: Sequence[Promise] = (),
         addresses: int = 1,
-        pace: Pace = Pace(),
+        pace: Pace | None = None,
         tls: str = "",
     ) -> list[Peer]:
         """Add a mail host with a number of addresses, which share its habits; return them."""
         made = []
         for _ in range(addresses):
             address = str(FIRST + len(self.peers))
-            peer = Peer(self, name, address, habits, promises, pace=pace, extensions=EXTENSIONS, tls=tls)
+            peer = Peer(
+                self, name, address, habits, promises, pace=pace or Pace(), extensions=EXTENSIONS, tls=tls
+            )
             self.peers[address] = peer
             made.append(peer)
         self.hosts.setdefault(name, []).extend(made)
