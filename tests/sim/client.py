@@ -1,9 +1,13 @@
 """A client that does as a test says: for tests of the peers themselves."""
 
-from collections.abc import Awaitable, Sequence
+import functools
+import random
+from collections.abc import Awaitable, Callable, Sequence
 
 from tests.sim.peer import Peer, Visit
 from tests.sim.talk import Talk
+from tests.sim.virtual import run
+from tests.sim.world import World
 
 from backstamp.delivery.outside import Candidate, Manner, Source
 from backstamp.mail.fault import Fault
@@ -63,3 +67,20 @@ class Client:
 def codes(result: Result) -> list[int | None]:
     """Return the codes a transaction's recipients were told."""
     return [None if reply is None else reply.code for reply in result.recipients]
+
+
+Test = Callable[[World], Awaitable[None]]
+
+
+def in_a_world(test: Test) -> Callable[[], None]:
+    """Run a test on virtual time, in an empty world."""
+
+    async def main(chance: random.Random) -> None:
+        await test(World(chance))
+
+    @functools.wraps(test)
+    def sync() -> None:
+        run(main, 1)
+
+    del sync.__wrapped__  # pytest would ask for the world as a fixture
+    return sync

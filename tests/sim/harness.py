@@ -135,18 +135,17 @@ class Simulation:
     # ---- listening ----
 
     def _emit(self, event: Event) -> None:
-        kind = type(event)
-        self.counts[kind.__struct_config__.tag] += 1  # type: ignore[index]
+        self.counts[str(event.__struct_config__.tag)] += 1
         self._trace.update(repr(event).encode())
-        if kind is events.Delivered:
+        if isinstance(event, events.Delivered):
             self._delivered(event)
-        elif kind is events.Failed:
+        elif isinstance(event, events.Failed):
             self.failed[event.queue_id, event.recipient] = event.reply
-        elif kind is events.Bounced:
+        elif isinstance(event, events.Bounced):
             self.reported.update((event.queue_id, recipient) for recipient in event.recipients)
-        elif kind is events.InDoubt:
+        elif isinstance(event, events.InDoubt):
             self.in_doubt.add((event.queue_id, event.recipient))
-        elif kind is events.Alarm:
+        elif isinstance(event, events.Alarm):
             self.alarms.append(f"{event.problem} ({event.action})")
         if self._quiet is not None and not self.queue.ledger.messages and not self._quiet.done():
             self._quiet.set_result(None)

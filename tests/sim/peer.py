@@ -115,7 +115,7 @@ class Visit:
 
     def wait(self, phase: Phase) -> float:
         """Return how much longer a step takes than usual."""
-        return sum(habit(self, phase) for habit in self.peer.waits)
+        return float(sum(habit(self, phase) for habit in self.peer.waits))
 
     def end(self) -> None:
         """It is over; again changes nothing."""

@@ -96,7 +96,7 @@ def test_no_limit_is_exceeded_not_once_in_ten_thousand_minutes(seed: int, rate: 
 
 
 def test_domains_of_a_site_share_its_limits() -> None:
-    limits = {"connections": 3, "message_rate": Rate(20, 10.0)}
+    policy = DestinationPolicy(connections=3, message_rate=Rate(20, 10.0))
 
     async def test(sim: Simulation) -> None:
         shared = Promise(connections=3, message_rate=Rate(20, 10.0))
@@ -112,7 +112,7 @@ def test_domains_of_a_site_share_its_limits() -> None:
         # Twenty in ten seconds are five hundred seconds for a thousand; they are used.
         assert sim.loop.time() < 550
 
-    simulate(test, policies=PolicyTable(DestinationPolicy(**limits)))
+    simulate(test, policies=PolicyTable(policy))
 
 
 def test_lanes_of_a_provider_share_its_limits() -> None:

@@ -51,8 +51,7 @@ def test_what_is_urgent_passes_what_is_not(connections: int) -> None:
     async def test(sim: Simulation) -> None:
         sim.world.simple("d.example")
         slow = traffic.mailing(traffic.people(5000, "d.example"), tenant=MAILING, priority=-4)
-        pick = lambda _: b"d.example"  # noqa: E731
-        resets = traffic.resets(sim.chance, 1.0, 60.0, pick, priority=4)
+        resets = traffic.resets(sim.chance, 1.0, 60.0, traffic.only("d.example"), priority=4)
         async with sim.running():
             await sim.feed(traffic.merged(slow, resets))
             assert await sim.empty(within=3600)
@@ -66,9 +65,10 @@ def test_what_is_urgent_passes_what_is_not(connections: int) -> None:
 def test_what_is_not_urgent_is_not_starved() -> None:
     async def test(sim: Simulation) -> None:
         sim.world.simple("d.example")
-        pick = lambda _: b"d.example"  # noqa: E731
         urgent = traffic.mailing(traffic.people(5000, "d.example"), tenant=MAILING, priority=9)
-        calm = traffic.steady(sim.chance, 0.5, 60.0, pick, tenant=b"calm.example", priority=-9)
+        calm = traffic.steady(
+            sim.chance, 0.5, 60.0, traffic.only("d.example"), tenant=b"calm.example", priority=-9
+        )
         async with sim.running():
             await sim.feed(traffic.merged(urgent, calm))
             assert await sim.empty(within=3600)

@@ -91,7 +91,7 @@ def test_the_first_exchanger_is_dead() -> None:
         world.host("one.example", habits.Dead(silent=True))
         [second] = world.host("two.example")
         async with sim.running():
-            await sim.feed(traffic.steady(sim.chance, 0.02, DAY, lambda _: b"d.example"))
+            await sim.feed(traffic.steady(sim.chance, 0.02, DAY, traffic.only("d.example")))
             assert await sim.empty(within=DAY)
         assert await sim.verdict() == []
         assert len(second.mails) == len(sim.posts)
@@ -105,7 +105,7 @@ def test_a_domain_is_dead_for_good() -> None:
         sim.world.simple("d.example", habits.Dead(silent=True))
         tenants(sim.world)
         async with sim.running():
-            await sim.feed(traffic.steady(sim.chance, 0.01, 3600, lambda _: b"d.example"))
+            await sim.feed(traffic.steady(sim.chance, 0.01, 3600, traffic.only("d.example")))
             assert not await sim.empty(within=5 * DAY - 3600)
             assert not sim.failed
             assert await sim.empty(within=DAY)
@@ -124,7 +124,7 @@ def test_exchangers_move() -> None:
         world.domain("d.example", "old.example")
         world.domain("d.example", "new.example", since=DAY)
         async with sim.running():
-            await sim.feed(traffic.steady(sim.chance, 0.01, 2 * DAY, lambda _: b"d.example"))
+            await sim.feed(traffic.steady(sim.chance, 0.01, 2 * DAY, traffic.only("d.example")))
             assert await sim.empty(within=3600)
         assert await sim.verdict() == []
         # An answer of DNS is kept for a while, and so is a session.
@@ -141,7 +141,7 @@ def test_name_servers_fail_for_a_day() -> None:
         world.names.put("d.example", DnsFault(DnsProblem.TIMEOUT, "d.example"), since=3600)
         world.domain("d.example", "mx.d.example", since=DAY)
         async with sim.running():
-            await sim.feed(traffic.steady(sim.chance, 0.005, DAY, lambda _: b"d.example"))
+            await sim.feed(traffic.steady(sim.chance, 0.005, DAY, traffic.only("d.example")))
             assert await sim.empty(within=DAY)
         assert await sim.verdict() == []
         assert len(sim.delivered) == len(sim.posts)

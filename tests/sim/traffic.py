@@ -36,6 +36,11 @@ Pick = Callable[[random.Random], bytes]
 """Chooses a domain."""
 
 
+def only(domain: str) -> Pick:
+    """Choose one domain."""
+    return lambda _: domain.encode()
+
+
 def zipf(domains: Sequence[str], exponent: float = 1.0) -> Pick:
     """Choose among domains, the first the most popular: the n-th with a weight of n to the -exponent."""
     names = [domain.encode() for domain in domains]

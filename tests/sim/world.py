@@ -91,9 +91,10 @@ class World:
         for recipient in recipients:
             count += 1
             key = (name, recipient)
-            if self.taken.get(key):
+            known = self.taken.get(key, False)
+            if known:
                 self.duplicates.append(key)
-            self.taken[key] = acknowledged
+            self.taken[key] = known or acknowledged
         peer.takes.append((self.loop.time(), name, count, acknowledged))
 
     def name(self, content: Content) -> bytes:
