@@ -2,7 +2,7 @@
 
 Mail is never changed on the way: what a peer does not take is not converted but refused,
 with the status RFC 6152 §3, RFC 1870 §6.1 and RFC 6531 §3.5 ask for. What is only asked for
-goes on where it is understood, octet for octet (RFC 3461 §5.2.1, RFC 6710 §4.2), and is left
+goes on where it is understood, octet for octet (RFC 3461 §5.2.1, RFC 6710), and is left
 out elsewhere.
 """
 

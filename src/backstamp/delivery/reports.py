@@ -13,7 +13,7 @@ from backstamp.clock import Clock
 from backstamp.delivery.tell import text
 from backstamp.mail import dsn
 from backstamp.mail.dsn import Action, Fate
-from backstamp.mail.envelope import Envelope, Recipient, notifies
+from backstamp.mail.envelope import Envelope, Recipient, notifies, parameter
 from backstamp.mail.outcome import Outcome
 from backstamp.mail.reply import Reply
 from backstamp.queue import ids
@@ -134,7 +134,8 @@ def compose(owed: Owed, *, queue_id: bytes, now: float, hostname: str) -> Messag
         original=owed.content,
     )
     covered = covers(ids.text(owed.queue_id), owed.ordinals)
-    return _message(queue_id, now, owed.envelope.sender, content, covered, Flag.REPORT)
+    parameters = covered + _urgency(owed.envelope.parameters)
+    return _message(queue_id, now, owed.envelope.sender, content, parameters, Flag.REPORT)
 
 
 def relayed_message(
@@ -167,7 +168,13 @@ def relayed_message(
         arrival=claim.arrival / 1e6,
         original=load.content,
     )
-    return _message(queue_id, now, load.sender, content, b"", Flag.NONE)
+    return _message(queue_id, now, load.sender, content, _urgency(load.parameters), Flag.NONE)
+
+
+def _urgency(parameters: bytes) -> bytes:
+    """Return what makes a report wait its turn among the mail it is about, each behind a space."""
+    found = [(keyword, parameter(parameters, keyword)) for keyword in (b"TENANT", b"MT-PRIORITY")]
+    return b"".join([b" %b=%b" % (keyword, value) for keyword, value in found if value])
 
 
 def _message(
@@ -175,6 +182,6 @@ def _message(
 ) -> Message:
     """Return a report's message: from the null reverse-path, and nothing is ever reported on it."""
     if not content.isascii():
-        parameters = (parameters + b" BODY=8BITMIME SMTPUTF8").lstrip(b" ")
-    recipients = (Recipient(to, b"NOTIFY=NEVER"),)
-    return Message(queue_id, int(now * 1e6), Envelope(b"", recipients, parameters), content, flags)
+        parameters += b" BODY=8BITMIME SMTPUTF8"
+    envelope = Envelope(b"", (Recipient(to, b"NOTIFY=NEVER"),), parameters.lstrip(b" "))
+    return Message(queue_id, int(now * 1e6), envelope, content, flags)

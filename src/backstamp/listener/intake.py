@@ -3,8 +3,8 @@
 What may be refused is refused here, before the durable write; what was written is told
 250 and nothing else. The relay prepends its Received line; on a submission listener also
 Date and Message-ID where they are missing (RFC 6409 §8). Everything below stays as it came,
-but for the field Backstamp-Tenant, which is taken out. RFC 6710 §4.4's field MT-Priority is
-left alone: it is for mail that came by a server without the extension.
+but for the field Backstamp-Tenant, which is taken out. RFC 6758's field MT-Priority is left
+alone: it is for mail that came by a server without the extension.
 """
 
 import re

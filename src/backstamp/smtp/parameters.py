@@ -130,7 +130,7 @@ def _checked_envelope_id(value: bytes | None) -> bytes:
 
 
 def _priority(value: bytes | None) -> int:
-    """Return what MT-PRIORITY says (RFC 6710 §5): a digit without a plus sign, no minus before zero."""
+    """Return what MT-PRIORITY says (RFC 6710): a digit without a plus sign, no minus before zero."""
     if value is None or _PRIORITY.fullmatch(value) is None:
         raise ParameterError(501, "5.5.4 MT-PRIORITY is a number from -9 to 9")
     return int(value)

@@ -83,6 +83,15 @@ def test_a_sender_beyond_ascii_is_sent_what_only_such_a_server_takes() -> None:
     assert relayed({1: took()}, sender=sender).envelope.parameters == b"BODY=8BITMIME SMTPUTF8"
 
 
+def test_rfc_6710_a_report_is_as_urgent_as_its_mail_and_of_its_tenant() -> None:
+    said = b"TENANT=shop MT-PRIORITY=-4"
+    failed = compose(
+        owed(0, parameters=b"RET=HDRS " + said), queue_id=NEW, now=NOW, hostname="relay.example.org"
+    )
+    assert failed.envelope.parameters == b"REPORTS=%b:0 " % ids.text(OLD).encode() + said
+    assert relayed({1: took()}, parameters=b"MT-PRIORITY=2").envelope.parameters == b"MT-PRIORITY=2"
+
+
 class Claimed:
     """A claim of which only the facts are there."""
 
@@ -97,9 +106,13 @@ def took(text: str = "2.0.0 Ok") -> Outcome:
     return Outcome(Verdict.DELIVERED, Reply(250, text), Scope.MESSAGE, "mx.x.test[192.0.2.1]:25")
 
 
-def relayed(outcomes: dict[int, Outcome], sender: bytes = b"a@example.org") -> Message:
+def relayed(
+    outcomes: dict[int, Outcome],
+    sender: bytes = b"a@example.org",
+    parameters: bytes = b"RET=FULL ENVID=Qq+2B1",
+) -> Message:
     recipients = {ordinal: Recipient(b"r%d@x.test" % ordinal, b"NOTIFY=SUCCESS") for ordinal in range(4)}
-    load = Load(sender, b"RET=FULL ENVID=Qq+2B1", recipients, CONTENT)
+    load = Load(sender, parameters, recipients, CONTENT)
     return relayed_message(Claimed(), load, outcomes, queue_id=NEW, now=NOW, hostname="relay.example.org")
 
 
