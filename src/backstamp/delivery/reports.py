@@ -180,7 +180,7 @@ def _urgency(parameters: bytes) -> bytes:
 def _message(
     queue_id: bytes, now: float, to: bytes, content: bytes, parameters: bytes, flags: Flag
 ) -> Message:
-    """Return a report's message: from the null reverse-path, and nothing is ever reported on it."""
+    """Return a report's message: from the null reverse-path, and NOTIFY=NEVER (RFC 3461 §6.1)."""
     if not content.isascii():
         parameters += b" BODY=8BITMIME SMTPUTF8"
     envelope = Envelope(b"", (Recipient(to, b"NOTIFY=NEVER"),), parameters.lstrip(b" "))
