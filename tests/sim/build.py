@@ -5,13 +5,11 @@ from collections.abc import Callable
 from tests.sim.world import World
 
 from backstamp.clock import Clock
-from backstamp.delivery.candidates import Finder
 from backstamp.delivery.dispatcher import Dispatcher
-from backstamp.delivery.outside import Candidate, Manner, Source
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
-from backstamp.mail.fault import Fault
-from backstamp.policy.destination import DestinationPolicy, PolicyTable
+from backstamp.policy.destination import PolicyTable
 from backstamp.policy.route import RouteTable
 from backstamp.queue.port import Outlet
 
@@ -31,30 +29,16 @@ def dispatcher(
     connections: int,
 ) -> Dispatcher:
     """Return a dispatcher that acts in a world."""
-
-    async def connect(candidate: Candidate, policy: DestinationPolicy) -> object:
-        wire = await world.dial(candidate, Source(), policy.timeouts.connect)
-        if isinstance(wire, Fault):
-            return wire
-        return await world.open(wire, candidate, Manner(policy, HOSTNAME))
-
-    finder = Finder(
-        world.names,
-        port=policies.default.port,
-        private=True,
-        own_names=frozenset({HOSTNAME}),
-        own_addresses=frozenset(),
-        chance=chance,
-    )
     return Dispatcher(
         queue,
-        connect,  # type: ignore[arg-type]  # a session in memory is no `Connection`
-        finder,
-        routes=routes,
-        policy=policies.default,
+        world,
+        world.names,
+        tables=Tables(routes, policies),
         reporter=reporter,
         clock=clock,
         chance=chance,
         tell=tell,
+        hostname=HOSTNAME,
+        own_names=frozenset({HOSTNAME}),
         connections=connections,
     )

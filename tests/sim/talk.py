@@ -70,7 +70,7 @@ async def greet(visit: Visit, manner: Manner) -> "Talk | Refusal | Fault":
             visit.end()
             return Refusal(answer, Phase.GREETING)
         if (wanted and peer.tls == "broken") or (manner.tls >= Tls.ENCRYPT and not peer.tls):
-            raise _BrokenError(Phase.EHLO, "tls")
+            raise _BrokenError(Phase.TLS, "tls")
     except _BrokenError as error:
         visit.end()
         return error.fault

@@ -7,8 +7,6 @@ from tests.sim.harness import Simulation, simulate
 
 from backstamp.mail.reply import Reply
 
-pytestmark = pytest.mark.skip(reason="waits for the lanes by site")
-
 
 class CutsFirst(habits.Habit):
     """Closes the first `count` transactions before the final dot."""

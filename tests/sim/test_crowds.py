@@ -8,8 +8,6 @@ from backstamp.mail.fault import Phase
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
 from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
 
-pytestmark = pytest.mark.skip(reason="waits for the lanes by site")
-
 
 async def last_of_the_living(sim: Simulation, count: int, *, dead: int, stalling: int) -> float:
     """Mail to everybody twice; return when 99 in 100 of the recipients at sound hosts had theirs."""

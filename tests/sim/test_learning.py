@@ -1,12 +1,9 @@
 """What hosts say about their limits is learned: they are asked for no more, and for no less."""
 
-import pytest
 from tests.sim import habits, traffic
 from tests.sim.harness import Simulation, simulate
 
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
-
-pytestmark = pytest.mark.skip(reason="waits for the lanes by site")
 
 COUNT = 20_000
 

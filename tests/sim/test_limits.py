@@ -11,8 +11,6 @@ from tests.sim.promise import Promise
 from backstamp.mail.fault import Phase
 from backstamp.policy.destination import DestinationPolicy, PolicyTable, Provider, Rate, Rule
 
-pytestmark = pytest.mark.skip(reason="waits for the lanes by site")
-
 MINUTES = 10_000
 SPAN = MINUTES * 60.0
 

@@ -10,8 +10,6 @@ from tests.sim.traffic import Post
 
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
 
-pytestmark = pytest.mark.skip(reason="waits for the lanes by site")
-
 MAILING = b"mailing.example"
 TRANSACTION = 3 * Pace().trip + Pace().work + 1e-3
 """Seconds of a transaction at most, of an ordinary message."""

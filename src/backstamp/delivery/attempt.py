@@ -20,6 +20,8 @@ from backstamp.delivery.judge import again, doubtful, judge
 from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.opening import Opener, Slot, worse
 from backstamp.delivery.outside import Candidate
+from backstamp.delivery.prepare import Prepared
+from backstamp.delivery.reports import Reporter
 from backstamp.delivery.settle import settle
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
@@ -66,6 +68,7 @@ class Attempter:
         chance: Callable[[], float],
         tell: Teller,
         feedback: Feedback,
+        reporter: Reporter,
         kick: Callable[[Lane[Any]], None],
     ) -> None:
         """Make one; `kick` is called for a lane in which something waits again."""
@@ -75,6 +78,7 @@ class Attempter:
         self._chance = chance
         self._tell = tell
         self._feedback = feedback
+        self._reporter = reporter
         self._kick = kick
 
     # ---- a job ----
@@ -224,25 +228,29 @@ class Attempter:
         self._done(progress, prepare.left_out(progress.pending, host=slot.host, extensions=extensions), 0.0)
         if not progress.pending:
             return
-        parameters = prepare.mail_parameters(
-            load, host=slot.host, extensions=extensions, size_limit=session.size_limit
+        prepared = prepare.for_peer(
+            load,
+            tuple(progress.pending.values()),
+            host=slot.host,
+            extensions=extensions,
+            size_limit=session.size_limit,
         )
-        if isinstance(parameters, Outcome):
-            self._done(progress, dict.fromkeys(progress.pending, parameters), 0.0)
+        if isinstance(prepared, Outcome):
+            self._done(progress, dict.fromkeys(progress.pending, prepared), 0.0)
             return
         slot.unbook()
         now = self._clock.monotonic()
         if (at := lane.send(now)) > now:
             await asyncio.sleep(at - now)
-        await self._transact(job, load, progress, lane, slot, parameters)
+        await self._transact(job, load, progress, lane, slot, prepared)
 
     async def _transact(
-        self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot, parameters: bytes
+        self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot, prepared: Prepared
     ) -> None:
         """Run one transaction; return when its stamps are durable (Q4)."""
         session = slot.session
         assert session is not None
-        queue, claim = self._queue, job.claims[0]
+        queue, claim, extensions = self._queue, job.claims[0], session.extensions
         ordinals = list(progress.pending)
         self._tell.attempt(job, len(ordinals), slot.host)
         stamped = []
@@ -259,7 +267,7 @@ class Attempter:
         slot.turns += 1
         try:
             result = await session.transact(
-                Transaction(load.sender, tuple(progress.pending.values()), load.content, parameters),
+                Transaction(load.sender, tuple(prepared.recipients), load.content, prepared.parameters),
                 settled,
                 dotting,
             )
@@ -288,10 +296,13 @@ class Attempter:
                 self._held(job, load, progress, outcomes)
         self._next_turn(job, progress, lane, result, ordinals, outcomes)
         self._done(progress, outcomes, duration)
-        if durable:
-            self._tell.delivered(job, load.recipients, outcomes, duration)
-        else:
+        if not durable:
             await slot.close()
+            return
+        self._tell.delivered(job, load.recipients, outcomes, duration)
+        took = [ordinal for ordinal, one in outcomes.items() if one.verdict is Verdict.DELIVERED]
+        if owed := prepare.relayed(load, took, extensions=extensions):
+            await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
 
     def _answered(self, claim: Delivery, load: Load, ordinals: Sequence[int]) -> None:
         """Take back the doubt of a transaction that was answered; an earlier one's stays."""

@@ -92,6 +92,7 @@ class Dispatcher:
             chance=chance,
             tell=tell,
             feedback=self.feedback,
+            reporter=reporter,
             kick=self._kick,
         )
         self._all = Throttle("all", DestinationPolicy(connections=connections))

@@ -64,17 +64,3 @@ def _one(result: Result, answer: Reply | None, host: str) -> Outcome:
     if answer is not None and result.in_doubt:
         return msgspec.structs.replace(broken, scope=Scope.MESSAGE)
     return broken
-
-
-def again(result: Result, ordinals: Sequence[int]) -> list[int]:
-    """Return those refused for their number after somebody was taken: they go in the next transaction."""
-    found: list[int] = []
-    accepted = False
-    for ordinal, answer in zip(ordinals, result.recipients, strict=True):
-        if answer is None:
-            continue
-        if answer.positive:
-            accepted = True
-        elif accepted and answer.code == 452:
-            found.append(ordinal)
-    return found

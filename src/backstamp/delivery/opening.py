@@ -91,7 +91,7 @@ class Slot:
 
 
 def worse(last: Outcome | None, outcome: Outcome) -> Outcome:
-    """Return which of two failures is told: one host's temporary trouble outweighs what is final at another."""
+    """Return which of two failures is told: temporary trouble outweighs what is final at another host."""
     if last is None or last.verdict is Verdict.FAILED or outcome.verdict is Verdict.DEFERRED:
         return outcome
     return last

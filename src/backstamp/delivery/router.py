@@ -16,7 +16,7 @@ from backstamp.delivery.outside import Resolver, Source
 from backstamp.mail.address import to_alabel
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify, mx
-from backstamp.policy.adapt import Adaptations
+from backstamp.policy.adapt import DEFAULTS, Adaptations
 from backstamp.policy.destination import DestinationPolicy, Found, PolicyTable
 from backstamp.policy.mx import DnsFault, Exchangers
 from backstamp.policy.route import Route, RouteTable, Smarthost
@@ -32,7 +32,7 @@ class Tables(msgspec.Struct, frozen=True):
     routes: RouteTable = msgspec.field(default_factory=RouteTable)
     policies: PolicyTable = msgspec.field(default_factory=PolicyTable)
     sources: SourceTable = msgspec.field(default_factory=SourceTable)
-    adaptations: Adaptations = msgspec.field(default_factory=Adaptations)
+    adaptations: Adaptations = msgspec.field(default_factory=lambda: Adaptations(DEFAULTS))
 
     @property
     def personal(self) -> bool:

@@ -67,7 +67,7 @@ def without_self(hosts: tuple[Exchanger, ...], own_names: frozenset[str]) -> tup
 
 
 def by_family(addresses: Sequence[str], family: Family) -> tuple[str, ...]:
-    """Return addresses in the order to try them: the families in turn (RFC 8305 §4), or as the policy says."""
+    """Return addresses in the order to try them: in turn (RFC 8305 §4), or as the policy says."""
     six = [address for address in addresses if ":" in address]
     four = [address for address in addresses if ":" not in address]
     match family:

@@ -294,3 +294,7 @@ class Outlet(Protocol):
     def postpone_report(self, owed: Owed) -> None:
         """End a report's claim without one: it could not be made. It is due again in a minute."""
         ...
+
+
+class Queue(Intake, Outlet, Protocol):
+    """Both sides: for reports, which are mail that delivery hands in."""
