@@ -10,6 +10,7 @@ from tests.sim.virtual import run
 from tests.sim.world import World
 
 from backstamp.delivery.outside import Candidate, Manner, Source
+from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault
 from backstamp.mail.reply import Reply
 from backstamp.net.client import Refusal
@@ -53,7 +54,9 @@ class Client:
         """Run a transaction with a message of its own."""
         name = b"Message-ID: <%d>\r\n\r\nHello\r\n" % len(self.dots)
         return await session.transact(
-            Transaction(sender, recipients or (b"u@d.example",), name), self._settled, self._dotting
+            Transaction(sender, tuple(map(Recipient, recipients or (b"u@d.example",))), name),
+            self._settled,
+            self._dotting,
         )
 
     def _settled(self, reply: Reply, accepted: Sequence[int]) -> None:

@@ -145,7 +145,7 @@ class Talk:
     async def _envelope(self, visit: Visit, transaction: Transaction, result: Result) -> list[int]:
         """Send MAIL, RCPT and DATA in one group; return who was taken, nobody where DATA was not."""
         peer = visit.peer
-        sender, recipients = transaction.sender, transaction.recipients
+        sender, recipients = transaction.sender, [one.address for one in transaction.recipients]
         now = visit.now
         visit.mails += 1
         peer.mails.append((now, visit.source, len(recipients)))
@@ -199,7 +199,7 @@ class Talk:
         if (permit := dotting(accepted)) is not None:
             await permit
         name = world.name(transaction.content)
-        taken = [transaction.recipients[index] for index in accepted]
+        taken = [transaction.recipients[index].address for index in accepted]
         said = visit.ask(peer.of_final)
         needs = peer.trip() + peer.pace.work + world.size(transaction.content) / peer.pace.octets
         needs += visit.wait(Phase.FINAL) if peer.waits else 0.0

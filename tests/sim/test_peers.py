@@ -10,6 +10,7 @@ from tests.sim.talk import GO_ON, OK, Talk
 from tests.sim.world import World
 
 from backstamp.delivery.outside import Candidate, Source
+from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.net.client import Refusal
@@ -314,7 +315,7 @@ async def test_what_is_sent_again_after_its_acknowledgement_is_noticed(world: Wo
     session = await talker.session()
 
     async def send() -> None:
-        transaction = Transaction(b"a@b.example", (b"u@d.example",), b"Message-ID: <7>\r\n\r\n")
+        transaction = Transaction(b"a@b.example", (Recipient(b"u@d.example"),), b"Message-ID: <7>\r\n\r\n")
         await session.transact(transaction, lambda *_: None)
 
     await send()

@@ -393,6 +393,10 @@ class Dispatcher:
                 slot.unbook()
                 self._serve(lane)
                 self._kick(lane)
+        except asyncio.CancelledError:
+            # Nobody but the end of everything cancels a worker.
+            self._stopping = True
+            raise
         finally:
             slot.arrived()
             slot.unbook()
