@@ -86,6 +86,14 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"{event.mx} gives no session: {event.reply}"
         case events.HostUp():
             return f"{event.mx} gives sessions again after {_span(event.duration)}"
+        case events.Suppressed():
+            who = f"<{event.recipient}>" if event.recipient else f"{event.entries} entries"
+            whose = f" for {event.tenant}" if event.tenant else ""
+            end = f" until {moment(int(event.until * 1e6))}" if event.until else ""
+            why = ": ".join(word for word in (event.bounce_class, event.reply) if word)
+            return f"{who}{whose}{end} by {event.source}{f', {why}' if why else ''}"
+        case events.Unsuppressed():
+            return f"<{event.recipient}>{f' for {event.tenant}' if event.tenant else ''} by an operator"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:
