@@ -66,10 +66,9 @@ class SuppressionRoutes:
     async def _page(self, request: web.Request) -> web.Response:
         try:
             asked = _asked(request)
+            found = await self._list.page(asked)
         except ValueError as error:
             return _refused(str(error))
-        try:
-            found = await self._list.page(asked)
         except OSError as error:
             return _refused(str(error), 503)
         more = len(found) == asked.limit

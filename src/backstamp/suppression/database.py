@@ -32,8 +32,15 @@ _SCHEMA: Final = (
     "CREATE INDEX bounce_time ON bounce (time)",
     f"PRAGMA user_version = {_VERSION}",
 )
+_SETTINGS: Final = (
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "journal_size_limit = 16777216",  # an import's log is as long as the list
+)
 _PUT: Final = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _LEARN: Final = "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ENDED: Final = "DELETE FROM entry WHERE domain = ? AND local = ? AND tenant = ? AND expires <= ?"
 _PAGE: Final = """SELECT * FROM entry
     WHERE domain >= :low AND domain <= :high AND (domain, local, tenant) > (:domain, :local, :owner)
     AND (:mailbox IS NULL OR local = :mailbox) AND (:tenant IS NULL OR tenant = :tenant)
@@ -171,6 +178,7 @@ class Database:
                     self._made.execute("INSERT INTO bounce VALUES (?, ?, ?)", (*key, bounce.time))
                     continue
                 self._forget(key)
+                self._made.execute(_ENDED, (*_split(key), int(bounce.time)))
                 if self._made.execute(_LEARN, _row(found)).rowcount:
                     made.append(found)
         return made
@@ -210,7 +218,7 @@ class Database:
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
         try:
-            for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+            for setting in _SETTINGS:
                 connection.execute(f"PRAGMA {setting}").fetchall()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:

@@ -124,6 +124,12 @@ def test_who_is_in_the_list_is_not_learned_again(database: Database) -> None:
     assert list(database.entries()) == [own]
 
 
+def test_who_bounces_again_after_an_entry_has_ended_is_learned_again(database: Database) -> None:
+    database.put([Entry("joe@example.org", "t", expires=int(NOW))])
+    [made] = database.learn(ON, [bounce(NOW), bounce(NOW + 1)])
+    assert list(database.entries()) == [made]
+
+
 def test_who_was_removed_begins_anew(database: Database) -> None:
     database.learn(ON, [bounce(), bounce()])
     assert database.learn(ON, [bounce()]) == []
