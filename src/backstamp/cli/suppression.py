@@ -20,7 +20,7 @@ _PAGE = 1000
 OLD = "the running relay has no suppression list: it is of an earlier version"
 
 PATIENCE = 3600.0
-"""Seconds an import may take: a million entries take about half a minute."""
+"""Seconds an import may take: a million entries take ten to twenty."""
 
 Directory = Annotated[
     str | None, typer.Option("--queue", metavar="DIR", help="Read a stopped queue's directory.")

@@ -138,8 +138,14 @@ class Database:
     def put(self, entries: Iterable[Entry]) -> None:
         """Write entries, all or none; those of the same address and tenant are replaced."""
         self._connect()
-        with _Transaction(self._made):
-            self._made.executemany(_PUT, map(_row, entries))
+        # A million entries in no order take four times as long with the 2 MB of cache that SQLite has.
+        self._made.execute("PRAGMA cache_size = -65536")
+        try:
+            with _Transaction(self._made):
+                self._made.executemany(_PUT, map(_row, entries))
+        finally:
+            self._made.execute("PRAGMA cache_size = -2000")
+            self._made.execute("PRAGMA shrink_memory")
 
     def remove(self, address: str, tenant: str | None) -> list[Entry]:
         """Remove the entries of an address (of one tenant, if one is given), and its bounces; return them."""
