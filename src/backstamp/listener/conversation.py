@@ -14,7 +14,7 @@ from typing import Final
 from backstamp.listener import admission
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail.address import AddressError, parse_path
-from backstamp.mail.envelope import Envelope, Recipient, ordered, parameter
+from backstamp.mail.envelope import Envelope, Recipient, flow, ordered, parameter
 from backstamp.smtp import extensions, parameters
 from backstamp.smtp.parameters import ParameterError
 
@@ -51,12 +51,16 @@ class Action(enum.Enum):
 
 Answer = tuple[bytes, Action]
 
+Refuse = Callable[[bytes, bytes], bytes | None]
+"""From a recipient and the tenant the mail is of to the reply that refuses it, None if it is taken."""
+
 
 class Conversation:
     """One client's session state."""
 
-    def __init__(self, settings: ListenerSettings, peer: str) -> None:
+    def __init__(self, settings: ListenerSettings, peer: str, refuse: Refuse = lambda *_: None) -> None:
         self._settings = settings
+        self._suppressed = refuse
         self._allowed = admission.may_relay(peer, settings.allow)
         self.errors = 0
         self.helo = ""
@@ -228,6 +232,9 @@ class Conversation:
         refusal = admission.recipient(address, allowed=self._allowed)
         if refusal is not None:
             return f"{refusal}\r\n".encode(), Action.NEXT
+        tenant = flow(Envelope(self.sender, (), self.parameters)).tenant
+        if (suppressed := self._suppressed(address, tenant)) is not None:
+            return suppressed, Action.NEXT
         if len(self.recipients) >= self._settings.limits.recipients:
             return b"452 4.5.3 Too many recipients\r\n", Action.NEXT
         self.recipients.append(Recipient(address, kept))

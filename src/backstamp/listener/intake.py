@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from backstamp.clock import Clock
-from backstamp.listener.conversation import Conversation
+from backstamp.listener.conversation import Conversation, Refuse
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail import headers
 from backstamp.mail.envelope import Envelope, replaced
@@ -43,6 +43,7 @@ class Door:
         emit: Callable[[Event], None],
         entropy: Callable[[int], bytes],
         once: Callable[[Envelope], bool] = lambda _: False,
+        refuse: Refuse = lambda *_: None,
     ) -> None:
         self.queue = queue
         self.clock = clock
@@ -50,6 +51,8 @@ class Door:
         self.entropy = entropy
         self.once = once
         """Whether a route wants mail with this envelope to come at most once."""
+        self.refuse = refuse
+        """Which recipients are not taken (the suppression list)."""
 
     def letter(self, conversation: Conversation, settings: ListenerSettings, peer: str) -> "Letter":
         """Begin with a content: take the envelope out of the conversation."""

@@ -61,7 +61,7 @@ class SuppressionPolicy(msgspec.Struct, frozen=True):
     at: At = At.ACCEPT
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True):
     """One address that is not to be sent to, as lists, exports and the disk have it.
 
     `address` is canonical, `tenant` empty for all. Times are whole seconds since the epoch; `expires`
@@ -74,7 +74,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     reply: str = ""
     since: int = 0
     expires: int | None = None
-    source: Source = msgspec.field(default=Source.IMPORT)
+    source: Source = Source.IMPORT
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -106,7 +106,7 @@ def canonical(address: bytes) -> str:
         text = _PAIR.sub(r"\1", text[1:-1])
         text = text if _ATOMS.fullmatch(text) else '"' + _SPECIAL.sub(r"\\\1", text) + '"'
     # Lower case can undo the normal form: İ becomes two characters.
-    return f"{normalize('NFC', normalize('NFC', text).lower())}@{to_alabel(domain)}"
+    return f"{normalize('NFC', normalize('NFC', text).lower())}@{to_alabel(domain).lower()}"
 
 
 def wanted(text: str) -> str:

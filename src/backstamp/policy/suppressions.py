@@ -2,7 +2,7 @@
 
 An entry is 22 octets: a digest of address and tenant, class, source and end. They stand in
 shards by the digest's first bits, where `bytes.find` is faster than any search written here.
-A million takes about 25 MB where a dict of records takes ten times that. What only people
+A million takes 30 MB, where a dict of records takes ten times that. What only people
 want to see (the address, the reply) is on the disk (`suppression.database`).
 """
 
@@ -15,7 +15,6 @@ from backstamp.policy.suppression import Entry, Match, Source, canonical
 _RECORD = struct.Struct(">16sBBI")
 SIZE = _RECORD.size
 _DIGEST = 16
-_SHIFT = 4
 _SOURCES = tuple(Source)
 _NEVER = 0
 _LATEST = 2**32 - 1
@@ -76,9 +75,12 @@ class Suppressions:
         """Add or replace entries: those of `pack`, one behind the other."""
         for at in range(0, len(packed), SIZE):
             record = packed[at : at + SIZE]
-            shard = self._shards.setdefault(_number(record), bytearray())
-            found = _find(shard, record[:_DIGEST])
-            if found < 0:
+            number = _number(record)
+            shard = self._shards.get(number)
+            if shard is None:
+                self._shards[number] = bytearray(record)
+                self._count += 1
+            elif (found := _find(shard, record[:_DIGEST])) < 0:
                 shard += record
                 self._count += 1
             else:
@@ -123,7 +125,7 @@ class Suppressions:
 
 def _number(key: bytes) -> int:
     """Return the shard of a key: its first twelve bits."""
-    return int.from_bytes(key[:2], "big") >> _SHIFT
+    return key[0] << 4 | key[1] >> 4
 
 
 def _find(shard: bytearray, key: bytes) -> int:

@@ -185,6 +185,29 @@ class Operated(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, t
     recipients: tuple[str, ...]
 
 
+class Suppressed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="suppressed"):
+    """An address is on the suppression list, durably. `source` is who put it there: bounce, operator, import.
+
+    `until` is seconds since the epoch, absent: until it is removed. `tenant` is absent where it holds for
+    all. An import is told once, without addresses; `entries` is how many it had.
+    """
+
+    source: str
+    recipient: str = ""
+    tenant: str = ""
+    bounce_class: str = ""
+    reply: str = ""
+    until: float = 0.0
+    entries: int = 1
+
+
+class Unsuppressed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="unsuppressed"):
+    """An operator removed an address from the suppression list, durably."""
+
+    recipient: str
+    tenant: str = ""
+
+
 class Alarm(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="alarm"):
     """Something an operator must see: damage, a failed write. `action` is what was done."""
 

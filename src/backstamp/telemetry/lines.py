@@ -90,6 +90,14 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"{event.destination}: {event.change}{span}: {event.why}"
         case events.TlsFailed():
             return f"{event.mx} is spoken to in clear text: {event.reply}"
+        case events.Suppressed():
+            who = f"<{event.recipient}>" if event.recipient else f"{event.entries} entries"
+            whose = f" for {event.tenant}" if event.tenant else ""
+            end = f" until {moment(int(event.until * 1e6))}" if event.until else ""
+            why = ": ".join(word for word in (event.bounce_class, event.reply) if word)
+            return f"{who}{whose}{end} by {event.source}{f', {why}' if why else ''}"
+        case events.Unsuppressed():
+            return f"<{event.recipient}>{f' for {event.tenant}' if event.tenant else ''} by an operator"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:

@@ -36,6 +36,7 @@ GAUGES: Final = {
     "connections": "Connections to other hosts.",
     "lanes": "Next hops with something to do.",
     "clients": "Clients connected.",
+    "suppressions": "Entries of the suppression list.",
 }
 
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 3600, 14400, 86400)

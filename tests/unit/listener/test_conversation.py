@@ -205,3 +205,26 @@ def test_an_envelope_id_is_no_declaration() -> None:
     assert conversation.utf8
     conversation.envelope()
     assert not conversation.utf8
+
+
+def test_who_is_suppressed_is_refused_and_the_others_are_taken() -> None:
+    asked: list[tuple[bytes, bytes]] = []
+
+    def refuse(address: bytes, tenant: bytes) -> bytes | None:
+        asked.append((address, tenant))
+        return b"550 5.7.1 no\r\n" if address == b"no@y.example" else None
+
+    conversation = Conversation(SETTINGS, "127.0.0.1", refuse)
+    conversation.command(b"EHLO x\r\n")
+    conversation.command(b"MAIL FROM:<a@Own.example>\r\n")
+    assert conversation.command(b"RCPT TO:<no@y.example>\r\n") == (b"550 5.7.1 no\r\n", Action.NEXT)
+    assert conversation.command(b"RCPT TO:<yes@y.example>\r\n")[0].startswith(b"250 ")
+    assert asked == [(b"no@y.example", b"own.example"), (b"yes@y.example", b"own.example")]
+    assert [one.address for one in conversation.envelope().recipients] == [b"yes@y.example"]
+
+
+def test_who_may_not_relay_does_not_learn_who_is_suppressed() -> None:
+    conversation = Conversation(SETTINGS, "192.0.2.1", lambda *_: b"550 5.7.1 suppressed\r\n")
+    conversation.command(b"EHLO x\r\n")
+    conversation.command(b"MAIL FROM:<a@b.example>\r\n")
+    assert conversation.command(b"RCPT TO:<no@y.example>\r\n")[0] == b"550 5.7.1 Relaying denied\r\n"

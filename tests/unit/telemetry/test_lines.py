@@ -37,6 +37,12 @@ EVENTS: list[Event] = [
     events.HostUp(time=NOW, mx="mx[192.0.2.1]:25", duration=90.0),
     events.Held(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="gone"),
     events.Operated(time=NOW, queue_id="Q", verb="remove", recipients=("c@d.example",)),
+    events.Suppressed(
+        time=NOW, source="bounce", recipient="c@d.example", tenant="t", bounce_class="invalid-recipient",
+        reply="550 no", until=1_764_000_060.0,
+    ),
+    events.Suppressed(time=NOW, source="import", entries=3),
+    events.Unsuppressed(time=NOW, recipient="c@d.example", tenant="t"),
     events.Resumed(time=NOW, problem="no space left", duration=2.5),
     events.Recovered(time=NOW, segments=1, messages=2, recipients=3, duration=0.1),
     events.Alarm(time=NOW, problem="a problem", action="an action"),
