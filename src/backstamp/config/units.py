@@ -1,4 +1,4 @@
-"""What people write, as values: durations, sizes, addresses, domains. Pure.
+"""What people write, as values: durations, sizes, rates, addresses, domains. Pure.
 
 Every parser takes what TOML gave and raises `ValueError` with a whole sentence: the value
 as it was written, what it is not, and how to write it. Nothing is guessed: a duration has
@@ -7,8 +7,12 @@ a unit, an address has a port.
 
 import json
 import re
+import warnings
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
+
+from backstamp.mail.address import AddressError, parse_path
+from backstamp.policy.destination import Rate
 
 _DURATION = re.compile(
     r"(?:([0-9]{1,9})w)?(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
@@ -26,6 +30,10 @@ _BYTES = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+_RATE = re.compile(r"([0-9]{1,9})/(.*)", re.DOTALL)
+_DAY = 86400
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SECRETS = ("password",)
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?:[a-z0-9-]*[a-z][a-z0-9-]*)")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]:([0-9]{1,5})")
@@ -45,9 +53,16 @@ class Address(NamedTuple):
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """Return a value as it would stand in TOML, cut after `limit` characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    """Return a value as it would stand in TOML, cut after `limit` characters; without passwords in it."""
+    text = json.dumps(_masked(value), ensure_ascii=False, default=str)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _masked(value: object) -> object:
+    """Return a value whose passwords are dots: what is written into a wrong place is told, too."""
+    if isinstance(value, dict):
+        return {key: "…" if key in _SECRETS else _masked(inner) for key, inner in value.items()}
+    return [_masked(inner) for inner in value] if isinstance(value, list) else value
 
 
 def duration(value: object) -> float:
@@ -65,6 +80,35 @@ def duration(value: object) -> float:
     if seconds > _TEN_YEARS:
         raise ValueError(f"{shown(value)} is more than ten years")
     return float(seconds)
+
+
+def period(value: object) -> float | None:
+    """Return seconds as `duration` does, None from `never`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return None if value == "never" else duration(value)
+
+
+def rate(value: object) -> Rate:
+    """Return a rate from `100/1m`, `10/1s` or `3600/1h`: a count of 1 or more, in a time of up to a day.
+
+    Raises:
+        ValueError: it is no such text, or out of these bounds.
+    """
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{shown(value)} is not a rate; write 100/1m, 10/1s or 3600/1h")
+    try:
+        seconds = duration(found[2])
+    except ValueError:
+        raise ValueError(f"{shown(value)} is not a rate; write 100/1m, 10/1s or 3600/1h") from None
+    if int(found[1]) == 0:
+        raise ValueError(f"{shown(value)} lets nothing through; write 1/1h or more")
+    if seconds > _DAY:
+        raise ValueError(f"{shown(value)} counts over more than a day; write 100/1d or a shorter time")
+    return Rate(int(found[1]), seconds)
 
 
 def size(value: object) -> int:
@@ -111,6 +155,118 @@ def match(value: object) -> str:
         hint = "; write its A-labels (xn--…)" if isinstance(value, str) and not value.isascii() else ""
         why = hint or "; write example.org, *.example.org or *"
         raise ValueError(f"{shown(value)} is not a destination{why}") from None
+
+
+def below(value: object) -> str:
+    """Return the name of a mail exchanger in lower case, or `*.` and a domain.
+
+    Raises:
+        ValueError: it is neither; `*` is everybody's and so no provider's.
+    """
+    if value == "*":
+        raise ValueError('"*" covers every mail exchanger; write mx.example.net or *.example.net')
+    try:
+        return match(value)
+    except ValueError:
+        raise ValueError(
+            f"{shown(value)} is not the name of a mail exchanger; write mx.example.net or *.example.net"
+        ) from None
+
+
+def sender(value: object) -> str:
+    """Return whose mail is meant, in lower case: an address, a domain, `*.` and a domain, or `<>`.
+
+    Raises:
+        ValueError: it is none of these. `*` is none: who means everybody names nobody.
+    """
+    if value == "<>":
+        return "<>"
+    wrong = f"{shown(value)} is not a sender; write shop.example, *.shop.example, a@b.example or <>"
+    if not isinstance(value, str) or value == "*":
+        raise ValueError(wrong)
+    try:
+        if "@" not in value:
+            return match(value)
+        address, rest = parse_path(f"<{value}>".encode("utf-8", "surrogatepass"), utf8=True)
+        name = domain(value.rpartition("@")[2])
+    except (AddressError, ValueError):
+        raise ValueError(wrong) from None
+    if rest or not address:
+        raise ValueError(wrong)
+    return f"{value.rpartition('@')[0].lower()}@{name}"
+
+
+def name(value: object) -> str:
+    """Return a name people give to things: letters, digits, `.`, `_` and `-`, at most 64.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a name; write letters, digits, dots, - and _, at most 64")
+    return value
+
+
+def pool_name(value: object) -> str:
+    """Return the name of a pool of addresses, or the empty one, which is the system's choice.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return "" if value == "" else name(value)
+
+
+def provider_name(value: object) -> str:
+    """Return the name of a provider, or `*`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return "*" if value == "*" else name(value)
+
+
+def host_address(value: object) -> str:
+    """Return an IP address of one host, in one spelling.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or not _is_ip(value):
+        raise ValueError(f"{shown(value)} is not an IP address; write 192.0.2.1 or 2001:db8::1")
+    found = ip_address(value)
+    if found.is_unspecified or found.is_multicast:
+        raise ValueError(f"{shown(value)} is no address of one host; write 192.0.2.1 or 2001:db8::1")
+    return str(found)
+
+
+def pattern(value: object) -> str:
+    """Return a regular expression as it was written.
+
+    Raises:
+        ValueError: it is none; an empty one would fit every reply.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{shown(value)} is not a regular expression; write 'too many connections'")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            re.compile(f"(?:{value})")
+    except (re.error, Warning, OverflowError, RecursionError) as error:
+        raise ValueError(f"{shown(value)} is not a regular expression: {error}") from None
+    return value
+
+
+def secret(value: object) -> str:
+    """Return a password: one line of text. It is never told what stands there.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str):
+        raise ValueError("not a string; write it in double quotes")
+    if not value or any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("not a password: it is empty or has control characters")
+    return value
 
 
 def next_hop(value: object) -> Address:

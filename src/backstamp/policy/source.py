@@ -2,7 +2,7 @@
 
 Which address of a pool a connection takes is a matter of chance and weight, one choice per
 family, as a host has addresses of both. Chance comes in as a number. A route, a destination's
-policy or a provider's may name another pool; who outweighs whom is decided where they meet.
+policy or a provider's may name another pool: those are about where mail goes, and outweigh.
 """
 
 import ipaddress
@@ -72,3 +72,13 @@ class SourceTable:
         if found is None and "@" in lowered:
             found = self._domains.find(lowered.rpartition("@")[2])
         return found or ""
+
+    def name(self, sender: str, *, route: str | None, policy: str, default: str) -> str:
+        """Return the name of the pool for mail, empty where the system chooses.
+
+        `route` is the route's (None: it names none), `policy` what holds for the destination, and
+        `default` what holds without a rule for it: a policy that differs was named for it.
+        """
+        if route is not None:
+            return route
+        return policy if policy != default else self.for_sender(sender) or default

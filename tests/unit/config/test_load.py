@@ -225,7 +225,8 @@ address = "0.0.0.0:2525"
         "x.toml:28: limits.schedule: unknown key here; it belongs in [retry]",
         'x.toml:32: route[0].via: "127.0.0.1" is not a host and a port; write smtp.example.net:25 or [::1]:2526',
         'x.toml:35: route[1].match: "*" is route[0].match already',
-        "x.toml:37: route[1].colour: unknown key; known are match, via, semantics",
+        "x.toml:37: route[1].colour: unknown key; known are match, from, via, tls, implicit_tls,"
+        " username, password, password_file, auth, source, priority, semantics",
         'x.toml:40: admin.address: "0.0.0.0:2525" is listen[0].address already',
     ]
 

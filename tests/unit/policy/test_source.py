@@ -69,3 +69,22 @@ def test_pools_by_name():
     assert TABLE.pool("one") == SourcePool("one", (TWO,), ("Alice@shop.example",))
     assert TABLE.pool("two") is None
     assert TABLE.pool("") is None
+
+
+@pytest.mark.parametrize(
+    ("route", "policy", "default", "pool"),
+    [
+        (None, "", "", "bulk"),
+        (None, "all", "all", "bulk"),
+        (None, "far", "all", "far"),
+        (None, "", "all", ""),
+        ("relay", "far", "all", "relay"),
+        ("", "far", "all", ""),
+    ],
+)
+def test_who_names_a_pool_outweighs_whom(route, policy, default, pool):
+    assert TABLE.name("bob@shop.example", route=route, policy=policy, default=default) == pool
+
+
+def test_the_default_is_for_senders_without_a_pool():
+    assert SourceTable().name("a@b.example", route=None, policy="all", default="all") == "all"

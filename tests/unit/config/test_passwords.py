@@ -1,0 +1,64 @@
+"""Passwords from files, and what is wrong with files."""
+
+import os
+
+import pytest
+
+from backstamp.config.passwords import read
+
+
+def routes(*names):
+    return {"route": [{"password_file": name} for name in names]}
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [(b"s3cret\n", "s3cret"), (b" p w \r\n", " p w "), (b"p", "p"), ("ü".encode(), "ü")],
+)
+def test_the_line_is_the_password(tmp_path, content, password):
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    assert read({"route": [{}, {"password_file": str(path)}]}) == ({1: password}, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (b"", "it is empty or has control characters"),
+        (b"\n", "it is empty or has control characters"),
+        (b"user\ns3cret\n", "it is empty or has control characters"),
+        (b"s3cret\0", "it is empty or has control characters"),
+        (b"s3cret\xff", "it is not UTF-8"),
+        (b"s3cret" * 10_000, "it has more than 16384 octets"),
+    ],
+)
+def test_what_is_no_password(tmp_path, content, wrong):
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    (found, ((place, text),)) = read(routes(str(path)))
+    assert (found, place) == ({}, ("route", 0, "password_file"))
+    assert text == f'"{path}" is not a password: {wrong}'
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    missing = os.path.join(tmp_path, "missing")
+    assert read(routes(missing, str(tmp_path), "a\0b"))[1] == [
+        (("route", 0, "password_file"), f'"{missing}" cannot be read: no such file or directory'),
+        (("route", 1, "password_file"), f'"{tmp_path}" cannot be read: is a directory'),
+        (("route", 2, "password_file"), '"a\\u0000b" is not the name of a file'),
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_of_somebody_else(tmp_path):
+    path = tmp_path / "secret"
+    path.write_bytes(b"s3cret")
+    path.chmod(0)
+    assert read(routes(str(path)))[1] == [
+        (("route", 0, "password_file"), f'"{path}" cannot be read: permission denied')
+    ]
+
+
+@pytest.mark.parametrize("strange", [None, 5, [5], [{"password_file": 5}], [{"password_file": ""}], [{}]])
+def test_what_names_no_file_is_passed_over(strange):
+    assert read({"route": strange}) == ({}, [])
