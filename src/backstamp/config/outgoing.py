@@ -166,7 +166,7 @@ class ProviderTable(OwnKeys):
     replaces the keys it has, the others stay."""
 
     name: Name
-    """Name of the provider, as in events and metrics."""
+    """Name of the provider."""
     mx: Annotated[list[Below] | None, Field(min_length=1)] = None
     """Names of mail exchangers, `*.domain` for all below a domain. Needed, unless the provider is known
     already."""
@@ -234,11 +234,12 @@ class RouteTable(Table):
     implicit_tls: bool = False
     """true: TLS from the first octet (RFC 8314 §3, port 465); false: STARTTLS."""
     username: Annotated[str | None, Field(min_length=1)] = None
-    """Who this relay is to the server (AUTH). They are sent over TLS only, except to loopback addresses."""
+    """Who this relay is to the server (AUTH). It and the password are sent over TLS only, except to loopback
+    addresses."""
     password: Secret | None = None
     """Its password; with `xoauth2` the token."""
     password_file: Annotated[str | None, Field(min_length=1)] = None
-    """File whose first line is the password, read at start and reload."""
+    """File that has the password and nothing else, read at start and reload."""
     auth: Literal["plain", "login", "xoauth2"] | None = None
     """Mechanism of AUTH. Absent: the best one offered."""
     source: PoolName | None = None

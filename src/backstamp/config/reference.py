@@ -51,10 +51,13 @@ def reference() -> str:
     for name, table in tables(File).items():
         names.setdefault(table, []).append(name)
     for table, (name, *others) in names.items():
+        made = table.model_json_schema()["properties"]
+        fields = keys_of(table)
+        # A table's own keys, then those it has in common with others.
         rows = [
-            _row(key, field)
-            for key, field in keys_of(table).items()
-            if name or table_of(field.annotation) is None
+            _row(key, fields[key], made[key])
+            for key in sorted(fields, key=lambda key: not _is_own(table, fields[key]))
+            if name or table_of(fields[key].annotation) is None
         ]
         lines = [f"\n## {', '.join(_heading(one) for one in (name, *others))}\n"]
         if name:
@@ -76,18 +79,12 @@ def _heading(name: str) -> str:
     return f"`[[{name}]]`" if repeated else f"`[{name}]`"
 
 
-def _row(key: str, field: FieldInfo) -> str:
-    made = _one_field(key, field)
+def _is_own(table: type[BaseModel], field: FieldInfo) -> bool:
+    return any(table.model_fields.get(name) is field for name in table.__annotations__)
+
+
+def _row(key: str, field: FieldInfo, made: dict[str, Any]) -> str:
     return f"| `{key}` | {_kind(made, field)} | {_default(field)} | {_sentence(field.description)} |"
-
-
-def _one_field(key: str, field: FieldInfo) -> dict[str, Any]:
-    """Return the JSON Schema of one key."""
-    for table in tables(File).values():
-        if keys_of(table).get(key) is field:
-            found = table.model_json_schema()["properties"][key]
-            return typing.cast("dict[str, Any]", found)
-    raise KeyError(key)
 
 
 def _kind(made: dict[str, Any], field: FieldInfo) -> str:

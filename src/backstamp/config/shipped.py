@@ -24,7 +24,7 @@ class KnownProvider(ProviderTable):
     reference: Annotated[str, Field(min_length=1)]
     """Address of the provider's page, or `common practice`: what senders do who do not get into trouble."""
     date: datetime.date
-    """When that was looked at."""
+    """When the entry was written."""
 
 
 class KnownAdaptation(AdaptTable):

@@ -187,13 +187,13 @@ def sender(value: object) -> str:
     try:
         if "@" not in value:
             return match(value)
+        host = domain(value.rpartition("@")[2])
         address, rest = parse_path(f"<{value}>".encode("utf-8", "surrogatepass"), utf8=True)
-        name = domain(value.rpartition("@")[2])
     except (AddressError, ValueError):
         raise ValueError(wrong) from None
     if rest or not address:
         raise ValueError(wrong)
-    return f"{value.rpartition('@')[0].lower()}@{name}"
+    return f"{value.rpartition('@')[0].lower()}@{host}"
 
 
 def name(value: object) -> str:
@@ -250,9 +250,12 @@ def pattern(value: object) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            re.compile(value)
+            # Rules are put into a group each; flags for the whole expression cannot be.
             re.compile(f"(?:{value})")
     except (re.error, Warning, OverflowError, RecursionError) as error:
-        raise ValueError(f"{shown(value)} is not a regular expression: {error}") from None
+        why = shown(str(error))[1:-1]  # it may cite the pattern, line ends and all
+        raise ValueError(f"{shown(value)} is not a regular expression: {why}") from None
     return value
 
 

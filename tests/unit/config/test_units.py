@@ -1,5 +1,6 @@
 """What people write, as values; what they must not write, with the sentence they read."""
 
+import re
 from ipaddress import ip_network
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from backstamp.config import units
 from backstamp.config.units import Address
+from backstamp.policy.destination import Rate
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,12 @@ def test_a_host_with_a_prefix_is_never_guessed():
         units.socket_address,
         units.nameserver,
         units.network,
+        units.period,
+        units.rate,
+        units.below,
+        units.sender,
+        units.name,
+        units.host_address,
     ],
 )
 @given(value=st.one_of(st.text(), st.integers(), st.none(), st.booleans(), st.lists(st.text()), st.floats()))
@@ -229,3 +237,165 @@ def test_long_values_are_cut():
     with pytest.raises(ValueError) as raised:
         units.duration("x" * 10_000)
     assert len(str(raised.value)) < 150
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("100/1m", Rate(100, 60)),
+        ("10/1s", Rate(10, 1)),
+        ("3600/1h", Rate(3600, 3600)),
+        ("1/500ms", Rate(1, 0.5)),
+        ("5/1d", Rate(5, 86400)),
+        ("1/1h30m", Rate(1, 5400)),
+    ],
+)
+def test_rates(text, rate):
+    assert units.rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("100", '"100" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        ("100/m", '"100/m" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        ("100/60", '"100/60" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        ("/1m", '"/1m" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        ("-1/1m", '"-1/1m" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        ("1.5/1m", '"1.5/1m" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        ("1/0s", '"1/0s" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        ("1/1m\n", '"1/1m\\n" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+        (100, "100 is not a rate; write 100/1m, 10/1s or 3600/1h"),
+        ("0/1m", '"0/1m" lets nothing through; write 1/1h or more'),
+        ("100/1d1s", '"100/1d1s" counts over more than a day; write 100/1d or a shorter time'),
+    ],
+)
+def test_bad_rates(value, message):
+    with pytest.raises(ValueError) as raised:
+        units.rate(value)
+    assert str(raised.value) == message
+
+
+def test_periods():
+    assert units.period("never") is None
+    assert units.period("30d") == 30 * 86400
+    with pytest.raises(ValueError, match="is not a duration"):
+        units.period("for ever")
+
+
+@pytest.mark.parametrize(
+    ("text", "whose"),
+    [
+        ("<>", "<>"),
+        ("Shop.Example", "shop.example"),
+        ("*.Shop.example", "*.shop.example"),
+        ("A.B+c@Shop.example", "a.b+c@shop.example"),
+        ('"a b"@shop.example', '"a b"@shop.example'),
+        ("jürgen@shop.example", "jürgen@shop.example"),
+    ],
+)
+def test_senders(text, whose):
+    assert units.sender(text) == whose
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["*", "", "@shop.example", "a@", "a@*.example", "a b@c.example", "a@b.example SIZE=1", 5, None,
+     "a@[192.0.2.1]", "a@b@c.example",
+     "a@bücher.example", "@a.example:b@c.example", "\ud800@b.example", "a>@b.example"],
+)  # fmt: skip
+def test_what_is_no_sender(value):
+    with pytest.raises(ValueError) as raised:
+        units.sender(value)
+    wanted = "is not a sender; write shop.example, *.shop.example, a@b.example or <>"
+    assert str(raised.value) == f"{units.shown(value)} {wanted}"
+
+
+def test_names_of_mail_exchangers():
+    assert units.below("MX.example.net") == "mx.example.net"
+    assert units.below("*.Example.net") == "*.example.net"
+    with pytest.raises(ValueError, match="covers every mail exchanger"):
+        units.below("*")
+    for value in ("192.0.2.1", "mx*.example.net", 5):
+        with pytest.raises(ValueError, match="is not the name of a mail exchanger"):
+            units.below(value)
+
+
+def test_names_of_things():
+    assert units.name("bulk-1.a_B") == "bulk-1.a_B"
+    assert units.pool_name("") == ""
+    assert units.pool_name("bulk") == "bulk"
+    assert units.provider_name("*") == "*"
+    assert units.provider_name("google") == "google"
+    for value in ("", "*", "-a", "a b", "ü", "a" * 65, "a\n", 5):
+        with pytest.raises(ValueError, match="is not a name; write letters, digits"):
+            units.name(value)
+
+
+def test_addresses_to_send_from():
+    assert units.host_address("192.0.2.1") == "192.0.2.1"
+    assert units.host_address("2001:DB8:0::1") == "2001:db8::1"
+    for value in ("mta.example.org", "192.0.2.1:25", "192.0.2.0/24", "fe80::1%eth0", 5):
+        with pytest.raises(ValueError, match="is not an IP address; write"):
+            units.host_address(value)
+    for value in ("0.0.0.0", "::", "224.0.0.1", "ff02::1"):
+        with pytest.raises(ValueError, match="is no address of one host"):
+            units.host_address(value)
+
+
+def test_regular_expressions():
+    assert units.pattern(r"too many .*connections|IB\d+") == r"too many .*connections|IB\d+"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("(", '"(" is not a regular expression: missing ), unterminated subpattern at position 0'),
+        ("", "\"\" is not a regular expression; write 'too many connections'"),
+        *(
+            (value, f'"{value}" is not a regular expression: global flags not at the start of the expression {at}')
+            for value, at in (("a(?s)", "at position 1"), ("(?s)a", "at position 3"))
+        ),
+        (5, "5 is not a regular expression; write 'too many connections'"),
+        ("[[a]", '"[[a]" is not a regular expression: Possible nested set at position 1'),
+        ("a{9999999999}", '"a{9999999999}" is not a regular expression: the repetition number is too large'),
+    ],
+)
+def test_what_is_no_regular_expression(value, why):
+    with pytest.raises(ValueError) as raised:
+        units.pattern(value)
+    assert str(raised.value) == why
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (5, "not a string; write it in double quotes"),
+        ("s3cret\n", "not a password: it is empty or has control characters"),
+        ("", "not a password: it is empty or has control characters"),
+    ],
+)
+def test_passwords_are_not_told(value, why):
+    with pytest.raises(ValueError) as raised:
+        units.secret(value)
+    assert str(raised.value) == why
+
+
+@given(st.text() | st.text("()[]{}?*+|\\^$.:=!<>#-\nab1P", max_size=8))
+def test_any_pattern_compiles_in_a_group_or_is_a_sentence(value):
+    try:
+        found = units.pattern(value)
+    except ValueError as error:
+        assert "is not a regular expression" in str(error)
+        assert "\n" not in str(error)
+    else:
+        re.compile(f"(?:{found})")
+
+
+def test_passwords_are_kept_as_they_are():
+    assert units.secret(" s3cret ü ") == " s3cret ü "
+
+
+def test_values_are_shown_without_their_passwords():
+    value = [{"password": "s3cret", "via": {"password": 5, "a": [1]}}]
+    assert units.shown(value) == '[{"password": "…", "via": {"password": "…", "a": [1]}}]'
