@@ -16,6 +16,7 @@ from backstamp.delivery import hosts, prepare
 from backstamp.delivery.hosts import Hosts
 from backstamp.delivery.judge import doubtful, judge
 from backstamp.delivery.outside import Candidate
+from backstamp.delivery.prepare import Prepared
 from backstamp.delivery.settle import settle
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
@@ -195,16 +196,17 @@ class Attempter:
             if connection is None or not connection.usable:
                 return
             recipients = [progress.pending[ordinal] for ordinal in ordinals]
-            parameters = prepare.mail_parameters(
+            prepared = prepare.for_peer(
                 progress.load,
+                recipients,
                 host=slot.host,
                 extensions=connection.extensions,
                 size_limit=connection.size_limit,
             )
-            if isinstance(parameters, Outcome):
-                self._done(progress, dict.fromkeys(ordinals, parameters), 0.0)
+            if isinstance(prepared, Outcome):
+                self._done(progress, dict.fromkeys(ordinals, prepared), 0.0)
                 continue
-            await self._transact(claim, progress, slot, ordinals, recipients, parameters)
+            await self._transact(claim, progress, slot, ordinals, prepared)
 
     async def _transact(
         self,
@@ -212,8 +214,7 @@ class Attempter:
         progress: _Progress,
         slot: Slot,
         ordinals: Sequence[int],
-        recipients: Sequence[Recipient],
-        parameters: bytes,
+        prepared: Prepared,
     ) -> None:
         """Run one transaction; return when its stamps are durable (Q4)."""
         connection = slot.connection
@@ -236,9 +237,9 @@ class Attempter:
             result = await connection.transact(
                 Transaction(
                     load.sender,
-                    tuple([recipient.address for recipient in recipients]),
+                    tuple([recipient.address for recipient in prepared.recipients]),
                     load.content,
-                    parameters,
+                    prepared.parameters,
                 ),
                 settled,
                 dotting,

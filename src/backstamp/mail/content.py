@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from backstamp.mail import headers
+
 PIECE = 65536
 """Octets of a piece, at most."""
 
@@ -42,3 +44,8 @@ def size(content: Content) -> int:
 def is_ascii(content: Content) -> bool:
     """Tell whether every octet of a content is below 0x80."""
     return content.isascii() if isinstance(content, bytes) else content.ascii
+
+
+def header(content: Content) -> bytes:
+    """Return the header block of a content, without the empty line; of a stored one the first 256 KiB."""
+    return headers.block(content) if isinstance(content, bytes) else content.header
