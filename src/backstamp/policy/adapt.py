@@ -1,7 +1,10 @@
 """What a reply makes of a destination's pace: rules as data.
 
 A rule names a provider and a pattern; the first that fits decides, the provider's own before
-those for all. The defaults are what providers document for postmasters. Pure.
+those for all. One expression made of all patterns looks first, so that a reply no rule is about
+costs one search. The defaults follow what providers write for postmasters; how long to hold back
+is seldom written anywhere, and then it is the shortest that helps: a rule that still fits when it
+is over fits again. Pure.
 """
 
 import enum
@@ -17,6 +20,9 @@ from backstamp.policy import pause
 
 EVERYBODY: Final = "*"
 """The provider of a rule for all destinations."""
+
+_LOOKED_AT: Final = 600
+"""Characters of a reply that are read."""
 
 
 class Action(enum.Enum):
@@ -34,7 +40,8 @@ class Adaptation(msgspec.Struct, frozen=True):
     """One rule.
 
     `provider` is a provider's name, `*` for all; `pattern` is a regular expression, searched in
-    "CODE TEXT" whatever the case; `seconds` is how long it holds; `factor` is for SLOWER and FEWER.
+    "CODE TEXT" whatever the case (lines of a reply are joined by a line feed, which `.` matches);
+    `seconds` is how long it holds; `factor` is for SLOWER and FEWER.
     """
 
     provider: str
@@ -53,38 +60,145 @@ class Change(msgspec.Struct, frozen=True):
     why: str
 
 
-DEFAULTS: Final[tuple[Adaptation, ...]] = (
-    Adaptation(EVERYBODY, r"^4\d\d.*too many .*connections", Action.FEWER, 600),
-)
+class _Rules:
+    """The rules of one provider, in their order."""
+
+    def __init__(self) -> None:
+        self._rules: list[tuple[re.Pattern[str], Adaptation]] = []
+        self._any: re.Pattern[str] | None = None
+
+    def add(self, rule: Adaptation) -> None:
+        # In parentheses, flags for the whole expression cannot hide in the middle of `_any`.
+        self._rules.append((_compile(f"(?:{rule.pattern})"), rule))
+        # Numbered groups would count on in the joined expression and mean something else.
+        plain = not any(pattern.groups for pattern, _ in self._rules)
+        self._any = _compile("|".join(pattern.pattern for pattern, _ in self._rules)) if plain else None
+
+    def find(self, words: str) -> Adaptation | None:
+        if self._any is not None and self._any.search(words) is None:
+            return None
+        return next((rule for pattern, rule in self._rules if pattern.search(words)), None)
 
 
 class Adaptations:
     """Rules by provider, patterns compiled once."""
 
-    def __init__(self, rules: Iterable[Adaptation] = DEFAULTS) -> None:
+    def __init__(self, rules: Iterable[Adaptation]) -> None:
         """Compile the rules.
 
         Raises:
-            re.error: a pattern is no regular expression.
+            re.error: a pattern is no regular expression, or sets flags for all of it.
         """
-        self._rules = [(rule, re.compile(f"(?:{rule.pattern})", re.IGNORECASE | re.DOTALL)) for rule in rules]
+        self._rules: dict[str, _Rules] = {}
+        for rule in rules:
+            self._rules.setdefault(rule.provider, _Rules()).add(rule)
 
     def decide(self, provider: str, reply: Reply) -> Change | None:
-        """Return what a reply of a provider's host (empty: of none that has a name) asks for."""
-        if reply.code < 400:
+        """Return what a 4yz or 5yz of a provider (empty: none that has a name) asks for, if it does.
+
+        A pause is as long as the reply says, where it says so (`policy.pause`).
+        """
+        if not reply.transient and not reply.permanent:
             return None
-        words = str(reply)
+        words = f"{reply.code} {reply.text[:_LOOKED_AT]}"
         for name in (provider, EVERYBODY):
-            for rule, pattern in self._rules:
-                if rule.provider == name and pattern.search(words):
-                    seconds = rule.seconds
-                    if rule.action is Action.PAUSE:
-                        seconds = pause.named(reply) or seconds
-                    why = f"{rule.provider}: {rule.pattern}"
-                    return Change(rule.action, seconds, rule.factor, why)
+            if (rules := self._rules.get(name)) is not None and (rule := rules.find(words)) is not None:
+                seconds = pause.named(reply) if rule.action is Action.PAUSE else None
+                return Change(rule.action, seconds or rule.seconds, rule.factor, _why(rule))
         return None
 
 
+def _compile(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+def _why(rule: Adaptation) -> str:
+    """Return a rule in words."""
+    whose = "a rule for all" if rule.provider == EVERYBODY else f"a rule for {rule.provider}"
+    return f'{whose}: {rule.action.value} on "{rule.pattern}"'
+
+
+# In the words of Postfix (anvil), Exim, Sendmail, Exchange, Orange, Comcast, NetEase. Too many messages
+# in one connection, or for too long, is something else.
+_CONNECTIONS: Final = (
+    r"(?:too many|maximum|limit|exceed\w*|concurrent|simultaneous|trop de) "
+    r"(?:(?!message|mail|recipient|error|command|per |time)[\w-]+ ){0,3}"
+    r"(?:connection|connexion|session)(?!s? (?:time|length))"
+    r"|(?:connection|session)s? (?:count |concurrency )?(?:limit|exceed)|hl:icc"
+)
+_SPEAKS_OF_CONNECTIONS: Final = _compile(_CONNECTIONS)
+_CONNECTION_RATE: Final = _compile(r"\brate\b|per (?:second|minute|hour)|too (?:fast|frequent)")
+_BARE: Final = _compile(
+    r"(?:4\.[0-9]\.[0-9]+ )?(?:\S+\.\S+)?[ ]*(?:e?smtp )?(?:(?:too )?busy|"
+    r"service (?:is )?(?:temporarily |currently )?(?:not available|unavailable))?"
+    r"[,;.: ]*(?:closing (?:transmission )?channel|(?:please )?try again later)?[. ]*"
+)
+
+
 def too_many_connections(reply: Reply, phase: Phase = Phase.GREETING) -> bool:
-    """Tell whether a reply speaks of the number of connections."""
-    return phase in (Phase.GREETING, Phase.EHLO, Phase.MAIL) and reply.code == 421
+    """Tell whether a 4yz speaks of how many connections there are, not of how fast they come.
+
+    Only to a greeting, EHLO or MAIL; a 421 greeting that gives no reason counts: so hosts say that
+    they have enough (RFC 5321 §3.1 and §4.2.2).
+    """
+    if not reply.transient or phase not in (Phase.GREETING, Phase.EHLO, Phase.MAIL):
+        return False
+    words = reply.text[:_LOOKED_AT]
+    if _SPEAKS_OF_CONNECTIONS.search(words):
+        return not _CONNECTION_RATE.search(words)
+    return reply.code == 421 and phase is Phase.GREETING and _BARE.fullmatch(words) is not None
+
+
+_GOOGLE: Final = "google"
+_MICROSOFT: Final = "microsoft"
+_YAHOO: Final = "yahoo"
+
+DEFAULTS: Final[tuple[Adaptation, ...]] = (
+    # https://support.google.com/a/answer/3726730 (2026-11): 4.7.28 is a rate of unsolicited mail,
+    # 4.7.0 low reputation or load; 4.2.1 is the recipient's own rate and no rule.
+    Adaptation(_GOOGLE, r"^421.4\.7\.28", Action.SLOWER, 3600),
+    Adaptation(_GOOGLE, r"^421.4\.7\.0.*(?:unusual rate|low reputation|unsolicited)", Action.SLOWER, 3600),
+    Adaptation(_GOOGLE, r"^421.4\.(?:4\.5|3\.0|7\.0).*try again later", Action.FEWER, 300),
+    # https://sendersupport.olc.protection.outlook.com/pm/troubleshooting (2026-11): RP-001 to RP-003 are
+    # rates by reputation; https://learn.microsoft.com/exchange/troubleshoot/email-delivery/ndr/
+    # non-delivery-reports-in-exchange-online (2026-11): 4.7.500 to 4.7.699 are a busy or wary server.
+    Adaptation(_MICROSOFT, r"\bRP-00[1-3]\b", Action.PAUSE, 900),
+    Adaptation(_MICROSOFT, r"^4\d\d.4\.7\.6\d\d|rate limited due to ip reputation", Action.SLOWER, 3600),
+    Adaptation(_MICROSOFT, r"^451.4\.7\.5\d\d|server busy", Action.SLOWER, 900),
+    # https://senders.yahooinc.com/smtp-error-codes (2026-11): TS is deferred for volume or complaints,
+    # TS03 and TSS09 until something has changed.
+    Adaptation(_YAHOO, r"\[TSS?0[39]\]|permanently deferred", Action.PAUSE, 14400),
+    Adaptation(_YAHOO, r"\[(?:TSS?|IPTS|GL)0\d\]|temporarily deferred", Action.PAUSE, 1800),
+    Adaptation(
+        _YAHOO, r"^421.*max(?:imum)? message per connection|^421.*resources temporarily", Action.FEWER, 600
+    ),
+    # https://support.apple.com/102322 (2026-11), which the replies name.
+    Adaptation("apple", r"^421.*excessive volume|^45\d.*service unavailable", Action.SLOWER, 900),
+    # https://spa.xfinity.com/postmaster (2026-11): RL000001 to RL000003 are rates; 25 connections an address.
+    Adaptation("comcast", r"\bRL00000[1-3]\b|^421.*throttled", Action.SLOWER, 3600),
+    Adaptation("comcast", r"too many sessions", Action.FEWER, 1800),
+    # https://postmaster.orange.fr (2026-11): 104 is connections, the others a service refused for hours.
+    Adaptation("orange", r"\bOFR\w*_104|trop de connexions", Action.FEWER, 3600),
+    Adaptation("orange", r"^4\d\d.*\bOFR\w*_(?:105|108|109|506|999)|service refuse", Action.PAUSE, 3600),
+    # https://postmaster.gmx.net/en/error-messages, https://postmaster.web.de/error-messages (2026-11).
+    Adaptation("gmx", r"^421.*rate limit", Action.PAUSE, 3600),
+    Adaptation("gmx", r"^4\d\d.*reject due to policy", Action.PAUSE, 7200),
+    # https://postmaster.t-online.de/index.en.html (2026-11).
+    Adaptation("t-online", r"^4\d\d.*too many (?:connections|sessions)", Action.FEWER, 3600),
+    Adaptation("t-online", r"^554.*IP[=:].*(?:problem occurred|bad reputation)", Action.PAUSE, 3600),
+    # http://postmaster.free.fr (2026-11): a block lasts up to a day, and longer for who keeps sending.
+    Adaptation("free", r"too many (?:spams|errors) from your ip", Action.PAUSE, 3600),
+    # Seen in the field (2026-11), in no page of theirs; 450 4.2.1 is the recipient's own rate and no rule.
+    Adaptation("mail.ru", r"^451.*rate ?limit", Action.SLOWER, 1800),
+    Adaptation("yandex", r"^451.4\.7\.1.*service is currently unavailable", Action.PAUSE, 600),
+    # Everybody: Postfix anvil(8), Exim smtp_accept_max_per_host, Sendmail ConnectionRateThrottle, Exchange.
+    Adaptation(EVERYBODY, rf"^4\d\d.*(?:{_CONNECTIONS})", Action.FEWER, 600),
+    Adaptation(
+        EVERYBODY,
+        r"^4(?!52|50.4\.2\.1).*(?:rate[- ]?limit|throttl|too many (?:messages|mails|e-?mails)|slow down|"
+        r"too fast|(?:message|submission|delivery|sending) rate)",
+        Action.SLOWER,
+        900,
+    ),
+)
+"""The rules of a relay that was told none. The numbers are ours, the reasons the providers'."""

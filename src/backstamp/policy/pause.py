@@ -19,12 +19,12 @@ LONGEST: Final = 86400.0
 _LOOKED_AT: Final = 1000
 """Characters of a reply that are read."""
 
-_WORDS: Final = {
+_WORDS: Final[dict[str, float]] = {
     "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "ten": 10, "fifteen": 15,
     "twenty": 20, "thirty": 30, "sixty": 60, "half an": 0.5, "half a": 0.5,
 }  # fmt: skip
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 """Seconds by the first letter of a unit."""
 
 _NUMBER: Final = rf"(?:[0-9]{{1,6}}(?:\.[0-9])?|{'|'.join(sorted(_WORDS, key=len, reverse=True))})"
@@ -39,7 +39,7 @@ _SMALL: Final = (
     r"(?:again|in|for|after|at|least|about|approximately|another|is|by|of|later|to|send|sending|the|next|"
     r"more|time|period|delay|deliver(?:y|ing)?|it|your|this|message|mail|please|minimum|up)"
 )
-_BETWEEN: Final = rf"[\s:=(~]+(?:{_SMALL}[\s:=(~]+){{0,6}}"
+_BETWEEN: Final = rf"[\s:=(~,]+(?:{_SMALL}[\s:=(~,]+){{0,6}}"
 
 _SPAN: Final = re.compile(
     rf"{_ASKS}{_BETWEEN}(?:(?P<clock>[0-9]{{1,3}}(?::[0-9]{{2}}){{1,2}})(?![0-9:.])|"

@@ -55,11 +55,10 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
                 f"<{event.recipient}> stamped D after {_span(event.duration)}: {event.mx} said {event.reply}"
             )
         case events.Deferred():
-            return (
-                f"<{event.recipient}> until {moment(int(event.retry_at * 1e6))}: {_at(event.mx)}{event.reply}"
-            )
+            until = moment(int(event.retry_at * 1e6))
+            return f"<{event.recipient}> until {until}{_why(event)}: {_at(event.mx)}{event.reply}"
         case events.Failed():
-            return f"<{event.recipient}> stamped F: {_at(event.mx)}{event.reply}"
+            return f"<{event.recipient}> stamped F{_why(event)}: {_at(event.mx)}{event.reply}"
         case events.Bounced():
             told = f"report {event.report} to <{event.sender}>" if event.report else "no report wanted"
             return f"{len(event.recipients)} stamped B, {told}"
@@ -94,6 +93,10 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
 
 def _at(mx: str) -> str:
     return f"{mx} said " if mx else ""
+
+
+def _why(event: events.Deferred | events.Failed) -> str:
+    return f" ({event.bounce_class})" if event.bounce_class else ""
 
 
 def _span(seconds: float) -> str:
