@@ -31,6 +31,7 @@ def mistakes(document: Mapping[str, Any], providers: Mapping[str, Any]) -> Mista
         *unknown_pools(document),
         *unknown_providers(document, providers),
         *more_than_all(document),
+        *above_the_limit(document),
         *idle_factors(document),
     ]
 
@@ -102,6 +103,16 @@ def more_than_all(document: Mapping[str, Any]) -> Mistakes:
             first, most = table.get("initial_connections"), table.get("connections")
             if isinstance(first, int) and isinstance(most, int) and first > most:
                 found.append(((*path, "initial_connections"), f"{first} is more than connections, {most}"))
+    return found
+
+
+def above_the_limit(document: Mapping[str, Any]) -> Mistakes:
+    """Return priorities of listeners above the highest a client there may ask for."""
+    found: Mistakes = []
+    for index, table in rows(document, "listen"):
+        own, limit = table.get("priority"), table.get("priority_limit")
+        if isinstance(own, int) and isinstance(limit, int) and own > limit:
+            found.append((("listen", index, "priority"), f"{own} is more than priority_limit, {limit}"))
     return found
 
 

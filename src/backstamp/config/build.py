@@ -51,6 +51,10 @@ def settings(file: File, known: Known, passwords: Mapping[int, str]) -> Settings
                 submission=table.submission,
                 at_most_once=table.semantics == "at-most-once",
                 limits=limits,
+                tenant=table.tenant,
+                tenant_header=table.tenant_header,
+                priority=table.priority,
+                priority_limit=table.priority_limit,
             )
             for table in file.listen
         ),

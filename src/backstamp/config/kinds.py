@@ -35,7 +35,7 @@ Sender = Annotated[
     str, *_text(units.sender, r"^(<>|[^ ]+)$", "shop.example", "*.shop.example", "a@b.example", "<>")
 ]
 Name = Annotated[str, *_text(units.name, r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "bulk")]
-PoolName = Annotated[str, *_text(units.pool_name, r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$", "bulk")]
+NameOrNone = Annotated[str, *_text(units.name_or_none, r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$", "bulk")]
 ProviderName = Annotated[
     str, *_text(units.provider_name, r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,63})$", "google", "*")
 ]

@@ -17,8 +17,10 @@ from backstamp.config.kinds import (
     Domain,
     Duration,
     Expiry,
+    NameOrNone,
     Nameserver,
     Network,
+    Priority,
     Recipients,
     Semantics,
     Size,
@@ -76,6 +78,14 @@ class ListenTable(Table):
     """What happens to mail from here that is in doubt, because its final dot went out and no reply came:
     `at-least-once` is sent again, `at-most-once` is held for `queue release` or `queue remove`. A message's
     header `Backstamp-Semantics` says it for that message."""
+    tenant: NameOrNone = ""
+    """Whose mail comes in here, as in events, metrics and fair shares. Empty: the sender's domain tells."""
+    tenant_header: bool = True
+    """Whether a message may name its tenant itself, in the header field `Backstamp-Tenant`."""
+    priority: Priority | None = None
+    """Priority (RFC 6710, -9 to 9) of mail that says none."""
+    priority_limit: Priority = 9
+    """Highest priority a client may ask for; a higher one is lowered to it."""
     submission: bool = True
     """true: the relay may add Date and Message-ID where they are missing (RFC 6409 §8);
     false: it adds trace lines only."""

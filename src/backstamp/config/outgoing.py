@@ -17,8 +17,8 @@ from backstamp.config.kinds import (
     Host,
     Match,
     Name,
+    NameOrNone,
     Pattern,
-    PoolName,
     Port,
     Priority,
     ProviderName,
@@ -87,7 +87,7 @@ class DeliveryTable(Table):
     authority this machine trusts."""
     family: FamilyName = "both"
     """Which addresses of a server are tried, and which first (RFC 8305)."""
-    source: PoolName = ""
+    source: NameOrNone = ""
     """Name of the `[[source]]` mail leaves from. Empty: that of the sender, else the system chooses."""
     timeouts: TimeoutsTable = TimeoutsTable()
     """How long a remote server may take: the table below."""
@@ -144,7 +144,7 @@ class OwnKeys(Table):
     """What is demanded of a server."""
     family: FamilyName | None = None
     """Which addresses of a server are tried, and which first."""
-    source: PoolName | None = None
+    source: NameOrNone | None = None
     """Name of the `[[source]]` mail leaves from."""
     timeouts: OwnTimeoutsTable | None = None
     """How long a server may take: a table of its own."""
@@ -242,7 +242,7 @@ class RouteTable(Table):
     """File that has the password and nothing else, read at start and reload."""
     auth: Literal["plain", "login", "xoauth2"] | None = None
     """Mechanism of AUTH. Absent: the best one offered."""
-    source: PoolName | None = None
+    source: NameOrNone | None = None
     """Name of the `[[source]]` mail leaves from."""
     priority: Priority | None = None
     """Priority of this mail (RFC 6710), where it has none of its own."""

@@ -207,8 +207,8 @@ def name(value: object) -> str:
     return value
 
 
-def pool_name(value: object) -> str:
-    """Return the name of a pool of addresses, or the empty one, which is the system's choice.
+def name_or_none(value: object) -> str:
+    """Return a name, or the empty one where nothing of that kind is meant.
 
     Raises:
         ValueError: it is none.

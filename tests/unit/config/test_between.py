@@ -117,6 +117,13 @@ def test_more_connections_to_begin_with_than_ever():
     ]
 
 
+def test_priorities_above_the_limit():
+    listens = [{"priority": 3, "priority_limit": 3}, {"priority": 3}, {"priority": 0, "priority_limit": -1}]
+    assert between.above_the_limit({"listen": listens}) == [
+        (("listen", 2, "priority"), "0 is more than priority_limit, -1")
+    ]
+
+
 def test_a_pause_has_no_factor():
     document = {"adapt": [{"action": "pause", "factor": 0.5}, {"action": "slower", "factor": 0.5}]}
     assert between.idle_factors(document) == [(("adapt", 0, "factor"), "means nothing with action = pause")]

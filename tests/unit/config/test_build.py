@@ -73,6 +73,20 @@ def provider(name, **keys):
     return {"name": name, "mx": [f"*.{name}.example"], "reference": "x", "date": date(2026, 1, 1), **keys}
 
 
+def test_listeners():
+    text = """
+    [[listen]]
+    address = "127.0.0.1:2526"
+    tenant = "shop"
+    tenant_header = false
+    priority = -4
+    priority_limit = 2
+    """
+    plain, made = settings(text).listeners
+    assert (made.tenant, made.tenant_header, made.priority, made.priority_limit) == ("shop", False, -4, 2)
+    assert (plain.tenant, plain.tenant_header, plain.priority, plain.priority_limit) == ("", True, None, 9)
+
+
 def test_delivery():
     made = settings("[delivery]\ntotal_connections = 7\n" + KEYS + POOL)
     assert made.destination == DestinationPolicy(**FIELDS)

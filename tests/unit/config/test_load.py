@@ -333,6 +333,8 @@ def test_the_shipped_files_are_all_there():
 
 
 DELIVERY = [
+    ('tenant = "a b"', '6: listen[0].tenant: "a b" is not a name; write letters, digits, dots, - and _, at most 64'),
+    ("priority = 3\npriority_limit = 2", "6: listen[0].priority: 3 is more than priority_limit, 2"),
     ('[delivery]\nmessage_rate = "100"', '7: delivery.message_rate: "100" is not a rate; write 100/1m, 10/1s or 3600/1h'),
     ('[delivery]\ntls = "starttls"', '7: delivery.tls: "starttls" is not one of none, may, encrypt or verify'),
     ('[delivery]\nfamily = "ipv5"', '7: delivery.family: "ipv5" is not one of both, ipv6-first, ipv4-first, ipv6 or ipv4'),
