@@ -9,9 +9,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from backstamp.config import units
+from backstamp.config import names, units
 from backstamp.config.lines import Path, written
-from backstamp.config.units import shown
+from backstamp.config.words import shown
 
 Mistakes = list[tuple[Path, str]]
 
@@ -46,13 +46,13 @@ def repetitions(document: Mapping[str, Any]) -> Mistakes:
     listens = [(path, value) for path, value in listens if not str(value).endswith(":0")]
     found = _repeated(listens)
     for table, key, parse in (
-        ("destination", "match", units.match),
-        ("provider", "name", units.name),
-        ("source", "name", units.name),
+        ("destination", "match", names.match),
+        ("provider", "name", names.name),
+        ("source", "name", names.name),
     ):
         found += _repeated(_values(document, table, key, parse))
-    found += _repeated(_elements(document, "provider", "mx", units.below))
-    found += _repeated(_elements(document, "source", "senders", units.sender))
+    found += _repeated(_elements(document, "provider", "mx", names.below))
+    found += _repeated(_elements(document, "source", "senders", names.sender))
     return found + _repeated_routes(document) + _repeated_addresses(document)
 
 
@@ -134,8 +134,8 @@ def _repeated_routes(document: Mapping[str, Any]) -> Mistakes:
     found: list[tuple[Path, Hashable]] = []
     for index, table in rows(document, "route"):
         with suppress(ValueError):
-            whose = units.sender(table["from"]) if "from" in table else ""
-            what = units.match(table.get("match"))
+            whose = names.sender(table["from"]) if "from" in table else ""
+            what = names.match(table.get("match"))
             found.append((("route", index, "match"), f"{what} from {whose}" if whose else what))
     return _repeated(found)
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from backstamp.config.lines import Path
 from backstamp.config.rules import ComplaintError
-from backstamp.config.units import shown
+from backstamp.config.words import shown
 
 
 def complaints(errors: Iterable[ErrorDetails], file: type[BaseModel]) -> Iterator[tuple[Path, str]]:

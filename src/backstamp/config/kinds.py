@@ -1,13 +1,13 @@
 """The kinds of values a configuration has, and what all its tables are: names for `model` and `outgoing`.
 
-Each kind is a parser of `units` and what editors and the reference are told about it.
+Each kind is a parser of `units` or `names` and what editors and the reference are told about it.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from backstamp.config import rules, units
+from backstamp.config import names, rules, units, words
 from backstamp.policy.destination import Rate as DestinationRate
 
 
@@ -26,18 +26,18 @@ _UNITS = "(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?"
 Duration = Annotated[float, *_text(units.duration, f"^{_UNITS}$", "30s", "5m", "1h30m", "5d")]
 Size = Annotated[int, *_text(units.size, "^[0-9]+ ?([kKMG]?B|[KMG]iB)$", "64kB", "50MB", "20MiB")]
 Rate = Annotated[DestinationRate, *_text(units.rate, f"^[0-9]+/{_UNITS}$", "100/1m", "10/1s", "3600/1h")]
-Domain = Annotated[str, *_text(units.domain, r"^[A-Za-z0-9.-]+$", "relay.example.org")]
+Domain = Annotated[str, *_text(names.domain, r"^[A-Za-z0-9.-]+$", "relay.example.org")]
 Match = Annotated[
-    str, *_text(units.match, r"^(\*|(\*\.)?[A-Za-z0-9.-]+)$", "example.org", "*.example.org", "*")
+    str, *_text(names.match, r"^(\*|(\*\.)?[A-Za-z0-9.-]+)$", "example.org", "*.example.org", "*")
 ]
-Below = Annotated[str, *_text(units.below, r"^(\*\.)?[A-Za-z0-9.-]+$", "example.org", "*.example.org")]
+Below = Annotated[str, *_text(names.below, r"^(\*\.)?[A-Za-z0-9.-]+$", "example.org", "*.example.org")]
 Sender = Annotated[
-    str, *_text(units.sender, r"^(<>|[^ ]+)$", "shop.example", "*.shop.example", "a@b.example", "<>")
+    str, *_text(names.sender, r"^(<>|[^ ]+)$", "shop.example", "*.shop.example", "a@b.example", "<>")
 ]
-Name = Annotated[str, *_text(units.name, r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "bulk")]
-NameOrNone = Annotated[str, *_text(units.name_or_none, r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$", "bulk")]
+Name = Annotated[str, *_text(names.name, r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "bulk")]
+NameOrNone = Annotated[str, *_text(names.name_or_none, r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$", "bulk")]
 ProviderName = Annotated[
-    str, *_text(units.provider_name, r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,63})$", "google", "*")
+    str, *_text(names.provider_name, r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,63})$", "google", "*")
 ]
 Expiry = Annotated[float | None, *_text(units.period, f"^(never|{_UNITS})$", "30d", "never")]
 BounceClassName = Annotated[str, *_text(rules.bounce_class, "^[a-z-]+$", "invalid-recipient")]
@@ -45,8 +45,8 @@ Host = Annotated[str, *_text(units.host_address, "^[0-9A-Fa-f.:]+$", "192.0.2.1"
 Socket = Annotated[units.Address, *_text(units.socket_address, "^.+:[0-9]+$", "127.0.0.1:2525", "[::1]:2525")]
 Nameserver = Annotated[units.Address, *_text(units.nameserver, "^.+$", "127.0.0.1:53", "192.0.2.53")]
 Network = Annotated[units.Network, *_text(units.network, "^.+$", "10.0.0.0/8", "fd00::/8")]
-Pattern = Annotated[str, *_text(units.pattern, "^.+$", "too many connections")]
-Secret = Annotated[str, PlainValidator(units.secret), WithJsonSchema({"type": "string", "minLength": 1})]
+Pattern = Annotated[str, *_text(words.pattern, "^.+$", "too many connections")]
+Secret = Annotated[str, PlainValidator(words.secret), WithJsonSchema({"type": "string", "minLength": 1})]
 Semantics = Literal["at-least-once", "at-most-once"]
 TlsLevel = Literal["none", "may", "encrypt", "verify"]
 FamilyName = Literal["both", "ipv6-first", "ipv4-first", "ipv6", "ipv4"]

@@ -2,7 +2,7 @@
 
 The reference (docs/configuration.md) and the editors' schema are made from these classes,
 so what is said about a key stands here and nowhere else; what sends is in `outgoing`. Names are
-those of the file. What concerns one value is checked in `units` and `rules`, what concerns
+those of the file. What concerns one value is checked in `units`, `names` and `rules`, what concerns
 several in `between` and `smarthosts`.
 """
 

@@ -7,7 +7,7 @@ What a file says is never told, only what is wrong with it.
 from collections.abc import Mapping
 from typing import Any
 
-from backstamp.config import units
+from backstamp.config import words
 from backstamp.config.between import Mistakes, rows
 from backstamp.config.lines import Path
 
@@ -31,10 +31,10 @@ def read(document: Mapping[str, Any]) -> tuple[dict[int, str], Mistakes]:
             found[index] = _password(name)
         except OSError as error:
             wrong.append(
-                (path, f"{units.shown(name)} cannot be read: {(error.strerror or str(error)).lower()}")
+                (path, f"{words.shown(name)} cannot be read: {(error.strerror or str(error)).lower()}")
             )
         except ValueError as error:
-            wrong.append((path, f"{units.shown(name)} is {error}"))
+            wrong.append((path, f"{words.shown(name)} is {error}"))
     return found, wrong
 
 
@@ -56,4 +56,4 @@ def _password(name: str) -> str:
         text = content.decode()
     except UnicodeDecodeError:
         raise ValueError("not a password: it is not UTF-8") from None
-    return units.secret(text.removesuffix("\n").removesuffix("\r"))
+    return words.secret(text.removesuffix("\n").removesuffix("\r"))

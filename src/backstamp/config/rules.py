@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from backstamp.config.lines import Path
-from backstamp.config.units import Address, Network, next_hop, shown
+from backstamp.config.units import Address, Network, next_hop
+from backstamp.config.words import shown
 from backstamp.policy.bounce import BounceClass
 
 _PRIVATE = tuple(

@@ -1,17 +1,16 @@
-"""What people write, as values: durations, sizes, rates, addresses, domains. Pure.
+"""What people write, as values: durations, sizes, rates, addresses. Pure.
 
 Every parser takes what TOML gave and raises `ValueError` with a whole sentence: the value
 as it was written, what it is not, and how to write it. Nothing is guessed: a duration has
 a unit, an address has a port.
 """
 
-import json
 import re
-import warnings
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from backstamp.mail.address import AddressError, parse_path
+from backstamp.config.names import domain
+from backstamp.config.words import shown
 from backstamp.policy.destination import Rate
 
 _DURATION = re.compile(
@@ -32,10 +31,6 @@ _BYTES = {
 }
 _RATE = re.compile(r"([0-9]{1,9})/(.*)", re.DOTALL)
 _DAY = 86400
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SECRETS = ("password",)
-_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?:[a-z0-9-]*[a-z][a-z0-9-]*)")
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]:([0-9]{1,5})")
 _PLAIN = re.compile(r"([^\[\]:]+):([0-9]{1,5})")
 
@@ -50,19 +45,6 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def shown(value: object, limit: int = 80) -> str:
-    """Return a value as it would stand in TOML, cut after `limit` characters; without passwords in it."""
-    text = json.dumps(_masked(value), ensure_ascii=False, default=str)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _masked(value: object) -> object:
-    """Return a value whose passwords are dots: what is written into a wrong place is told, too."""
-    if isinstance(value, dict):
-        return {key: "…" if key in _SECRETS else _masked(inner) for key, inner in value.items()}
-    return [_masked(inner) for inner in value] if isinstance(value, list) else value
 
 
 def duration(value: object) -> float:
@@ -123,108 +105,6 @@ def size(value: object) -> int:
     return int(found[1]) * _BYTES[found[2]]
 
 
-def domain(value: object) -> str:
-    """Return a domain name in lower case: labels of letters, digits and hyphens (RFC 5321 §4.1.2), A-labels.
-
-    Raises:
-        ValueError: it is none; an IP address is none either.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not a domain name; write relay.example.org")
-    if not value.isascii():
-        raise ValueError(f"{shown(value)} is not ASCII; write its A-labels (xn--…)")
-    name = value.lower()
-    good = len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))
-    if not good or not _DOMAIN.fullmatch(name):
-        raise ValueError(f"{shown(value)} is not a domain name; write relay.example.org")
-    return name
-
-
-def match(value: object) -> str:
-    """Return what a route matches, in lower case: a domain, `*.` and a domain, or `*`.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if value == "*":
-        return "*"
-    below = "*." if isinstance(value, str) and value.startswith("*.") else ""
-    try:
-        return below + domain(value[len(below) :] if isinstance(value, str) else value)
-    except ValueError:
-        hint = "; write its A-labels (xn--…)" if isinstance(value, str) and not value.isascii() else ""
-        why = hint or "; write example.org, *.example.org or *"
-        raise ValueError(f"{shown(value)} is not a destination{why}") from None
-
-
-def below(value: object) -> str:
-    """Return the name of a mail exchanger in lower case, or `*.` and a domain.
-
-    Raises:
-        ValueError: it is neither; `*` is everybody's and so no provider's.
-    """
-    if value == "*":
-        raise ValueError('"*" covers every mail exchanger; write mx.example.net or *.example.net')
-    try:
-        return match(value)
-    except ValueError:
-        raise ValueError(
-            f"{shown(value)} is not the name of a mail exchanger; write mx.example.net or *.example.net"
-        ) from None
-
-
-def sender(value: object) -> str:
-    """Return whose mail is meant, in lower case: an address, a domain, `*.` and a domain, or `<>`.
-
-    Raises:
-        ValueError: it is none of these. `*` is none: who means everybody names nobody.
-    """
-    if value == "<>":
-        return "<>"
-    wrong = f"{shown(value)} is not a sender; write shop.example, *.shop.example, a@b.example or <>"
-    if not isinstance(value, str) or value == "*":
-        raise ValueError(wrong)
-    try:
-        if "@" not in value:
-            return match(value)
-        host = domain(value.rpartition("@")[2])
-        address, rest = parse_path(f"<{value}>".encode("utf-8", "surrogatepass"), utf8=True)
-    except (AddressError, ValueError):
-        raise ValueError(wrong) from None
-    if rest or not address:
-        raise ValueError(wrong)
-    return f"{value.rpartition('@')[0].lower()}@{host}"
-
-
-def name(value: object) -> str:
-    """Return a name people give to things: letters, digits, `.`, `_` and `-`, at most 64.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError(f"{shown(value)} is not a name; write letters, digits, dots, - and _, at most 64")
-    return value
-
-
-def name_or_none(value: object) -> str:
-    """Return a name, or the empty one where nothing of that kind is meant.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return "" if value == "" else name(value)
-
-
-def provider_name(value: object) -> str:
-    """Return the name of a provider, or `*`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    return "*" if value == "*" else name(value)
-
-
 def host_address(value: object) -> str:
     """Return an IP address of one host, in one spelling.
 
@@ -237,39 +117,6 @@ def host_address(value: object) -> str:
     if found.is_unspecified or found.is_multicast:
         raise ValueError(f"{shown(value)} is no address of one host; write 192.0.2.1 or 2001:db8::1")
     return str(found)
-
-
-def pattern(value: object) -> str:
-    """Return a regular expression as it was written.
-
-    Raises:
-        ValueError: it is none; an empty one would fit every reply.
-    """
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{shown(value)} is not a regular expression; write 'too many connections'")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            re.compile(value)
-            # Rules are put into a group each; flags for the whole expression cannot be.
-            re.compile(f"(?:{value})")
-    except (re.error, Warning, OverflowError, RecursionError) as error:
-        why = shown(str(error))[1:-1]  # it may cite the pattern, line ends and all
-        raise ValueError(f"{shown(value)} is not a regular expression: {why}") from None
-    return value
-
-
-def secret(value: object) -> str:
-    """Return a password: one line of text. It is never told what stands there.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(value, str):
-        raise ValueError("not a string; write it in double quotes")
-    if not value or any(ord(character) < 32 or ord(character) == 127 for character in value):
-        raise ValueError("not a password: it is empty or has control characters")
-    return value
 
 
 def next_hop(value: object) -> Address:
