@@ -16,10 +16,10 @@ from backstamp.config.outgoing import (
     DeliveryTable,
     DestinationTable,
     OwnKeys,
+    PoolTable,
     ProviderTable,
     RouteTable,
 )
-from backstamp.config.outgoing import SourceTable as PoolTable
 from backstamp.config.settings import Settings
 from backstamp.config.shipped import Known
 from backstamp.listener.settings import Limits, ListenerSettings

@@ -32,9 +32,9 @@ from backstamp.config.outgoing import (
     AdaptTable,
     DeliveryTable,
     DestinationTable,
+    PoolTable,
     ProviderTable,
     RouteTable,
-    SourceTable,
 )
 
 
@@ -184,7 +184,7 @@ class File(Table):
     destination: list[DestinationTable] = as_written([])
     provider: list[ProviderTable] = as_written([])
     adapt: list[AdaptTable] = as_written([])
-    source: list[SourceTable] = as_written([])
+    source: list[PoolTable] = as_written([])
     route: list[RouteTable] = as_written([])
     suppression: SuppressionTable = SuppressionTable()
     dns: DnsTable = DnsTable()

@@ -203,7 +203,7 @@ class PoolAddressTable(Table):
     """Share of the connections, against the other addresses of its family."""
 
 
-class SourceTable(Table):
+class PoolTable(Table):
     """A pool of addresses mail leaves from; the table may be repeated. What names one, the first that does:
     the route, the destination, its provider, `senders` here, `[delivery]`."""
 

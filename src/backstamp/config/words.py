@@ -1,11 +1,12 @@
 """Text of a configuration: shown to people, and kept from them where it is a secret. Pure."""
 
+import difflib
 import json
 import re
 import warnings
 
 _SECRETS = ("password",)
-"""Keys whose values are shown to nobody."""
+"""Keys whose values are shown to nobody, nor are those of keys spelled like them."""
 
 
 def shown(value: object, limit: int = 80) -> str:
@@ -17,7 +18,10 @@ def shown(value: object, limit: int = 80) -> str:
 def _masked(value: object) -> object:
     """Return a value whose passwords are dots: what is written into a wrong place is told, too."""
     if isinstance(value, dict):
-        return {key: "…" if key in _SECRETS else _masked(inner) for key, inner in value.items()}
+        return {
+            key: "…" if difflib.get_close_matches(key, _SECRETS) else _masked(inner)
+            for key, inner in value.items()
+        }
     return [_masked(inner) for inner in value] if isinstance(value, list) else value
 
 

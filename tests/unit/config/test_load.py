@@ -394,6 +394,7 @@ def test_mistakes_in_routes(text, line):
     "text",
     [
         '[route]\nmatch = "*"\npassword = "s3cret"',
+        '[route]\nmatch = "*"\npasword = "s3cret"',
         '[[route]]\nmatch = "*"\nvia = "a:25"\nusername = "u"\npassword = ["s3cret"]',
         '[[route]]\nmatch = "*"\nvia = "a:25"\nusername = {password = "s3cret"}',
         '[[route]]\nmatch = "*"\nvia = "a:25"\npasword = "s3cret"',
