@@ -16,19 +16,18 @@ from backstamp import __version__
 from backstamp.admin.server import AdminServer
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
-from backstamp.delivery.candidates import Finder
 from backstamp.delivery.dispatcher import Dispatcher
-from backstamp.delivery.outside import Candidate
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
 from backstamp.listener.server import Listener
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import Envelope, domain_runs
-from backstamp.mail.fault import Fault
-from backstamp.net.client import Connection, Refusal, connect
+from backstamp.net.opening import Opener
 from backstamp.net.resolver import Resolver
 from backstamp.policy import retry
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.adapt import DEFAULTS, Adaptations
+from backstamp.policy.destination import PolicyTable
 from backstamp.policy.route import RouteTable
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
@@ -66,6 +65,7 @@ class Relay:
         self._resolver: Resolver
         self._admin: AdminServer | None = None
         self._entropy = _Entropy()
+        self._opener = Opener()
         self._starting = True
         self._stop = asyncio.Event()
 
@@ -117,7 +117,7 @@ class Relay:
         Addresses, the queue and the admin side need a restart; an alarm says so if they differ.
         """
         self._routes = RouteTable(settings.routes)
-        self._dispatcher.reload(self._routes, settings.destination)
+        self._dispatcher.reload(self._tables(settings))
         by_address = {(new.host, new.port): new for new in settings.listeners}
         fixed = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
         for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
@@ -154,28 +154,21 @@ class Relay:
 
     def _compose(self) -> None:
         settings, clock, emit = self._settings, self._clock, self._log.emit
-        destination = settings.destination
         self._resolver = Resolver(settings.nameservers, clock=clock)
-        chance = random.random
         self._dispatcher = Dispatcher(
             self.queue,
-            self._connect,
-            Finder(
-                self._resolver,
-                port=destination.port,
-                private=destination.private_addresses,
-                own_names=frozenset({settings.hostname.lower()}),
-                own_addresses=frozenset(listener.host for listener in settings.listeners),
-                chance=chance,
-            ),
-            routes=self._routes,
-            policy=destination,
+            self._opener,
+            self._resolver,
+            tables=self._tables(settings),
             reporter=Reporter(
                 self.queue, hostname=settings.hostname, clock=clock, entropy=self._entropy, emit=emit
             ),
             clock=clock,
-            chance=chance,
+            chance=random.random,
             tell=Teller(emit, clock, trace=settings.log_attempts),
+            hostname=settings.hostname,
+            own_names=frozenset({settings.hostname.lower()}),
+            own_addresses=frozenset(listener.host for listener in settings.listeners),
         )
         self._listeners = [
             Listener(
@@ -202,6 +195,9 @@ class Relay:
                 ready=self._unready,
                 queue=LedgerView(self.queue, emit),
             )
+
+    def _tables(self, settings: Settings) -> Tables:
+        return Tables(self._routes, PolicyTable(settings.destination), adaptations=Adaptations(DEFAULTS))
 
     def _at_most_once(self, envelope: Envelope) -> bool:
         """Tell whether a route wants mail to these recipients to come at most once."""
@@ -232,11 +228,6 @@ class Relay:
             Started(
                 time=self._now(), version=__version__, addresses=addresses, waiting=self.queue.ledger.waiting
             )
-        )
-
-    async def _connect(self, candidate: Candidate, policy: DestinationPolicy) -> Connection | Refusal | Fault:
-        return await connect(
-            candidate.address, candidate.port, helo=self._settings.hostname, timeouts=policy.timeouts
         )
 
     def _unready(self) -> str | None:

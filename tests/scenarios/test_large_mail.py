@@ -87,7 +87,7 @@ async def test_it_is_durable_and_comes_back_after_a_restart(tmp_path: Path) -> N
     for _ in range(2):
         claims = await queue.claim(9)
         assert len(claims) == 2
-        load = await queue.load(claims[0])
+        load = await queue.load([claims[0]])
         assert load.content == content
         assert load.flags is Flag.AT_MOST_ONCE
         await queue.close()

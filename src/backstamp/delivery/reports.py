@@ -22,8 +22,8 @@ from backstamp.queue.port import (
     Flag,
     Load,
     Message,
-    Outlet,
     Owed,
+    Queue,
     QueueRefusedError,
     StampNotDurableError,
 )
@@ -38,7 +38,7 @@ class Reporter:
 
     def __init__(
         self,
-        queue: Outlet,
+        queue: Queue,
         *,
         hostname: str,
         clock: Clock,
@@ -77,6 +77,18 @@ class Reporter:
         known = {*told}
         if untold := tuple([ordinal for ordinal in owed.ordinals if ordinal not in known]):
             self._bounced(owed, untold, "")
+
+    async def relayed(self, claim: Delivery, load: Load, outcomes: Mapping[int, Outcome]) -> None:
+        """Tell a sender that a host took these recipients, who will hear no more (RFC 3461 §5.2.2)."""
+        now = self._clock.wall()
+        queue_id = ids.make(int(now * 1000), self._entropy(10))
+        message = relayed_message(claim, load, outcomes, queue_id=queue_id, now=now, hostname=self._hostname)
+        try:
+            await self._queue.append(message)
+        except QueueRefusedError as error:
+            problem = f"a report of success could not be queued: {error}"
+            alarm = Alarm(time=int(now * 1e6), problem=problem, action="the sender is not told")
+            self._emit(alarm)
 
     def _bounced(self, owed: Owed, ordinals: tuple[int, ...], report: str) -> None:
         self._emit(
@@ -180,7 +192,7 @@ def _urgency(parameters: bytes) -> bytes:
 def _message(
     queue_id: bytes, now: float, to: bytes, content: bytes, parameters: bytes, flags: Flag
 ) -> Message:
-    """Return a report's message: from the null reverse-path, and nothing is ever reported on it."""
+    """Return a report's message: from the null reverse-path, and NOTIFY=NEVER (RFC 3461 §6.1)."""
     if not content.isascii():
         parameters += b" BODY=8BITMIME SMTPUTF8"
     envelope = Envelope(b"", (Recipient(to, b"NOTIFY=NEVER"),), parameters.lstrip(b" "))

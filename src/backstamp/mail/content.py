@@ -8,6 +8,9 @@ from backstamp.mail import headers
 PIECE = 65536
 """Octets of a piece, at most."""
 
+HEADER_LIMIT = 262144
+"""Octets of a header block that are known of a stored content, at most."""
+
 
 class Stored(Protocol):
     """A content that stays where it is, verified, until whoever holds it is done."""
@@ -47,5 +50,5 @@ def is_ascii(content: Content) -> bool:
 
 
 def header(content: Content) -> bytes:
-    """Return the header block of a content, without the empty line; of a stored one the first 256 KiB."""
+    """Return the header block of a content, without the empty line; of a stored one at most 256 KiB."""
     return headers.block(content) if isinstance(content, bytes) else content.header

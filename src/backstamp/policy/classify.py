@@ -20,6 +20,8 @@ _SCOPES = {
     Phase.CONNECT: Scope.HOST,
     Phase.GREETING: Scope.HOST,
     Phase.EHLO: Scope.HOST,
+    Phase.TLS: Scope.HOST,
+    Phase.AUTH: Scope.HOST,
     Phase.MAIL: Scope.MESSAGE,
     Phase.RCPT: Scope.RECIPIENT,
     Phase.DATA: Scope.MESSAGE,

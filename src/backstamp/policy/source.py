@@ -57,6 +57,8 @@ class SourceTable:
         senders = [(sender.lower(), pool.name) for pool in self._pools.values() for sender in pool.senders]
         self._addresses = {key: name for key, name in senders if "@" in key or key == "<>"}
         self._domains = Matches((key, name) for key, name in senders if key not in self._addresses)
+        self.by_sender = bool(senders)
+        """Whether the sender can make a difference."""
 
     def pool(self, name: str) -> SourcePool | None:
         """Return a pool; None for a name nobody has, and for the empty one (the system chooses)."""

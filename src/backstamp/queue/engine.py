@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 
 from backstamp.clock import Clock
-from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
+from backstamp.mail.envelope import Envelope, domain_runs, flow
 from backstamp.queue import entry as entries
 from backstamp.queue import ids
 from backstamp.queue.bell import Bell, Gate
@@ -177,39 +177,46 @@ class Engine:
             due = self.ledger.next_due()
             await self._claimable.wait(None if due is None else max(0.0, due - now))
 
-    async def load(self, delivery: Delivery) -> Load:
-        """Return envelope and content of a claim, verified."""
-        claim = _claim(delivery)
-        entry = claim.entry
+    async def load(self, deliveries: Sequence[Delivery], *, content: bool = True) -> Load:
+        """Begin an attempt at claims of one message: return its envelope and content, verified."""
+        claims = [_claim(delivery) for delivery in deliveries]
+        entry = claims[0].entry
+        assert all(claim.entry is entry for claim in claims)
         entry.kept = entry.facts
-        if not claim.waiting():
-            # Held or removed while it waited for its turn; its record may be gone.
+        if not any(claim.waiting for claim in claims):
+            # Held or removed while they waited for their turn; the record may be gone.
             return _NOTHING
         if self.gate.waiters is not None or entry.segment.copied is not None:
             await self._at_rest(entry)
-        entry.segment.busy += 1
-        claim.loaded = True
+        for claim in claims:
+            if not claim.loaded:
+                claim.loaded = True
+                entry.segment.busy += 1
         try:
-            envelope, content = entry.hot or await self.read(entry)
+            envelope, octets = entry.hot or await self.read(entry)
         except DamagedError as damage:
-            # Nothing ends silently (promise 3): these recipients fail, with a report if one can be made.
-            marks = dict.fromkeys(claim.waiting(), Stamp.FAILED)
-            self.alarm(str(damage), "kept in corrupt/, recipients failed")
-            await self.stamp(delivery, marks, [Reason(tuple(marks), DAMAGED, "", self.now())])
-            self.give_back(delivery, 0.0)
+            await self._give_up(claims, damage)
             raise
         recipients = envelope.recipients
         facts = entry.facts
         image = entry.segment.image
-        waiting = claim.waiting()
+        waiting = [ordinal for claim in claims for ordinal in claim.ordinals()]
         return Load(
             envelope.sender,
             envelope.parameters,
             {ordinal: recipients[ordinal] for ordinal in waiting},
-            content,
+            octets if content else b"",
             _FLAGS[facts.flags],
             tuple([ordinal for ordinal in waiting if image[facts.first + ordinal] == Stamp.DOUBT]),
         )
+
+    async def _give_up(self, claims: Sequence[Claim], damage: DamagedError) -> None:
+        """Nothing ends silently (promise 3): these recipients fail, with a report if one can be made."""
+        marks = {ordinal: Stamp.FAILED for claim in claims for ordinal in claim.ordinals()}
+        self.alarm(str(damage), "kept in corrupt/, recipients failed")
+        await self._mark(claims[0].entry, marks, [Reason(tuple(marks), DAMAGED, "", self.now())])
+        for claim in claims:
+            self.give_back(claim, 0.0)
 
     async def _at_rest(self, entry: Entry) -> None:
         """Wait until an entry may be worked on: stamps can be made durable, and it is not being moved."""
@@ -246,15 +253,19 @@ class Engine:
         """Enqueue stamps at once, without an await (Q4); the future ends when they are durable."""
         return self._mark(_claim(delivery).entry, marks, reasons)
 
+    def rest(self, delivery: Delivery) -> None:
+        """End an attempt though not the claim: it waits on in its lane, and may be loaded again."""
+        claim = _claim(delivery)
+        if claim.loaded:
+            claim.loaded = False
+            if claim.entry.facts.flags & _ONCE:
+                self._hold_doubts(claim)
+            self._rested(claim.entry.segment)
+
     def give_back(self, delivery: Delivery, retry_at: float) -> None:
         """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
         claim = _claim(delivery)
-        entry = claim.entry
-        if claim.loaded:
-            claim.loaded = False
-            if entry.facts.flags & _ONCE:
-                self._hold_doubts(claim)
-            self._rested(entry.segment)
+        self.rest(claim)
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()
         if self.ledger.give_back(claim, due):
@@ -347,15 +358,15 @@ class Engine:
         self.ledger.hurry(entry, ordinals)
         self._claimable.ring()
 
-    def offer(self, entry: Entry, runs: Sequence[DomainRun], ordinals: Sequence[int]) -> None:
+    def offer(self, entry: Entry, envelope: Envelope, ordinals: Sequence[int]) -> None:
         """Make some recipients of a message claimable now, each in one delivery."""
         known = {claim.first for claim in entry.deliveries if claim.stage is not ENDED}
         wanted = [
             run
-            for run in runs
+            for run in domain_runs(envelope.recipients)
             if run.first not in known and any(0 <= one - run.first < run.count for one in ordinals)
         ]
-        self.ledger.release(entry, wanted)
+        self.ledger.release(entry, wanted, flow(envelope))
         self.hurry(entry, ordinals)
 
     # ---- parts ----
@@ -399,7 +410,7 @@ class Engine:
         return entry
 
     def _release(self, entry: Entry, envelope: Envelope) -> None:
-        self.ledger.release(entry, domain_runs(envelope.recipients))
+        self.ledger.release(entry, domain_runs(envelope.recipients), flow(envelope))
         self._claimable.ring()
 
     def wake(self) -> None:

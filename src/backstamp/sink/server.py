@@ -5,15 +5,19 @@ is small and fast (one protocol, no task per connection), and every reply can be
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 import msgspec
 
+from backstamp.sink.auth import MECHANISMS, Dialogue, dialogue
 from backstamp.sink.script import Script, Step, reply
+from backstamp.sink.tls import self_signed
 from backstamp.smtp.data import find_end, unstuff
 
 KEYWORDS: Final = ("PIPELINING", "SIZE 100000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+"""What it offers; others (DSN, MT-PRIORITY) may be added, and their parameters are recorded."""
 OK: Final = b"250 2.0.0 Ok\r\n"
 GO_AHEAD: Final = b"354 Go ahead\r\n"
 _TAKEN: Final = frozenset({b"2", b"3"})
@@ -27,6 +31,11 @@ class Received(msgspec.Struct):
     recipients: list[bytes]
     content: bytes
     connection: int
+    recipient_parameters: list[bytes]
+    """Of each recipient, empty where there were none."""
+    tls: bool
+    user: str
+    """Who was authenticated, empty if nobody."""
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -36,6 +45,17 @@ class Options(msgspec.Struct, kw_only=True):
     keywords: tuple[str, ...] = KEYWORDS
     connections: int | None = None
     """Connections taken at once; more are told 421."""
+    tls: Literal["none", "starttls", "implicit"] = "none"
+    context: ssl.SSLContext | None = None
+    """What TLS is done with; None: a self-signed certificate, made at the start."""
+    auth: tuple[str, str] | None = None
+    """User and password (or token) that MAIL is taken from; None: from everybody."""
+    mechanisms: tuple[str, ...] = MECHANISMS
+
+
+def keywords(*added: str, without: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the usual keywords, some more, and without those whose name is in `without`."""
+    return tuple(one for one in (*KEYWORDS, *added) if one.partition(" ")[0] not in without)
 
 
 class Sink:
@@ -62,13 +82,26 @@ class Sink:
         self.connections = 0
         """Connections ever taken."""
         self.open: set[_Session] = set()
+        self.context: ssl.SSLContext | None = None
+        """What TLS is done with, once it runs."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Handshakes under way."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         loop = asyncio.get_running_loop()
         host, port = self.address
-        self._server = await loop.create_server(lambda: _Session(self), host, port, backlog=1024)
+        options = self.options
+        if options.tls != "none":
+            self.context = options.context or self_signed(options.hostname)
+        self._server = await loop.create_server(
+            lambda: _Session(self),
+            host,
+            port,
+            backlog=1024,
+            ssl=self.context if options.tls == "implicit" else None,
+        )
         name = self._server.sockets[0].getsockname()
         self.address = (str(name[0]), int(name[1]))
 
@@ -78,6 +111,8 @@ class Sink:
             self._server.close()
         for session in list(self.open):
             session.drop()
+        for task in self.tasks:
+            task.cancel()
         await asyncio.sleep(0)
 
     async def __aenter__(self) -> "Sink":
@@ -100,6 +135,9 @@ class _Session(asyncio.Protocol):
         self._held = False
         self._out: list[bytes] = []
         self._number = 0
+        self._tls = False
+        self._user = ""
+        self._dialogue: Dialogue | None = None
         self._reset()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,6 +146,7 @@ class _Session(asyncio.Protocol):
         sink = self._sink
         sink.connections += 1
         self._number = sink.connections
+        self._tls = sink.options.tls == "implicit"
         sink.open.add(self)
         limit = sink.options.connections
         if limit is not None and len(sink.open) > limit:
@@ -144,6 +183,7 @@ class _Session(asyncio.Protocol):
         self._sender = b""
         self._parameters = b""
         self._recipients: list[bytes] = []
+        self._recipient_parameters: list[bytes] = []
 
     # ---- commands ----
 
@@ -154,13 +194,17 @@ class _Session(asyncio.Protocol):
         line = bytes(self._buffer[:end]).rstrip(b"\r")
         del self._buffer[: end + 1]
         verb = line[:4].upper()
-        if verb == b"MAIL":
+        if self._dialogue is not None:
+            self._ask(line)
+        elif verb == b"MAIL":
             self._sender, self._parameters = _path(line)
-            self._answer("MAIL", OK, self._sender)
+            unknown = self._sink.options.auth is not None and not self._user
+            self._answer("MAIL", b"530 5.7.0 Who are you?\r\n" if unknown else OK, self._sender)
         elif verb == b"RCPT":
-            address, _ = _path(line)
+            address, parameters = _path(line)
             if self._answer("RCPT", OK, address) in _TAKEN:
                 self._recipients.append(address)
+                self._recipient_parameters.append(parameters)
         elif verb == b"DATA":
             usual = GO_AHEAD if self._recipients else b"554 5.5.1 No valid recipients\r\n"
             self._content = self._answer("DATA", usual) == b"3"
@@ -169,6 +213,10 @@ class _Session(asyncio.Protocol):
             self._answer("QUIT", b"221 2.0.0 Bye\r\n")
             self._flush()
             self._transport.close()
+        elif verb == b"STAR":
+            self._start_tls()
+        elif verb == b"AUTH":
+            self._begin_auth(line)
         else:
             self._other(verb.decode("ascii", "replace"))
         return True
@@ -178,13 +226,94 @@ class _Session(asyncio.Protocol):
         if verb in {"RSET", "EHLO", "HELO"}:
             self._reset()
         if verb == "EHLO":
-            self._answer("EHLO", reply(250, "\n".join([options.hostname, *options.keywords])))
+            self._answer("EHLO", reply(250, "\n".join([options.hostname, *self._keywords()])))
         elif verb in {"HELO", "RSET", "NOOP"}:
             self._answer(verb, OK)
         elif verb == "VRFY":
             self._answer(verb, b"252 2.0.0 Perhaps\r\n")
         else:
             self._out.append(b"500 5.5.1 Not known\r\n")
+
+    def _keywords(self) -> list[str]:
+        options = self._sink.options
+        offered = list(options.keywords)
+        if options.tls == "starttls" and not self._tls:
+            offered.append("STARTTLS")
+        if options.auth is not None and not self._user:
+            offered.append(" ".join(["AUTH", *options.mechanisms]))
+        return offered
+
+    # ---- TLS and AUTH ----
+
+    def _start_tls(self) -> None:
+        offered = self._sink.options.tls == "starttls" and not self._tls
+        usual = b"220 2.0.0 Go ahead\r\n" if offered else b"503 5.5.1 No\r\n"
+        if self._answer("STARTTLS", usual) != b"2":
+            return
+        self._flush()
+        self._held = True
+        if (step := self._sink.script.answer("TLS")) is not None:
+            self._do(step)
+            return
+        # What comes now is the client's handshake, and no command.
+        self._transport.pause_reading()
+        self._buffer.clear()
+        self._reset()
+        task = asyncio.get_running_loop().create_task(self._shake_hands())
+        self._sink.tasks.add(task)
+        task.add_done_callback(self._sink.tasks.discard)
+
+    async def _shake_hands(self) -> None:
+        context = self._sink.context
+        assert context is not None
+        try:
+            wrapped = await asyncio.get_running_loop().start_tls(
+                self._transport, self, context, server_side=True
+            )
+        except OSError:
+            self._transport.abort()
+            self._sink.open.discard(self)
+            return
+        if wrapped is not None:
+            self._transport = wrapped
+            self._tls = True
+            self._held = False
+            self._go_on()
+
+    def _begin_auth(self, line: bytes) -> None:
+        options = self._sink.options
+        _, mechanism, initial = (*line.split(b" "), b"", b"")[:3]
+        name = mechanism.decode("ascii", "replace").upper()
+        if (step := self._sink.script.answer("AUTH")) is not None:
+            self._do(step)
+        elif options.auth is None or name not in options.mechanisms or self._user:
+            self._out.append(b"504 5.5.4 Not that\r\n")
+        else:
+            self._dialogue = dialogue(name, initial, *options.auth)
+            self._ask(None)
+
+    def _ask(self, answer: bytes | None) -> None:
+        """Give the client's answer (None: there is none yet) to the dialogue, and say what comes of it."""
+        asking, options = self._dialogue, self._sink.options
+        assert asking is not None
+        assert options.auth is not None
+        if answer == b"*":
+            self._dialogue = None
+            self._out.append(b"501 5.0.0 Cancelled\r\n")
+            return
+        try:
+            asked = next(asking) if answer is None else asking.send(answer)
+        except StopIteration as end:
+            self._dialogue = None
+            if end.value:
+                self._user = options.auth[0]
+            self._out.append(
+                b"235 2.7.0 Welcome\r\n" if end.value else b"535 5.7.8 Credentials are not valid\r\n"
+            )
+        else:
+            self._out.append(b"334 " + asked + b"\r\n")
+
+    # ---- the content ----
 
     def _take_content(self) -> bool:
         found = find_end(self._buffer, self._scanned)
@@ -202,7 +331,16 @@ class _Session(asyncio.Protocol):
             sink.octets += end
             if sink.received is not None:
                 content = unstuff(bytes(self._buffer[:end]))
-                message = Received(self._sender, self._parameters, self._recipients, content, self._number)
+                message = Received(
+                    self._sender,
+                    self._parameters,
+                    self._recipients,
+                    content,
+                    self._number,
+                    self._recipient_parameters,
+                    self._tls,
+                    self._user,
+                )
                 sink.received(message)
         del self._buffer[:behind]
         self._reset()

@@ -133,6 +133,25 @@ class HostUp(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag
     duration: float
 
 
+class Throttled(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="throttled"):
+    """A destination or provider taught its limits: `change` is what is done, `why` who said what.
+
+    `seconds` is for how long, 0 until it teaches otherwise.
+    """
+
+    destination: str
+    change: str
+    why: str
+    seconds: float
+
+
+class TlsFailed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="tls_failed"):
+    """A host's TLS broke; for a day its mail goes in clear text, since nothing demands TLS there."""
+
+    mx: str
+    reply: str
+
+
 class Recovered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="recovered"):
     """The queue was read at start."""
 

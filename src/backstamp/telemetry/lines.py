@@ -85,6 +85,11 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"{event.mx} gives no session: {event.reply}"
         case events.HostUp():
             return f"{event.mx} gives sessions again after {_span(event.duration)}"
+        case events.Throttled():
+            span = f" for {_span(event.seconds)}" if event.seconds else ""
+            return f"{event.destination}: {event.change}{span}: {event.why}"
+        case events.TlsFailed():
+            return f"{event.mx} is spoken to in clear text: {event.reply}"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:

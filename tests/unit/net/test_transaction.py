@@ -2,6 +2,7 @@
 
 import pytest
 
+from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Phase
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import AT_ONCE, Machine, Transaction
@@ -19,7 +20,7 @@ class Run:
         self.finished = 0
         self.large = 0
         self.machine = Machine(
-            Transaction(b"s@x", recipients or (b"a@y",), content, b"BODY=8BITMIME"),
+            Transaction(b"s@x", tuple(map(Recipient, recipients or (b"a@y",))), content, b"BODY=8BITMIME"),
             write=self.written.append,
             settled=lambda reply, accepted: self.settled.append((reply, list(accepted))),
             finished=self._finish,
