@@ -49,6 +49,18 @@ def choose(pool: SourcePool, chance: float, family: int) -> PoolAddress | None:
     return fitting[-1] if fitting else None
 
 
+def named(*, route: str | None, policy: str, sender: str, default: str) -> str:
+    """Return the name of the pool for mail, empty where the system chooses.
+
+    `route` is the route's (None: it names none), `policy` that of what holds for the destination,
+    `sender` the sender's, `default` that of the policy without rules: one that differs was named
+    for the destination or its provider.
+    """
+    if route is not None:
+        return route
+    return policy if policy != default else sender or default
+
+
 class SourceTable:
     """Pools by name and by sender."""
 
@@ -74,13 +86,3 @@ class SourceTable:
         if found is None and "@" in lowered:
             found = self._domains.find(lowered.rpartition("@")[2])
         return found or ""
-
-    def name(self, sender: str, *, route: str | None, policy: str, default: str) -> str:
-        """Return the name of the pool for mail, empty where the system chooses.
-
-        `route` is the route's (None: it names none), `policy` what holds for the destination, and
-        `default` what holds without a rule for it: a policy that differs was named for it.
-        """
-        if route is not None:
-            return route
-        return policy if policy != default else self.for_sender(sender) or default

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.policy.source import PoolAddress, SourcePool, SourceTable, choose
+from backstamp.policy.source import PoolAddress, SourcePool, SourceTable, choose, named
 
 ONE = PoolAddress("192.0.2.1", "one.example.org", 3)
 TWO = PoolAddress("192.0.2.2", "two.example.org")
@@ -72,19 +72,17 @@ def test_pools_by_name():
 
 
 @pytest.mark.parametrize(
-    ("route", "policy", "default", "pool"),
+    ("route", "policy", "sender", "default", "pool"),
     [
-        (None, "", "", "bulk"),
-        (None, "all", "all", "bulk"),
-        (None, "far", "all", "far"),
-        (None, "", "all", ""),
-        ("relay", "far", "all", "relay"),
-        ("", "far", "all", ""),
+        (None, "", "", "", ""),
+        (None, "", "bulk", "", "bulk"),
+        (None, "all", "bulk", "all", "bulk"),
+        (None, "all", "", "all", "all"),
+        (None, "far", "bulk", "all", "far"),
+        (None, "", "bulk", "all", ""),
+        ("relay", "far", "bulk", "all", "relay"),
+        ("", "far", "bulk", "all", ""),
     ],
 )
-def test_who_names_a_pool_outweighs_whom(route, policy, default, pool):
-    assert TABLE.name("bob@shop.example", route=route, policy=policy, default=default) == pool
-
-
-def test_the_default_is_for_senders_without_a_pool():
-    assert SourceTable().name("a@b.example", route=None, policy="all", default="all") == "all"
+def test_who_names_a_pool_outweighs_whom(route, policy, sender, default, pool):
+    assert named(route=route, policy=policy, sender=sender, default=default) == pool
