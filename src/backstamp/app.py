@@ -26,9 +26,10 @@ from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.net.opening import Opener
 from backstamp.net.resolver import Resolver
 from backstamp.policy import retry
-from backstamp.policy.adapt import DEFAULTS, Adaptations
+from backstamp.policy.adapt import Adaptations
 from backstamp.policy.destination import PolicyTable
 from backstamp.policy.route import RouteTable
+from backstamp.policy.source import SourceTable
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.recovery import FormatError
@@ -197,7 +198,12 @@ class Relay:
             )
 
     def _tables(self, settings: Settings) -> Tables:
-        return Tables(self._routes, PolicyTable(settings.destination), adaptations=Adaptations(DEFAULTS))
+        return Tables(
+            self._routes,
+            PolicyTable(settings.destination, settings.rules, settings.providers),
+            SourceTable(settings.sources),
+            Adaptations(settings.adaptations),
+        )
 
     def _at_most_once(self, envelope: Envelope) -> bool:
         """Tell whether a route wants mail to these recipients to come at most once."""

@@ -16,11 +16,11 @@ from backstamp.delivery.outside import Resolver, Source
 from backstamp.mail.address import to_alabel
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify, mx
-from backstamp.policy.adapt import DEFAULTS, Adaptations
+from backstamp.policy.adapt import Adaptations
 from backstamp.policy.destination import DestinationPolicy, Found, PolicyTable
 from backstamp.policy.mx import DnsFault, Exchangers
 from backstamp.policy.route import Route, RouteTable, Smarthost
-from backstamp.policy.source import SourcePool, SourceTable, choose
+from backstamp.policy.source import SourcePool, SourceTable, choose, named
 
 FRESH: Final = 5.0
 """Seconds what was found holds before the resolver is asked again."""
@@ -32,7 +32,7 @@ class Tables(msgspec.Struct, frozen=True):
     routes: RouteTable = msgspec.field(default_factory=RouteTable)
     policies: PolicyTable = msgspec.field(default_factory=PolicyTable)
     sources: SourceTable = msgspec.field(default_factory=SourceTable)
-    adaptations: Adaptations = msgspec.field(default_factory=lambda: Adaptations(DEFAULTS))
+    adaptations: Adaptations = msgspec.field(default_factory=lambda: Adaptations(()))
 
     @property
     def personal(self) -> bool:
@@ -128,7 +128,12 @@ class Router:
         policy = found.policy
         if route is not None and route.tls is not None:
             policy = msgspec.structs.replace(policy, tls=route.tls)
-        pool = (route.source if route is not None else None) or found.policy.source or question.pool
+        pool = named(
+            route=route.source if route is not None else None,
+            policy=found.policy.source,
+            sender=question.pool,
+            default=self.tables.policies.default.source,
+        )
         via = to if isinstance(to, Smarthost) else None
         way = Way(
             name,

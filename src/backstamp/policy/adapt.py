@@ -2,9 +2,7 @@
 
 A rule names a provider and a pattern; the first that fits decides, the provider's own before
 those for all. One expression made of all patterns looks first, so that a reply no rule is about
-costs one search. The defaults follow what providers write for postmasters; how long to hold back
-is seldom written anywhere, and then it is the shortest that helps: a rule that still fits when it
-is over fits again. Pure.
+costs one search. The rules that are shipped are data (`config/providers.toml`). Pure.
 """
 
 import enum
@@ -147,58 +145,3 @@ def too_many_connections(reply: Reply, phase: Phase = Phase.GREETING) -> bool:
     if _SPEAKS_OF_CONNECTIONS.search(words):
         return not _CONNECTION_RATE.search(words)
     return reply.code == 421 and phase is Phase.GREETING and _BARE.fullmatch(words) is not None
-
-
-_GOOGLE: Final = "google"
-_MICROSOFT: Final = "microsoft"
-_YAHOO: Final = "yahoo"
-
-DEFAULTS: Final[tuple[Adaptation, ...]] = (
-    # https://support.google.com/a/answer/3726730 (2026-11): 4.7.28 is a rate of unsolicited mail,
-    # 4.7.0 low reputation or load; 4.2.1 is the recipient's own rate and no rule.
-    Adaptation(_GOOGLE, r"^421.4\.7\.28", Action.SLOWER, 3600),
-    Adaptation(_GOOGLE, r"^421.4\.7\.0.*(?:unusual rate|low reputation|unsolicited)", Action.SLOWER, 3600),
-    Adaptation(_GOOGLE, r"^421.4\.(?:4\.5|3\.0|7\.0).*try again later", Action.FEWER, 300),
-    # https://sendersupport.olc.protection.outlook.com/pm/troubleshooting (2026-11): RP-001 to RP-003 are
-    # rates by reputation; https://learn.microsoft.com/exchange/troubleshoot/email-delivery/ndr/
-    # non-delivery-reports-in-exchange-online (2026-11): 4.7.500 to 4.7.699 are a busy or wary server.
-    Adaptation(_MICROSOFT, r"\bRP-00[1-3]\b", Action.PAUSE, 900),
-    Adaptation(_MICROSOFT, r"^4\d\d.4\.7\.6\d\d|rate limited due to ip reputation", Action.SLOWER, 3600),
-    Adaptation(_MICROSOFT, r"^451.4\.7\.5\d\d|server busy", Action.SLOWER, 900),
-    # https://senders.yahooinc.com/smtp-error-codes (2026-11): TS is deferred for volume or complaints,
-    # TS03 and TSS09 until something has changed.
-    Adaptation(_YAHOO, r"\[TSS?0[39]\]|permanently deferred", Action.PAUSE, 14400),
-    Adaptation(_YAHOO, r"\[(?:TSS?|IPTS|GL)0\d\]|temporarily deferred", Action.PAUSE, 1800),
-    Adaptation(
-        _YAHOO, r"^421.*max(?:imum)? message per connection|^421.*resources temporarily", Action.FEWER, 600
-    ),
-    # https://support.apple.com/102322 (2026-11), which the replies name.
-    Adaptation("apple", r"^421.*excessive volume|^45\d.*service unavailable", Action.SLOWER, 900),
-    # https://spa.xfinity.com/postmaster (2026-11): RL000001 to RL000003 are rates; 25 connections an address.
-    Adaptation("comcast", r"\bRL00000[1-3]\b|^421.*throttled", Action.SLOWER, 3600),
-    Adaptation("comcast", r"too many sessions", Action.FEWER, 1800),
-    # https://postmaster.orange.fr (2026-11): 104 is connections, the others a service refused for hours.
-    Adaptation("orange", r"\bOFR\w*_104|trop de connexions", Action.FEWER, 3600),
-    Adaptation("orange", r"^4\d\d.*\bOFR\w*_(?:105|108|109|506|999)|service refuse", Action.PAUSE, 3600),
-    # https://postmaster.gmx.net/en/error-messages, https://postmaster.web.de/error-messages (2026-11).
-    Adaptation("gmx", r"^421.*rate limit", Action.PAUSE, 3600),
-    Adaptation("gmx", r"^4\d\d.*reject due to policy", Action.PAUSE, 7200),
-    # https://postmaster.t-online.de/index.en.html (2026-11).
-    Adaptation("t-online", r"^4\d\d.*too many (?:connections|sessions)", Action.FEWER, 3600),
-    Adaptation("t-online", r"^554.*IP[=:].*(?:problem occurred|bad reputation)", Action.PAUSE, 3600),
-    # http://postmaster.free.fr (2026-11): a block lasts up to a day, and longer for who keeps sending.
-    Adaptation("free", r"too many (?:spams|errors) from your ip", Action.PAUSE, 3600),
-    # Seen in the field (2026-11), in no page of theirs; 450 4.2.1 is the recipient's own rate and no rule.
-    Adaptation("mail.ru", r"^451.*rate ?limit", Action.SLOWER, 1800),
-    Adaptation("yandex", r"^451.4\.7\.1.*service is currently unavailable", Action.PAUSE, 600),
-    # Everybody: Postfix anvil(8), Exim smtp_accept_max_per_host, Sendmail ConnectionRateThrottle, Exchange.
-    Adaptation(EVERYBODY, rf"^4\d\d.*(?:{_CONNECTIONS})", Action.FEWER, 600),
-    Adaptation(
-        EVERYBODY,
-        r"^4(?!52|50.4\.2\.1).*(?:rate[- ]?limit|throttl|too many (?:messages|mails|e-?mails)|slow down|"
-        r"too fast|(?:message|submission|delivery|sending) rate)",
-        Action.SLOWER,
-        900,
-    ),
-)
-"""The rules of a relay that was told none. The numbers are ours, the reasons the providers'."""

@@ -2,7 +2,7 @@
 
 Which address of a pool a connection takes is a matter of chance and weight, one choice per
 family, as a host has addresses of both. Chance comes in as a number. A route, a destination's
-policy or a provider's may name another pool; who outweighs whom is decided where they meet.
+policy or a provider's may name another pool: those are about where mail goes, and outweigh.
 """
 
 import ipaddress
@@ -47,6 +47,18 @@ def choose(pool: SourcePool, chance: float, family: int) -> PoolAddress | None:
             return one
     # Rounding may leave a crumb of the last share.
     return fitting[-1] if fitting else None
+
+
+def named(*, route: str | None, policy: str, sender: str, default: str) -> str:
+    """Return the name of the pool for mail, empty where the system chooses.
+
+    `route` is the route's (None: it names none), `policy` that of what holds for the destination,
+    `sender` the sender's, `default` that of the policy without rules: one that differs was named
+    for the destination or its provider.
+    """
+    if route is not None:
+        return route
+    return policy if policy != default else sender or default
 
 
 class SourceTable:

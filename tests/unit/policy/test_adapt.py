@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from backstamp.mail.fault import Phase
 from backstamp.mail.reply import Reply
 from backstamp.policy.adapt import (
-    DEFAULTS,
     EVERYBODY,
     Action,
     Adaptation,
@@ -18,83 +17,14 @@ from backstamp.policy.adapt import (
     too_many_connections,
 )
 
-SHIPPED = Adaptations(DEFAULTS)
-
 
 def reply(words: str) -> Reply:
     return Reply(int(words[:3]), words[4:])
 
 
-@pytest.mark.parametrize(
-    ("provider", "words", "action", "seconds"),
-    [
-        ("google", "421 4.7.28 Gmail has detected an unusual rate of mail from 192.0.2.1",
-         Action.SLOWER, 3600),
-        ("google", "421 4.7.0 This message is suspicious due to the very low reputation\n4.7.0 of the IP",
-         Action.SLOWER, 3600),
-        ("google", "421 4.7.0 Try again later, closing connection.", Action.FEWER, 300),
-        ("google", "421 4.4.5 Server busy, try again later.", Action.FEWER, 300),
-        ("microsoft", "421 RP-001 (SNT) Unfortunately, some messages from 192.0.2.1 weren't sent.",
-         Action.PAUSE, 900),
-        ("microsoft", "451 4.7.650 192.0.2.1 has been temporarily rate limited due to IP reputation.",
-         Action.SLOWER, 3600),
-        ("microsoft", "451 4.7.500 Server busy. Please try again later from [192.0.2.1].",
-         Action.SLOWER, 900),
-        ("yahoo", "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", Action.PAUSE, 1800),
-        ("yahoo", "421 4.7.1 [TS03] All messages from 192.0.2.1 will be permanently deferred",
-         Action.PAUSE, 14400),
-        ("apple", "421 4.7.1 Messages to a@icloud.com deferred due to excessive volume.", Action.SLOWER, 900),
-        ("comcast", "421 4.1.0 192.0.2.1 Throttled - try again later. RL000001", Action.SLOWER, 3600),
-        ("comcast", "421 Too many sessions opened", Action.FEWER, 1800),
-        ("orange", "421 mwinf5c10 ME Trop de connexions, veuillez verifier. OFR004_104 [104]",
-         Action.FEWER, 3600),
-        ("orange", "421 mwinf5c10 ME Service refuse. Veuillez essayer plus tard. OFR_999 [999]",
-         Action.PAUSE, 3600),
-        ("gmx", "421 Rate limit reached. Please try again later", Action.PAUSE, 3600),
-        ("gmx", "421 Reject due to policy restrictions", Action.PAUSE, 7200),
-        ("t-online", "554 IP=192.0.2.1 - A problem occurred. (BL)", Action.PAUSE, 3600),
-        ("t-online", "421 too many connections from your host", Action.FEWER, 3600),
-        ("free", "421 Too many spams from your IP (192.0.2.1)", Action.PAUSE, 3600),
-        ("mail.ru", "451 Ratelimit exceeded for mailbox. Try again later", Action.SLOWER, 1800),
-        ("yandex", "451 4.7.1 Sorry, the service is currently unavailable. Please come back later.",
-         Action.PAUSE, 600),
-        ("", "421 4.7.0 mx.example Error: too many connections from 192.0.2.1", Action.FEWER, 600),
-        ("google", "421 Too many concurrent SMTP connections", Action.FEWER, 600),
-        ("", "450 4.7.1 Error: too many messages from 192.0.2.1", Action.SLOWER, 900),
-        ("", "421 4.4.2 Message submission rate for this client has exceeded the limit", Action.SLOWER, 900),
-    ],
-)  # fmt: skip
-def test_the_rules_that_come_with_the_relay(
-    provider: str, words: str, action: Action, seconds: float
-) -> None:
-    change = SHIPPED.decide(provider, reply(words))
-    assert change is not None
-    assert (change.action, change.seconds) == (action, seconds)
-
-
-@pytest.mark.parametrize("provider", ["", *sorted({rule.provider for rule in DEFAULTS})])
-@pytest.mark.parametrize(
-    "words",
-    [
-        "250 2.0.0 Ok: queued as 4.7.28 too many connections",
-        "550 5.1.1 <a@b.example>: Recipient address rejected: User unknown",
-        "451 4.3.0 Temporary System Problem",
-        "450 4.2.0 <a@b.example>: Recipient address rejected: Greylisted",
-        "452 4.2.2 The email account that you tried to reach is over quota.",
-        "452 4.5.3 Error: too many recipients",
-        "450 4.2.1 The recipient has exceeded message rate limit. Try again later.",
-        "450-4.2.1 The user you are trying to contact is receiving email at a rate that prevents delivery",
-        "554 5.7.1 Message rejected as spam",
-        "421 4.4.2 connection timeout exceeded",
-        "421 4.7.0 mx.example Error: too many errors in this session",
-    ],
-)
-def test_an_ordinary_refusal_changes_nothing(provider: str, words: str) -> None:
-    assert SHIPPED.decide(provider, reply(words)) is None
-
-
 ONE = Adaptation("one", "later", Action.SLOWER, 10, 0.25)
 ALL = Adaptation(EVERYBODY, "later|never", Action.PAUSE, 20)
+RULES = Adaptations([ALL, ONE])
 
 
 def test_a_providers_own_rule_comes_first_and_the_first_that_fits_decides() -> None:
@@ -140,9 +70,9 @@ def test_what_is_no_pattern_is_an_error(pattern: str) -> None:
         Adaptations([Adaptation(EVERYBODY, pattern, Action.PAUSE, 5)])
 
 
-@given(st.integers(200, 599), st.text(max_size=1500), st.sampled_from(["", "google", "yahoo"]))
+@given(st.integers(200, 599), st.text(max_size=1500), st.sampled_from(["", "one", "two"]))
 def test_any_reply_has_an_answer(code: int, text: str, provider: str) -> None:
-    change = SHIPPED.decide(provider, Reply(code, text))
+    change = RULES.decide(provider, Reply(code, text))
     assert change is None or code >= 400
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.policy.source import PoolAddress, SourcePool, SourceTable, choose
+from backstamp.policy.source import PoolAddress, SourcePool, SourceTable, choose, named
 
 ONE = PoolAddress("192.0.2.1", "one.example.org", 3)
 TWO = PoolAddress("192.0.2.2", "two.example.org")
@@ -69,3 +69,20 @@ def test_pools_by_name():
     assert TABLE.pool("one") == SourcePool("one", (TWO,), ("Alice@shop.example",))
     assert TABLE.pool("two") is None
     assert TABLE.pool("") is None
+
+
+@pytest.mark.parametrize(
+    ("route", "policy", "sender", "default", "pool"),
+    [
+        (None, "", "", "", ""),
+        (None, "", "bulk", "", "bulk"),
+        (None, "all", "bulk", "all", "bulk"),
+        (None, "all", "", "all", "all"),
+        (None, "far", "bulk", "all", "far"),
+        (None, "", "bulk", "all", ""),
+        ("relay", "far", "bulk", "all", "relay"),
+        ("", "far", "bulk", "all", ""),
+    ],
+)
+def test_who_names_a_pool_outweighs_whom(route, policy, sender, default, pool):
+    assert named(route=route, policy=policy, sender=sender, default=default) == pool
