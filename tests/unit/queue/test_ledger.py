@@ -1,10 +1,12 @@
 """The books: what is claimable when, what is open, what is owed. The engines' contract covers the rest."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.mail.envelope import DomainRun, Envelope
+from backstamp.mail.envelope import DomainRun, Envelope, Flow
 from backstamp.mail.reply import Reply
+from backstamp.queue import ledger as ledgers
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.ledger import Ledger
 from backstamp.queue.port import Reason
@@ -63,6 +65,21 @@ def test_a_finished_message_and_its_deliveries_let_go_of_each_other() -> None:
     for claim in ledger.take(10, 0.0):
         ledger.give_back(claim, 0.0)
     assert ledger.claimed == 0
+
+
+def test_flows_are_shared_and_what_is_kept_of_them_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_NAMES", 4)
+    ledger, home = Ledger(hot_limit=0), segment()
+    domains = [b"%d.example" % number for number in range(20)]
+    for first, domain in enumerate(domains):
+        plain, said = Envelope(b"s@" + domain, ()), Envelope(b"t@" + domain, (), b"BODY=8BITMIME")
+        for envelope in (plain, said, plain):
+            one = entry(ledger, home, first, 1, queue_id=domain.ljust(16))
+            ledger.release(one, [DomainRun(b"a", 0, 1)], envelope)
+        assert len(ledger._flows) <= 5
+    claims = ledger.take(100, 0.0)
+    assert [claim.flow for claim in claims] == [Flow(domain) for domain in domains for _ in range(3)]
+    assert len({id(claim.flow) for claim in claims}) == len(domains)
 
 
 def test_hot_mail_is_bounded_and_cools_after_the_first_attempt() -> None:
