@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.door import Door, door
 from tests.support.faults import FaultyFiles
-from tests.support.queues import local_queue, message
+from tests.support.queues import gathered, local_queue, message
 
 from backstamp.mail.reply import Reply
 from backstamp.queue.local import LocalQueue
@@ -88,7 +88,7 @@ async def test_it_is_durable_and_comes_back_after_a_restart(tmp_path: Path) -> N
         claims = await queue.claim(9)
         assert len(claims) == 2
         load = await queue.load([claims[0]])
-        assert load.content == content
+        assert await gathered(load.content) == content
         assert load.flags is Flag.AT_MOST_ONCE
         await queue.close()
         queue = await local_queue(tmp_path / "q")

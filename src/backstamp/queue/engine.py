@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 
 from backstamp.clock import Clock
-from backstamp.mail.envelope import Envelope, domain_runs, flow
+from backstamp.mail.content import Content
+from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.queue import entry as entries
 from backstamp.queue import ids
 from backstamp.queue.bell import Bell, Gate
@@ -44,6 +45,9 @@ REPORT_RETRY = 60.0
 HOT_LIMIT = 64 * 1024 * 1024
 """Octets of accepted mail kept in memory until the first attempt."""
 
+LARGE = 1024 * 1024
+"""Octets of content up to which it is handed out whole; above, piece by piece."""
+
 _ONCE = int(Flag.AT_MOST_ONCE)
 _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 """Flags by their number: making one costs as much as a dozen other lookups."""
@@ -64,10 +68,12 @@ class Engine:
         emit: Callable[[Event], None],
         report_after: float = REPORT_AFTER,
         hot_limit: int = HOT_LIMIT,
+        large: int = LARGE,
     ) -> None:
         self._clock = clock
         self._emit = emit
         self._report_after = report_after
+        self._large = large
         self.ledger = Ledger(hot_limit=hot_limit)
         self._claimable = Bell()
         self._reportable = Bell()
@@ -95,8 +101,8 @@ class Engine:
         """Write stamps at once and without a sync. Raises StampNotDurableError: not even that worked."""
         raise NotImplementedError
 
-    async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
-        """Read a message back; raises DamagedError."""
+    async def read(self, entry: Entry, *, content: bool = True) -> tuple[Envelope, Content]:
+        """Read a message back; `content=False`: not its content. Raises DamagedError, OSError."""
         raise NotImplementedError
 
     def finished(self, segment: Segment) -> None:
@@ -181,26 +187,26 @@ class Engine:
         """Begin an attempt at claims of one message: return its envelope and content, verified."""
         claims = [_claim(delivery) for delivery in deliveries]
         entry = claims[0].entry
-        assert all(claim.entry is entry for claim in claims)
         entry.kept = entry.facts
-        if not any(claim.waiting for claim in claims):
+        if not _waiting(claims):
             # Held or removed while they waited for their turn; the record may be gone.
             return _NOTHING
         if self.gate.waiters is not None or entry.segment.copied is not None:
             await self._at_rest(entry)
         for claim in claims:
+            assert claim.entry is entry
             if not claim.loaded:
                 claim.loaded = True
                 entry.segment.busy += 1
         try:
-            envelope, octets = entry.hot or await self.read(entry)
+            envelope, octets = entry.hot or await self.read(entry, content=content)
         except DamagedError as damage:
             await self._give_up(claims, damage)
             raise
         recipients = envelope.recipients
         facts = entry.facts
         image = entry.segment.image
-        waiting = [ordinal for claim in claims for ordinal in claim.ordinals()]
+        waiting = _waiting(claims)
         return Load(
             envelope.sender,
             envelope.parameters,
@@ -212,7 +218,7 @@ class Engine:
 
     async def _give_up(self, claims: Sequence[Claim], damage: DamagedError) -> None:
         """Nothing ends silently (promise 3): these recipients fail, with a report if one can be made."""
-        marks = {ordinal: Stamp.FAILED for claim in claims for ordinal in claim.ordinals()}
+        marks = dict.fromkeys(_waiting(claims), Stamp.FAILED)
         self.alarm(str(damage), "kept in corrupt/, recipients failed")
         await self._mark(claims[0].entry, marks, [Reason(tuple(marks), DAMAGED, "", self.now())])
         for claim in claims:
@@ -255,17 +261,20 @@ class Engine:
 
     def rest(self, delivery: Delivery) -> None:
         """End an attempt though not the claim: it waits on in its lane, and may be loaded again."""
-        claim = _claim(delivery)
+        self._rest(_claim(delivery))
+
+    def _rest(self, claim: Claim) -> None:
         if claim.loaded:
             claim.loaded = False
+            segment = claim.entry.segment
             if claim.entry.facts.flags & _ONCE:
                 self._hold_doubts(claim)
-            self._rested(claim.entry.segment)
+            self._rested(segment)
 
     def give_back(self, delivery: Delivery, retry_at: float) -> None:
         """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
         claim = _claim(delivery)
-        self.rest(claim)
+        self._rest(claim)
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()
         if self.ledger.give_back(claim, due):
@@ -305,7 +314,8 @@ class Engine:
                     self._postpone(debt)
                     continue
                 facts = entry.facts
-                return Owed(facts.queue_id, facts.arrival, envelope, ordinals, tuple(debt.reasons), content)
+                original = content if isinstance(content, bytes) else content.header
+                return Owed(facts.queue_id, facts.arrival, envelope, ordinals, tuple(debt.reasons), original)
             check = self.ledger.next_report()
             await self._reportable.wait(None if check is None else max(0.0, check - now))
 
@@ -366,7 +376,7 @@ class Engine:
             for run in domain_runs(envelope.recipients)
             if run.first not in known and any(0 <= one - run.first < run.count for one in ordinals)
         ]
-        self.ledger.release(entry, wanted, flow(envelope))
+        self.ledger.release(entry, wanted, envelope)
         self.hurry(entry, ordinals)
 
     # ---- parts ----
@@ -404,13 +414,14 @@ class Engine:
     def _entered(self, segment: Segment, facts: Facts, message: Message, *, release: bool) -> Entry:
         """Enter a message that just became durable."""
         entry = self.ledger.enter(segment, facts)
-        self.ledger.keep_hot(entry, message.envelope, message.content)
+        if len(message.content) <= self._large:
+            self.ledger.keep_hot(entry, message.envelope, message.content)
         if release:
             self._release(entry, message.envelope)
         return entry
 
     def _release(self, entry: Entry, envelope: Envelope) -> None:
-        self.ledger.release(entry, domain_runs(envelope.recipients), flow(envelope))
+        self.ledger.release(entry, domain_runs(envelope.recipients), envelope)
         self._claimable.ring()
 
     def wake(self) -> None:
@@ -424,6 +435,13 @@ class Engine:
     def now(self) -> int:
         """Return the time, in microseconds since the epoch."""
         return int(self._clock.wall() * 1e6)
+
+
+def _waiting(claims: Sequence[Claim]) -> list[int]:
+    """Return the ordinals still to be delivered of some claims."""
+    if len(claims) == 1:
+        return claims[0].ordinals()
+    return [ordinal for claim in claims for ordinal in claim.ordinals()]
 
 
 def _claim(delivery: Delivery) -> Claim:

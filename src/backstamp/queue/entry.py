@@ -172,7 +172,7 @@ class Claim(msgspec.Struct, gc=False, order=True):
         at = entry.facts.first + self.first
         if self.count == 1:
             return IS_WAITING[entry.segment.image[at]]
-        return sum(entry.segment.image[at : at + self.count].translate(IS_WAITING))
+        return entry.segment.image[at : at + self.count].translate(IS_WAITING).count(1)
 
     def ordinals(self) -> list[int]:
         """Return the ordinals still to be delivered."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from backstamp.mail.envelope import DomainRun, Envelope, Flow
+from backstamp.mail.envelope import DomainRun, Envelope, Flow, domain_of
+from backstamp.mail.envelope import flow as flow_of
 from backstamp.queue import entry as entries
 from backstamp.queue import stamps
 from backstamp.queue.entry import BY_BYTE, CLAIMED, ENDED, IS_WAITING, SCHEDULED, Claim, Entry, Facts
@@ -53,7 +54,7 @@ class Ledger:
         self.claimed = 0
         """Deliveries claimed and not given back."""
         self._names: dict[bytes, bytes] = {}
-        self._flows: dict[Flow, Flow] = {}
+        self._flows: dict[bytes | Flow, Flow] = {}
         self._debts: dict[Entry, Debt] = {}
         self._reports: deque[Debt] = deque()
         self._reporting: dict[bytes, Debt] = {}
@@ -87,20 +88,20 @@ class Ledger:
             self._hot += length
             entry.hot = (envelope, content)
 
-    def release(self, entry: Entry, runs: Sequence[DomainRun], flow: Flow) -> None:
-        """Make a message's deliveries claimable now."""
-        self._ready.extend(self._deliveries(entry, runs, flow, 0.0))
+    def release(self, entry: Entry, runs: Sequence[DomainRun], envelope: Envelope) -> None:
+        """Make some of a message's deliveries claimable now."""
+        self._ready.extend(self._deliveries(entry, runs, envelope, 0.0))
 
-    def release_later(self, entry: Entry, runs: Sequence[DomainRun], flow: Flow, due: float) -> None:
-        """Make a message's deliveries claimable at the monotonic time `due`."""
-        for claim in self._deliveries(entry, runs, flow, due):
+    def release_later(self, entry: Entry, runs: Sequence[DomainRun], envelope: Envelope, due: float) -> None:
+        """Make some of a message's deliveries claimable at the monotonic time `due`."""
+        for claim in self._deliveries(entry, runs, envelope, due):
             heapq.heappush(self._later, claim)
 
-    def _deliveries(self, entry: Entry, runs: Sequence[DomainRun], flow: Flow, due: float) -> list[Claim]:
+    def _deliveries(
+        self, entry: Entry, runs: Sequence[DomainRun], envelope: Envelope, due: float
+    ) -> list[Claim]:
         made = []
-        if len(self._flows) >= _NAMES:
-            self._flows.clear()
-        flow = self._flows.setdefault(flow, flow)
+        flow = self._flow(envelope)
         for run in runs:
             self._numbers += 1
             if len(self._names) >= _NAMES:
@@ -114,6 +115,18 @@ class Ledger:
         else:
             entry.claims = (*entry.deliveries, *made)
         return made
+
+    def _flow(self, envelope: Envelope) -> Flow:
+        """Return the flow of a message, the same object for all of it, mostly."""
+        # Nearly all mail has no parameters; its sender's domain is then all there is to know.
+        key = flow_of(envelope) if envelope.parameters else domain_of(envelope.sender)
+        known = self._flows.get(key)
+        if known is None:
+            if len(self._flows) >= _NAMES:
+                self._flows.clear()
+            found = flow_of(envelope)
+            known = self._flows[key] = self._flows.setdefault(found, found)
+        return known
 
     def _cool(self, entry: Entry) -> None:
         if entry.hot is not None:

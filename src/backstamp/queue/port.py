@@ -122,7 +122,7 @@ class Delivery(Protocol):
 class Load(msgspec.Struct, frozen=True, gc=False):
     """What transactions need. Recipients are only those still waiting, each with its ordinal.
 
-    `content` is verified; where it is `Stored` it stays readable until the claims are given back.
+    `content` is verified; where it is `Stored` it stays readable as long as the attempt lasts.
     `doubts` are those of the recipients that are in doubt from an earlier attempt.
     """
 
