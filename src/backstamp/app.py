@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Sequence
 
 from backstamp import __version__
 from backstamp.admin.server import AdminServer
+from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
+from backstamp.learned import LearnedFile
 from backstamp.listener.server import Listener
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import Envelope, domain_runs
@@ -34,6 +36,7 @@ from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.recovery import FormatError
 from backstamp.queue.views import LedgerView
+from backstamp.suppression.keeper import SuppressionList
 from backstamp.telemetry.events import Alarm, Started, Stopped
 from backstamp.telemetry.log import EventLog
 from backstamp.telemetry.metrics import Metrics
@@ -62,6 +65,8 @@ class Relay:
         self._clock = clock or SystemClock()
         self._listeners: list[Listener] = []
         self.queue: LocalQueue
+        self.suppression: SuppressionList
+        self._learned: LearnedFile
         self._dispatcher: Dispatcher
         self._resolver: Resolver
         self._admin: AdminServer | None = None
@@ -88,6 +93,7 @@ class Relay:
         """
         await self._open_queue()
         try:
+            await self._open_suppression()
             self._compose()
             async with asyncio.TaskGroup() as group:
                 try:
@@ -95,6 +101,8 @@ class Relay:
                     tasks = [
                         group.create_task(self._dispatcher.run(), name="dispatcher"),
                         group.create_task(self._watch(), name="watch"),
+                        group.create_task(self.suppression.run(), name="suppression"),
+                        group.create_task(self._learned.run(self._dispatcher.learned), name="learned"),
                     ]
                     self._started()
                     if ready is not None:
@@ -107,6 +115,7 @@ class Relay:
         except* StartError as errors:
             raise _first(errors) from None
         finally:
+            await self.suppression.close()
             await self.queue.close()
             await self._resolver.close()
         waiting = self.queue.ledger.waiting
@@ -118,7 +127,8 @@ class Relay:
         Addresses, the queue and the admin side need a restart; an alarm says so if they differ.
         """
         self._routes = RouteTable(settings.routes)
-        self._dispatcher.reload(self._tables(settings))
+        self._dispatcher.reload(self._tables(settings), settings.connections)
+        self.suppression.policy = settings.suppression
         by_address = {(new.host, new.port): new for new in settings.listeners}
         fixed = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
         for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
@@ -153,9 +163,20 @@ class Relay:
         except OSError as error:
             raise StartError(f"queue directory {root}: {_reason(error)}") from None
 
+    async def _open_suppression(self) -> None:
+        root, clock, emit = self._settings.queue_directory, self._clock, self._log.emit
+        self.suppression = SuppressionList(
+            DiskFiles(), root, self._settings.suppression, clock=clock, emit=emit
+        )
+        try:
+            await self.suppression.open()
+        except OSError as error:
+            raise StartError(f"queue directory {root}: the suppression list: {_reason(error)}") from None
+
     def _compose(self) -> None:
         settings, clock, emit = self._settings, self._clock, self._log.emit
         self._resolver = Resolver(settings.nameservers, clock=clock)
+        self._learned = LearnedFile(DiskFiles(), settings.queue_directory, clock=clock, emit=emit)
         self._dispatcher = Dispatcher(
             self.queue,
             self._opener,
@@ -170,10 +191,20 @@ class Relay:
             hostname=settings.hostname,
             own_names=frozenset({settings.hostname.lower()}),
             own_addresses=frozenset(listener.host for listener in settings.listeners),
+            connections=settings.connections,
+            suppression=self.suppression,
+            learned=self._learned.load(),
+            taught=self._learned.taught,
         )
         self._listeners = [
             Listener(
-                listen, self.queue, clock=clock, emit=emit, entropy=self._entropy, once=self._at_most_once
+                listen,
+                self.queue,
+                clock=clock,
+                emit=emit,
+                entropy=self._entropy,
+                once=self._at_most_once,
+                refuse=self.suppression.refuse,
             )
             for listen in settings.listeners
         ]
@@ -184,6 +215,7 @@ class Relay:
             "deliveries_claimed": lambda: ledger.claimed,
             "connections": lambda: self._dispatcher.connections,
             "lanes": lambda: self._dispatcher.lanes,
+            "suppressions": lambda: len(self.suppression),
             "clients": lambda: sum(one.connections for one in self._listeners),
         }
         for name, function in gauges.items():
@@ -195,6 +227,7 @@ class Relay:
                 collector=self._metrics.collector(),
                 ready=self._unready,
                 queue=LedgerView(self.queue, emit),
+                suppression=SuppressionRoutes(self.suppression, clock),
             )
 
     def _tables(self, settings: Settings) -> Tables:
@@ -254,6 +287,7 @@ class Relay:
                 group.create_task(listener.close(SESSION_GRACE))
         if not self._starting:
             await self._dispatcher.drain(GRACE)
+            self._learned.save(self._dispatcher.learned())
         if self._admin is not None:
             await self._admin.close()
 

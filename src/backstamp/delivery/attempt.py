@@ -23,12 +23,13 @@ from backstamp.delivery.outside import Candidate
 from backstamp.delivery.prepare import Prepared
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.settle import settle
+from backstamp.delivery.suppressed import Suppression, suppressed
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
-from backstamp.policy import classify
+from backstamp.policy import bounce, classify
 from backstamp.policy.mx import DnsFault, DnsProblem
 from backstamp.policy.retry import RetryPolicy
 from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Outlet, StampNotDurableError
@@ -69,6 +70,7 @@ class Attempter:
         tell: Teller,
         feedback: Feedback,
         reporter: Reporter,
+        suppression: Suppression | None,
         kick: Callable[[Lane[Any]], None],
     ) -> None:
         """Make one; `kick` is called for a lane in which something waits again."""
@@ -79,6 +81,7 @@ class Attempter:
         self._tell = tell
         self._feedback = feedback
         self._reporter = reporter
+        self._suppression = suppression
         self._kick = kick
 
     # ---- a job ----
@@ -87,7 +90,7 @@ class Attempter:
         """Try the next recipients of a job that was taken from its lane; those left over wait there again."""
         job.out += 1
         try:
-            load = await self._load(job)
+            load = await self._load(job, lane.way.policy.retry)
             if load is not None and job.pending:
                 batch = self._batch(job, lane)
                 await self._attempt(job, load, batch, lane, slot)
@@ -118,7 +121,7 @@ class Attempter:
             job.out -= 1
             self._end(job, retry)
 
-    async def _load(self, job: Job) -> Load | None:
+    async def _load(self, job: Job, retry: RetryPolicy) -> Load | None:
         """Return a job's message, read at its first turn; None if nobody of it waits any more."""
         if job.load is None:
             if not any(claim.waiting for claim in job.claims):
@@ -126,6 +129,11 @@ class Attempter:
                 return None
             job.load = await self._queue.load(job.claims)
             job.pending = dict(job.load.recipients)
+            if self._suppression:
+                listed = suppressed(job.pending, job.claims[0].flow.tenant, self._suppression)
+                for ordinal in listed:
+                    del job.pending[ordinal]
+                await self._settle(job, job.load, _Progress({}, listed, {}), retry)
         return job.load
 
     def _batch(self, job: Job, lane: Lane[Any]) -> dict[int, Recipient]:
@@ -360,6 +368,14 @@ class Attempter:
             except StampNotDurableError:
                 # The engine raised the alarm, and reports them when their reason is on the disk.
                 settlement = msgspec.structs.replace(settlement, failed={})
+        if self._suppression is not None:
+            for ordinal, outcome in settlement.failed.items():
+                self._suppression.bounced(
+                    load.recipients[ordinal].address,
+                    job.claims[0].flow.tenant,
+                    bounce.of(outcome).value,
+                    str(outcome.reply),
+                )
         if settlement.deferred:
             soonest = settlement.retry_at
             job.retry_at = soonest if job.retry_at is None else min(job.retry_at, soonest)

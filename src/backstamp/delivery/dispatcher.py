@@ -23,6 +23,7 @@ from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Bound, Question, Router, Tables
+from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned, Throttle
 from backstamp.mail.outcome import Outcome
@@ -71,6 +72,7 @@ class Dispatcher:
         own_names: frozenset[str] = frozenset(),
         own_addresses: frozenset[str] = frozenset(),
         connections: int = CONNECTIONS,
+        suppression: Suppression | None = None,
         learned: Iterable[Learned] = (),
         taught: Callable[[], None] = lambda: None,
     ) -> None:
@@ -93,6 +95,7 @@ class Dispatcher:
             tell=tell,
             feedback=self.feedback,
             reporter=reporter,
+            suppression=suppression,
             kick=self._kick,
         )
         self._all = Throttle("all", DestinationPolicy(connections=connections))
@@ -133,9 +136,11 @@ class Dispatcher:
         unused = {key: one for key, one in self._remembered.items() if key not in self._throttles}
         return [*unused.values(), *known.values()]
 
-    def reload(self, tables: Tables) -> None:
+    def reload(self, tables: Tables, connections: int) -> None:
         """Take new tables: what waits finds its way anew, transactions under way end as they began."""
         self.router.tables = tables
+        self._all.window.most = connections
+        self._all.window.size = connections
         self.feedback.adaptations = tables.adaptations
         self._bounds.clear()
         moved: list[Delivery] = []
