@@ -198,7 +198,7 @@ class Dispatcher:
                 continue
             question: object = (claim.domain, sender) if personal else claim.domain
             bound = self._bounds.get(question)
-            if bound is None or bound.until <= self._clock.monotonic():
+            if bound is None or bound.useless(self._clock.monotonic()):
                 self._ask(question, claim, sender)
             elif (lane := self._join(bound, claim, question)) is not None:
                 lanes[lane] = None
@@ -440,8 +440,14 @@ class Dispatcher:
             bound = self._bounds.get(question)
             if bound is None or bound.until <= now:
                 sender = question[1] if isinstance(question, tuple) else ""
-                await self._find(question, self.router.question(claim.domain, sender))
-                bound = self._bounds[question]
+                asked = self.router.question(claim.domain, sender)
+                if bound is None or bound.useless(now):
+                    await self._find(question, asked)
+                    bound = self._bounds[question]
+                elif question not in self._asked:
+                    # It was so a moment ago: nobody waits for the answer that it still is.
+                    self._asked[question] = []
+                    self._group.create_task(self._find(question, asked), name="find")
             if bound.way is None or bound.lane(claim.queue_id)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:

@@ -25,6 +25,9 @@ from backstamp.policy.source import SourcePool, SourceTable, choose, named
 FRESH: Final = 5.0
 """Seconds what was found holds before the resolver is asked again."""
 
+STALE: Final = 60.0
+"""Seconds it is gone by after that, while the resolver is asked."""
+
 
 class Tables(msgspec.Struct, frozen=True):
     """What the operator said about where mail goes and how; a reload brings another."""
@@ -60,6 +63,10 @@ class Bound(msgspec.Struct, frozen=True):
     shared: DestinationPolicy | None = None
     """The provider's policy: its limits hold for all its lanes together."""
     pool: SourcePool | None = None
+
+    def useless(self, now: float) -> bool:
+        """Tell whether it is too old to go by, even while a new answer is on the way."""
+        return self.until + (STALE if self.way is not None else 0.0) <= now
 
     @property
     def moves(self) -> bool:

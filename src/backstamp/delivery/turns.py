@@ -10,8 +10,8 @@ ten, so that nothing waits for ever.
 from collections import OrderedDict, deque
 from typing import Final, Generic, TypeVar
 
-QUANTUM: Final = 65536
-"""Octets a tenant may send in a turn without paying for them by waiting."""
+QUANTUM: Final = 4096
+"""Octets a tenant may send in a turn without paying for them by waiting; smaller mail counts as much."""
 
 STRICT: Final = 9
 """Turns in a row that go to a higher priority while a lower one waits."""
