@@ -29,6 +29,8 @@ from backstamp.policy.destination import Timeouts
 NO_REPLY = -1
 """The code under which aiosmtplib hands on what was no reply."""
 
+_GONE = Fault(Phase.TLS, "handshake", tls.failure(ConnectionResetError()))
+
 T = TypeVar("T")
 
 
@@ -151,10 +153,12 @@ class ReplyProtocol(SMTPProtocol):
         Raises:
             NoSessionError: the handshake failed. The connection is gone.
         """
-        assert self.transport is not None
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise NoSessionError(_GONE)
         wrapped = await _shaken(
             self._loop.start_tls(
-                cast(asyncio.WriteTransport, self.transport),
+                cast(asyncio.WriteTransport, transport),
                 self,
                 context,
                 server_hostname=host,
@@ -356,6 +360,5 @@ async def _shaken(handshake: Awaitable[T | None]) -> T:
     except (OSError, ValueError) as error:
         raise NoSessionError(Fault(Phase.TLS, "handshake", tls.failure(error))) from None
     if found is None:
-        text = "the server closed the connection in the TLS handshake"
-        raise NoSessionError(Fault(Phase.TLS, "handshake", text))
+        raise NoSessionError(_GONE)
     return found

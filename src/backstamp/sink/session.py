@@ -47,6 +47,8 @@ class Session(asyncio.Protocol):
         self._tls = False
         self._user = ""
         self._dialogue: Dialogue | None = None
+        self._instead: Step | None = None
+        """What is said instead of the handshake, once the client begins it."""
         self._reset()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -74,6 +76,11 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take octets, answer what is whole."""
+        if self._instead is not None:
+            step, self._instead = self._instead, None
+            self._do(step)
+            self._flush()
+            return
         self._buffer += data
         self._go_on()
 
@@ -161,8 +168,8 @@ class Session(asyncio.Protocol):
             return
         self._flush()
         self._held = True
-        if (step := self._sink.script.answer("TLS")) is not None:
-            self._do(step)
+        self._instead = self._sink.script.answer("TLS")
+        if self._instead is not None:
             return
         # What comes now is the client's handshake, and no command.
         self._transport.pause_reading()
