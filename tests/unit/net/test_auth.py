@@ -66,5 +66,7 @@ def test_no_secret_is_shown_though_the_server_repeats_it(mechanism: str) -> None
     assert shown.text.startswith("5.5.1 what is AUTH ")
     for secret in (ME.secret, b64encode(ME.secret.encode()).decode(), exchange.first.decode()[11:]):
         assert not secret or secret not in shown.text
-    assert exchange.shown(Reply(535, "5.7.8 no")) == Reply(535, "5.7.8 no")
+    assert exchange.shown(Reply(535, "5.7.8 no password")) == Reply(535, "5.7.8 no password")
+    cut = f"500 {exchange.first.decode()[5:-6]}..."
+    assert exchange.first.decode()[-14:-6] not in exchange.shown(Reply(500, cut)).text
     assert ME.secret not in repr(exchange) + repr(ME)

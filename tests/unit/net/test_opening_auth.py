@@ -100,6 +100,17 @@ async def test_every_refusal_is_the_server_s_word(smarthost: Smarthost, code: in
     assert found == Refusal(Reply(code, "4.7.0 no"), Phase.AUTH)
 
 
+async def test_a_server_that_only_echoes() -> None:
+    async def play(session: ExactSession) -> None:
+        await session.hear()
+        await session.say(session.heard[-1] + b"\r\n")
+        await session.wait()
+
+    async with ExactPeer(play, ehlo=b"250-x\r\n250 AUTH PLAIN\r\n") as peer:
+        found = await connect(*peer.address, timeouts=QUICK, credentials=ME)
+    assert found == Fault(Phase.AUTH, "protocol", "the server's answer to AUTH is no reply")
+
+
 async def test_a_server_that_repeats_the_secret(smarthost: Smarthost) -> None:
     said = b64encode(f"\0{ME.username}\0{ME.secret}".encode()).decode()
     smarthost.sink.script.say("AUTH", 500, f"5.5.1 unknown: AUTH PLAIN {said} ({ME.secret})")

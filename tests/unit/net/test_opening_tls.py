@@ -223,11 +223,17 @@ async def test_starttls_refused_goes_on_in_clear_text_under_may_only(peer: Peer,
         assert await peer.connect(tls) == Refusal(Reply(code, "5.7.0 not now"), Phase.TLS)
 
 
-@pytest.mark.parametrize("code", [421, 250, 334])
-async def test_other_answers_to_starttls_are_no_session(peer: Peer, code: int) -> None:
-    peer.sink.script.say("STARTTLS", code, "4.3.2 hm")
+async def test_421_to_starttls_ends_the_session(peer: Peer) -> None:
+    peer.sink.script.say("STARTTLS", 421, "4.3.2 closing")
+    assert await peer.connect() == Refusal(Reply(421, "4.3.2 closing"), Phase.TLS)
+
+
+@pytest.mark.parametrize("code", [250, 334])
+async def test_other_answers_to_starttls_are_a_broken_handshake(peer: Peer, code: int) -> None:
+    """Nobody knows in what the server speaks now, so another connection it must be."""
+    peer.sink.script.say("STARTTLS", code, "hm")
     peer.sink.script.do("TLS")
-    assert await peer.connect() == Refusal(Reply(code, "4.3.2 hm"), Phase.TLS)
+    handshake(await peer.connect(), f"answered by {code}")
 
 
 @pytest.mark.parametrize("tls", [Tls.MAY, Tls.ENCRYPT, Tls.VERIFY])
