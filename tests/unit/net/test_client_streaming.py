@@ -277,6 +277,29 @@ async def test_the_dot_behind_a_stored_content_waits_for_its_permit() -> None:
         await connection.close()
 
 
+async def test_nobody_is_asked_for_the_dot_of_a_session_that_is_over() -> None:
+    """Asked, the queue would write down a doubt that nobody has."""
+    asked: list[object] = []
+
+    async def play(session: ExactSession) -> None:
+        await session.hear(3)
+        await session.say(b"250 s\r\n250 a\r\n354 go\r\n")
+
+    class Slow(Pieces):
+        async def pieces(self) -> AsyncIterator[bytes]:
+            yield b"x\r\n"
+            while connection.usable:
+                await asyncio.sleep(0.005)
+
+    async with ExactPeer(play) as peer:
+        connection = await opened(peer.address)
+        result, settled = await send(connection, Slow(size=3), dotting=asked.append)
+    assert result.fault is not None
+    assert (result.fault.phase, result.in_doubt) == (Phase.CONTENT, False)
+    assert not asked
+    assert not settled
+
+
 # ---- RFC 2920 section 3.1 ----
 
 

@@ -321,6 +321,15 @@ async def test_what_was_offered_in_clear_text_is_forgotten(authority: Authority)
         assert connection.peer == "two.example"
 
 
+async def test_what_was_offered_is_forgotten_though_only_helo_is_taken_now(peer: Peer) -> None:
+    peer.sink.script.do("EHLO", octets=b"250-one\r\n250-SIZE 1\r\n250 STARTTLS\r\n", times=1)
+    peer.sink.script.say("EHLO", 502, "5.5.1 not in here")
+    connection = await peer.connection()
+    assert connection.tls
+    assert connection.extensions == {}
+    assert (connection.size_limit, connection.peer) == (None, "")
+
+
 async def test_no_mail_if_the_second_ehlo_is_refused(peer: Peer) -> None:
     peer.sink.script.do("EHLO", octets=OFFERS, times=1)
     peer.sink.script.say("EHLO", 421, "4.7.0 closing")
