@@ -184,7 +184,7 @@ async def test_a_server_that_breaks_in_the_middle(problem: str) -> None:
             await session.say(b"what?\r\n")
             await session.hear()
 
-    quick = Timeouts(connect=1, greeting=0.3, quit=0.2)
+    quick = Timeouts(connect=2, greeting=1.0, quit=0.2)
     async with ExactPeer(play, ehlo=b"250-x\r\n250 AUTH PLAIN\r\n") as peer:
         found = await connect(*peer.address, timeouts=quick, credentials=ME)
     assert isinstance(found, Fault)

@@ -257,7 +257,7 @@ async def test_a_broken_handshake_is_a_fault_and_nothing_is_said_in_clear_text(
 async def test_a_handshake_without_an_answer_ends_in_time(peer: Peer) -> None:
     peer.sink.script.do("TLS")
     async with asyncio.timeout(10):
-        found = await peer.connect(timeouts=msgspec.structs.replace(QUICK, greeting=0.3))
+        found = await peer.connect(timeouts=msgspec.structs.replace(QUICK, greeting=1.0))
     handshake(found, "did not end in time")
 
 
