@@ -71,6 +71,24 @@ class ReplyProtocol(SMTPProtocol):
         waiter = self._response_waiter
         return self._response_pending and waiter is not None and not waiter.done()
 
+    async def read_response(self, timeout: float | None = None) -> aiosmtplib.SMTPResponse:
+        """Wait for the reply aiosmtplib asked for.
+
+        Its own way, `wait_for`, forgets a cancellation that comes in one turn with the reply (Python 3.11).
+        """
+        waiter = self._response_waiter
+        if waiter is None:
+            raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+        self._response_pending = True
+        try:
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except TimeoutError:
+            raise aiosmtplib.SMTPReadTimeoutError("no answer in time") from None
+        finally:
+            self._response_pending = False
+            self._response_waiter = None if self.transport is None else self._loop.create_future()
+
     def data_received(self, data: bytes) -> None:
         """Take octets from the peer."""
         if self.machine is None and not self.awaits():

@@ -15,7 +15,7 @@ from tests.support.session import connect
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
-from backstamp.net.client import Refusal
+from backstamp.net.client import Refusal, ReplyProtocol
 from backstamp.net.connection import Connection
 from backstamp.net.tls import Contexts, described, failure
 from backstamp.net.transaction import Transaction
@@ -370,6 +370,26 @@ async def test_a_cancelled_opening_leaves_no_connection(peer: Peer) -> None:
             await task
         while peer.sink.open:
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("turn", range(4), ids=["greeting", "EHLO", "STARTTLS", "EHLO again"])
+async def test_a_cancellation_in_one_turn_with_a_reply_is_not_forgotten(
+    peer: Peer, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = ReplyProtocol._answer
+    turns = 0
+
+    def cancelling(self: ReplyProtocol, reply: Reply) -> None:
+        nonlocal turns
+        answer(self, reply)
+        if turns == turn:
+            task.cancel()
+        turns += 1
+
+    monkeypatch.setattr(ReplyProtocol, "_answer", cancelling)
+    task = asyncio.create_task(peer.connect())
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 # ---- words ----
