@@ -295,7 +295,7 @@ class Attempter:
                 durable = False
         duration = self._clock.monotonic() - started
         outcomes = judge(result, ordinals, slot.host)
-        self._feedback.transacted(lane, result, slot.host, slot.probe)
+        self._feedback.transacted(lane, result, slot.host, sent=slot.sent - 1, probe=slot.probe)
         if result.fault is not None and result.fault.problem == "disconnected" and not result.in_doubt:
             progress.broken = slot.candidate
         if result.in_doubt:

@@ -35,8 +35,8 @@ from backstamp.queue.port import DamagedError, Delivery, Outlet
 CLAIMS: Final = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
 
-CONNECTIONS: Final = 1000
-"""Connections of all lanes together."""
+CONNECTIONS: Final = 2000
+"""Connections of all lanes together: twice what the sound ones need, for those that hosts keep waiting."""
 
 QUESTIONS: Final = 100
 """Questions to DNS at a time."""
@@ -379,7 +379,7 @@ class Dispatcher:
         slot.coming = True
         try:
             while await self._next(lane, slot):
-                if not _ready(slot, lane.way.policy):
+                if not _ready(slot, lane):
                     outcome = await self._open(lane, slot)
                     if slot.session is None:
                         if lane.workers > 1:
@@ -521,7 +521,7 @@ class Dispatcher:
             self._lanes.pop(lane.key, None)
 
 
-def _ready(slot: Slot, policy: DestinationPolicy) -> bool:
+def _ready(slot: Slot, lane: AnyLane) -> bool:
     """Tell whether a slot's session may take another message."""
     session = slot.session
-    return session is not None and session.usable and slot.sent < policy.messages_per_connection
+    return session is not None and session.usable and slot.sent < lane.messages

@@ -99,6 +99,9 @@ class Lane(Generic[W]):
         """The provider's or the lane's own first, those that never learn last."""
         self.taught: int | None = None
         """Recipients of a transaction the host took when it took no more."""
+        self.sends: int | None = None
+        """Messages the host took of a connection, twice in a row, before it said 421."""
+        self._ended = 0
         self.questions: dict[bytes, object] = {}
         """By domain: what was asked to find this lane, where the answer may change."""
         self.turns: Turns[Delivery | Job] = Turns()
@@ -124,6 +127,20 @@ class Lane(Generic[W]):
         most = self.way.policy.recipients_per_transaction
         return most if self.taught is None else min(most, self.taught)
 
+    @property
+    def messages(self) -> int:
+        """Messages of a connection, at most."""
+        most = self.way.policy.messages_per_connection
+        return most if self.sends is None else min(most, self.sends)
+
+    def ended(self, taken: int) -> bool:
+        """A host said 421 after so many messages of a connection; tell whether that is its limit, and news."""
+        twice, self._ended = taken == self._ended, taken
+        if not (twice and 0 < taken < self.messages):
+            return False
+        self.sends = taken
+        return True
+
     # ---- mail ----
 
     def offer(self, claim: Delivery) -> None:
@@ -141,7 +158,8 @@ class Lane(Generic[W]):
 
     def back(self, job: Job) -> None:
         """Let a job that has more to send wait for its next turn."""
-        self._add(job, job.claims[0], large=len(job.pending) > self.recipients)
+        # Whatever is left of it: a mailing's last transaction is no single message.
+        self._add(job, job.claims[0], large=True)
 
     def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool) -> None:
         flow = claim.flow

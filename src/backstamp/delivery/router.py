@@ -25,7 +25,7 @@ from backstamp.policy.source import SourcePool, SourceTable, choose, named
 FRESH: Final = 5.0
 """Seconds what was found holds before the resolver is asked again."""
 
-STALE: Final = 60.0
+STALE: Final = 10.0
 """Seconds it is gone by after that, while the resolver is asked."""
 
 

@@ -39,15 +39,20 @@ class _Tenant(Generic[T]):
 class _Ring(Generic[T]):
     """The tenants of one priority that have something waiting, in the order of their turns."""
 
-    __slots__ = ("tenants",)
+    __slots__ = ("last", "tenants")
 
     def __init__(self) -> None:
         self.tenants: OrderedDict[bytes, _Tenant[T]] = OrderedDict()
+        self.last = b""
+        """Who had the last turn."""
 
     def add(self, item: T, name: bytes, *, large: bool) -> None:
         tenant = self.tenants.get(name)
         if tenant is None:
             tenant = self.tenants[name] = _Tenant()
+            if self.last in self.tenants:
+                # Whoever is new goes before the one that just had its turn.
+                self.tenants.move_to_end(self.last)
         (tenant.large if large else tenant.small).append(item)
 
     def take(self) -> T:
@@ -57,6 +62,7 @@ class _Ring(Generic[T]):
             tenant.balance = 0.0
         else:
             name, tenant = self._next()
+        self.last = name
         item = tenant.take()
         if tenant.small or tenant.large:
             tenants.move_to_end(name)
@@ -101,7 +107,8 @@ class Turns(Generic[T]):
         ring = self._rings.get(priority)
         if ring is None:
             ring = self._rings[priority] = _Ring()
-            self._order = sorted(self._rings, reverse=True)
+        if not ring.tenants:
+            self._order = sorted((*self._order, priority), reverse=True)
         ring.add(item, tenant, large=large)
         self._count += 1
 
@@ -121,7 +128,7 @@ class Turns(Generic[T]):
         item = ring.take()
         self._count -= 1
         if not ring.tenants:
-            del self._rings[priority]
+            # The ring stays: it knows who had the last turn.
             self._order.remove(priority)
         return item
 
