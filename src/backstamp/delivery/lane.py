@@ -30,7 +30,7 @@ Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
 class Job:
     """One message in one lane: the deliveries of it that met there, and who is still to be sent to."""
 
-    __slots__ = ("claims", "load", "out", "pending", "retry_at", "returns")
+    __slots__ = ("claims", "load", "out", "owed", "pending", "retry_at", "returns")
 
     def __init__(self, claims: list[Delivery]) -> None:
         self.claims = claims
@@ -41,6 +41,8 @@ class Job:
         """Transactions under way."""
         self.retry_at: float | None = None
         """When the first of those who were deferred is tried again (seconds since the epoch)."""
+        self.owed = 0.0
+        """What its tenant has not paid for the last turn, since nothing more of it waited then."""
         self.returns = 0
         """How often somebody of it came back to the lane because a host failed, not the mail."""
 
@@ -109,6 +111,8 @@ class Lane(Generic[W]):
         self.workers = 0
         self.coming = 0
         """Workers that were called and have not taken anything yet."""
+        self.woken = 0
+        """Those of them that were idle and come at once, without opening anything first."""
         self.sessions = 0
         """Workers whose connection is open and answered."""
         self.last: Outcome | None = None
@@ -134,7 +138,7 @@ class Lane(Generic[W]):
         return most if self.sends is None else min(most, self.sends)
 
     def ended(self, taken: int) -> bool:
-        """A host said 421 after so many messages of a connection; tell whether that is its limit, and news."""
+        """A host said 421 after so many messages of a connection; tell whether it is its limit, and news."""
         twice, self._ended = taken == self._ended, taken
         if not (twice and 0 < taken < self.messages):
             return False
@@ -159,11 +163,13 @@ class Lane(Generic[W]):
     def back(self, job: Job) -> None:
         """Let a job that has more to send wait for its next turn."""
         # Whatever is left of it: a mailing's last transaction is no single message.
-        self._add(job, job.claims[0], large=True)
+        claim = job.claims[0]
+        self._add(job, claim, large=True, owed=job.owed)
+        job.owed = 0.0
 
-    def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool) -> None:
+    def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool, owed: float = 0.0) -> None:
         flow = claim.flow
-        self.turns.add(item, flow.tenant, self._priority(claim), large=large)
+        self.turns.add(item, flow.tenant, self._priority(claim), large=large, owed=owed)
 
     def _priority(self, claim: Delivery) -> int:
         priority = claim.flow.priority
@@ -176,7 +182,7 @@ class Lane(Generic[W]):
             return None
         job = item if isinstance(item, Job) else Job([item])
         claim = job.claims[0]
-        self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
+        job.owed = self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
         if job.load is None and not claim.alone:
             self._joining.pop(claim.message, None)
         return job
@@ -212,21 +218,42 @@ class Lane(Generic[W]):
         return _latest((throttle.may_send(now), throttle) for throttle in self.throttles)
 
     def send(self, now: float) -> float:
-        """Count a message that is about to be sent; return when it may be, `now` or later."""
-        return max([throttle.send(now) for throttle in self.throttles])
+        """Count a message that goes now if all rates let it; return when to ask again, `now` if it goes.
+
+        Nothing is taken ahead: it would count at one throttle when it goes by another's leave, later.
+        """
+        at = max([throttle.send_at(now) for throttle in self.throttles])
+        if at <= now:
+            for throttle in self.throttles:
+                throttle.send(now)
+        return at
 
     def connect(self, now: float) -> float:
-        """Count a connection that is about to be begun; return when it may be, `now` or later."""
-        return max([throttle.connect(now) for throttle in self.throttles])
+        """Count a connection that is begun now if all rates let it; return when to ask again, as `send`."""
+        at = max([throttle.connect_at(now) for throttle in self.throttles])
+        if at <= now:
+            for throttle in self.throttles:
+                throttle.connect(now)
+        return at
 
     @property
     def teaches(self) -> Throttle:
-        """The throttle that learns from this lane's hosts: the provider's, else its own."""
+        """The throttle that learns from what this lane's hosts say: the provider's, else its own."""
         return self.throttles[0]
+
+    @property
+    def learners(self) -> list[Throttle]:
+        """The throttles whose windows learn from how this lane's hosts do."""
+        return [throttle for throttle in self.throttles if throttle.learns]
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
         return all(throttle.held <= throttle.window.limit(now) for throttle in self.throttles)
+
+    @property
+    def wants_idle(self) -> bool:
+        """Whether somebody is idle and there is something for him."""
+        return bool(self.idle) and len(self.turns) > self.woken
 
     @property
     def wants_worker(self) -> bool:
