@@ -98,7 +98,7 @@ class Dispatcher:
             suppression=suppression,
             kick=self._kick,
         )
-        self._all = Throttle("all", DestinationPolicy(connections=connections))
+        self._all = Throttle("all", DestinationPolicy(connections=connections), learns=False)
         self._all.window.size = connections
         self._throttles: OrderedDict[str, Throttle] = OrderedDict()
         self._remembered = {one.key: one for one in learned}
@@ -317,13 +317,14 @@ class Dispatcher:
     def _kick(self, lane: AnyLane) -> None:
         """Let as many workers come as have something to take, now or when the lane's rates allow."""
         now = self._clock.monotonic()
-        while lane.wants_worker and not self._stopping:
+        while (lane.wants_idle or lane.wants_worker) and not self._stopping:
             at = lane.may_send(now)
             if at > now:
                 self._later(lane, at)
                 return
             if lane.idle:
                 lane.coming += 1
+                lane.woken += 1
                 lane.idle.pop().set_result(True)
             elif not self._start(lane, now):
                 return
@@ -493,6 +494,8 @@ class Dispatcher:
         finally:
             timer.cancel()
             del self._resting[worker]
+            if worker.done() and not worker.cancelled() and worker.result():
+                lane.woken -= 1
 
     def _retire(self, worker: Worker) -> None:
         """Let a worker go if it is idle. It leaves its lane in the same turn: nobody can wake it."""
@@ -511,7 +514,7 @@ class Dispatcher:
     def _leave(self, lane: AnyLane) -> None:
         """Forget a lane nobody needs; one in which something waits goes on, now or in a while."""
         if lane.turns and not self._stopping:
-            if lane.workers:
+            if lane.workers and not lane.idle:
                 self._later(lane, self._clock.monotonic() + hosts.pause(lane.way.policy.retry.schedule[0]))
             else:
                 self._kick(lane)

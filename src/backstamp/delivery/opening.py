@@ -206,8 +206,9 @@ class Opener:
 
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
         now = self._clock.monotonic()
-        if (at := lane.connect(now)) > now:
+        while (at := lane.connect(now)) > now:
             await asyncio.sleep(at - now)
+            now = self._clock.monotonic()
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
