@@ -357,7 +357,7 @@ class Dispatcher:
     def _make_room(self, throttle: Throttle) -> None:
         """Let the worker go that has been idle longest where others wait for a permit."""
         for worker, lane in self._resting.items():
-            if throttle in lane.throttles:
+            if throttle in lane.throttles and not lane.turns:
                 self._retire(worker)
                 return
 
@@ -464,17 +464,16 @@ class Dispatcher:
             now = self._clock.monotonic()
             if not lane.held(now):
                 return False
-            wanted = self._permits.wanted(lane)
+            if self._permits.wanted(lane) and (not lane.turns or slot.turns >= TURNS):
+                # An idle connection is a luxury where another lane waits for one, and a busy one is shared.
+                return False
             at = now
             if lane.turns:
-                if wanted and slot.turns >= TURNS:
-                    return False
                 at = lane.may_send(now)
                 if at <= now:
                     return True
                 self._later(lane, at)
-            if wanted or slot.session is None or at - now > lane.way.policy.idle:
-                # An idle connection is a luxury where another lane waits for one.
+            if slot.session is None or at - now > lane.way.policy.idle:
                 return False
             slot.arrived()
             if not await self._rest(lane):
