@@ -307,7 +307,7 @@ class Attempter:
         if not durable:
             await slot.close()
             return
-        self._tell.delivered(job, load.recipients, outcomes, duration)
+        self._tell.delivered(job, load.recipients, outcomes, duration, session.tls)
         took = [ordinal for ordinal, one in outcomes.items() if one.verdict is Verdict.DELIVERED]
         if owed := prepare.relayed(load, took, extensions=extensions):
             await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
