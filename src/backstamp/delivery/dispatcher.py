@@ -27,7 +27,7 @@ from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned, Throttle
 from backstamp.mail.outcome import Outcome
-from backstamp.policy import classify
+from backstamp.policy import classify, route
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem
 from backstamp.queue.port import DamagedError, Delivery, Outlet
@@ -218,7 +218,7 @@ class Dispatcher:
             self._queue.give_back(claim, self._clock.wall() + 60)
             return None
         self._queue.rest(claim)
-        return load.sender.decode("utf-8", "backslashreplace") or "<>"
+        return route.sender_name(load.sender)
 
     def _ask(self, question: object, claim: Delivery, sender: str) -> None:
         """Find the way for a question; whoever asks meanwhile waits for the same answer."""
