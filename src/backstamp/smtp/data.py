@@ -74,10 +74,8 @@ def stuff(content: bytes) -> bytes:
 
 def bare(content: bytes) -> str | None:
     """Return what a content must not have and has (a bare CR, a bare LF, NUL), None if it is clean."""
-    # The expression goes from CR to CR; counting both octets of CRLF takes twice as long.
-    if _BARE_CR.search(content) is not None:
-        return "bare CR"
-    # Every CR is followed by a LF: a LF more than CRs is one without.
-    if content.count(b"\n") != content.count(b"\r"):
-        return "bare LF"
-    return "NUL" if b"\0" in content else None
+    # Every line ends by CRLF exactly if the content comes back when its CRs are taken out and one is put
+    # before each LF. Both go from one line end to the next (memchr); no other way takes half as long.
+    if content.replace(b"\r", b"").replace(b"\n", b"\r\n") == content:
+        return "NUL" if b"\0" in content else None
+    return "bare LF" if _BARE_CR.search(content) is None else "bare CR"
