@@ -64,10 +64,14 @@ class Backstamp:
     name = "backstamp"
     recipients_per_transaction = 100
 
-    def __init__(self, directory: Path, sink: int, program: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, sink: int | None, program: Path | None = None, *, more: str = ""
+    ) -> None:
+        """Without a sink mail goes by MX; `more` are tables of the configuration."""
         self._directory = directory
         self._program = program or ROOT / ".venv/bin/backstamp"
-        self._sink = sink
+        route = "" if sink is None else f'[[route]]\nmatch = "*"\nvia = "127.0.0.1:{sink}"\n'
+        self._tables = route + more
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
@@ -85,14 +89,11 @@ directory = "{self._directory}/queue"
 address = "127.0.0.1:{self.port}"
 [limits]
 recipients = 2000
-[[route]]
-match = "*"
-via = "127.0.0.1:{self._sink}"
 [admin]
 address = "127.0.0.1:{admin}"
-"""
+{self._tables}"""
         )
-        with (self._directory / "events.json").open("wb") as log:
+        with self.events.open("wb") as log:
             self._process = subprocess.Popen(
                 [self._program, "serve", "--config", config], stdout=log, stderr=log, start_new_session=True
             )
@@ -101,12 +102,23 @@ address = "127.0.0.1:{admin}"
             assert answer.status == 200
         return self._process.pid
 
+    @property
+    def events(self) -> Path:
+        """The file of its events."""
+        return self._directory / "events.json"
+
     def stop(self) -> None:
         """SIGTERM, and wait."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL: where deliveries are under way that would take minutes to end."""
+        if self._process is not None:
+            self._process.kill()
+            self.stop()
 
 
 TUNED = {

@@ -61,6 +61,8 @@ class Sink:
         self.octets = 0
         self.connections = 0
         """Connections ever taken."""
+        self.refused = 0
+        """Of them, those that were told 421: more than may be open at once."""
         self.open: set[_Session] = set()
         self._server: asyncio.Server | None = None
 
@@ -111,6 +113,7 @@ class _Session(asyncio.Protocol):
         sink.open.add(self)
         limit = sink.options.connections
         if limit is not None and len(sink.open) > limit:
+            sink.refused += 1
             self._do(Step(octets=reply(421, "4.7.0 Too many connections"), close=True))
         else:
             self._answer("CONNECT", reply(220, f"{sink.options.hostname} ESMTP sink"))
