@@ -58,7 +58,7 @@ class Watch:
 
     async def single(self, client: Client, name: str) -> float:
         """Send one message; return the seconds from its 250 until it came, `LIMIT` if it did not."""
-        waited = asyncio.get_running_loop().create_future()
+        waited: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waited[name.encode()] = waited
         async with self._sending:
             await client.send([name])
@@ -85,7 +85,7 @@ async def run(program: Path, directory: Path, recipients: int, singles: int) -> 
                     mailing = asyncio.create_task(_mailing(many, recipients))
                     while watch.mailing < recipients / 10 and time.monotonic() - began < LIMIT:
                         await asyncio.sleep(0.01)
-                    waiting = []
+                    waiting: list[asyncio.Task[float]] = []
                     while watch.mailing < recipients * 9 // 10 and len(waiting) < singles:
                         single = watch.single(one, f"single{len(waiting)}@one.example")
                         waiting.append(asyncio.create_task(single))

@@ -27,6 +27,8 @@ class Relay(Protocol):
     name: str
     port: int
     recipients_per_transaction: int
+    cpu_known: bool
+    """Whether the time of its ended processes is charged to their parents."""
 
     def start(self) -> int:
         """Start it, wait until it answers, and return the process at the root of its tree."""
@@ -63,6 +65,7 @@ class Backstamp:
 
     name = "backstamp"
     recipients_per_transaction = 100
+    cpu_known = True
 
     def __init__(
         self, directory: Path, sink: int | None, program: Path | None = None, *, more: str = ""
@@ -156,6 +159,8 @@ postlog unix-dgram n - n - 1 postlogd
 
 class Postfix:
     """Debian's Postfix, an instance of its own: default settings, or tuned for this load."""
+
+    cpu_known = True
 
     def __init__(self, directory: Path, sink: int, *, tuned: bool = False) -> None:
         self.name = "postfix-tuned" if tuned else "postfix"
