@@ -14,26 +14,29 @@ from collections.abc import Awaitable, Sequence
 
 from backstamp import __version__
 from backstamp.admin.server import AdminServer
+from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
-from backstamp.delivery.candidates import Finder
 from backstamp.delivery.dispatcher import Dispatcher
-from backstamp.delivery.outside import Candidate
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
+from backstamp.learned import LearnedFile
 from backstamp.listener.server import Listener
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import Envelope, domain_runs
-from backstamp.mail.fault import Fault
-from backstamp.net.client import Connection, Refusal, connect
+from backstamp.net.opening import Opener
 from backstamp.net.resolver import Resolver
 from backstamp.policy import retry
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.adapt import Adaptations
+from backstamp.policy.destination import PolicyTable
 from backstamp.policy.route import RouteTable
+from backstamp.policy.source import SourceTable
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.recovery import FormatError
 from backstamp.queue.views import LedgerView
+from backstamp.suppression.keeper import SuppressionList
 from backstamp.telemetry.events import Alarm, Started, Stopped
 from backstamp.telemetry.log import EventLog
 from backstamp.telemetry.metrics import Metrics
@@ -62,10 +65,13 @@ class Relay:
         self._clock = clock or SystemClock()
         self._listeners: list[Listener] = []
         self.queue: LocalQueue
+        self.suppression: SuppressionList
+        self._learned: LearnedFile
         self._dispatcher: Dispatcher
         self._resolver: Resolver
         self._admin: AdminServer | None = None
         self._entropy = _Entropy()
+        self._opener = Opener()
         self._starting = True
         self._stop = asyncio.Event()
 
@@ -87,6 +93,7 @@ class Relay:
         """
         await self._open_queue()
         try:
+            await self._open_suppression()
             self._compose()
             async with asyncio.TaskGroup() as group:
                 try:
@@ -94,6 +101,8 @@ class Relay:
                     tasks = [
                         group.create_task(self._dispatcher.run(), name="dispatcher"),
                         group.create_task(self._watch(), name="watch"),
+                        group.create_task(self.suppression.run(), name="suppression"),
+                        group.create_task(self._learned.run(self._dispatcher.learned), name="learned"),
                     ]
                     self._started()
                     if ready is not None:
@@ -106,6 +115,7 @@ class Relay:
         except* StartError as errors:
             raise _first(errors) from None
         finally:
+            await self.suppression.close()
             await self.queue.close()
             await self._resolver.close()
         waiting = self.queue.ledger.waiting
@@ -117,7 +127,8 @@ class Relay:
         Addresses, the queue and the admin side need a restart; an alarm says so if they differ.
         """
         self._routes = RouteTable(settings.routes)
-        self._dispatcher.reload(self._routes, settings.destination)
+        self._dispatcher.reload(self._tables(settings), settings.connections)
+        self.suppression.policy = settings.suppression
         by_address = {(new.host, new.port): new for new in settings.listeners}
         fixed = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
         for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
@@ -152,34 +163,48 @@ class Relay:
         except OSError as error:
             raise StartError(f"queue directory {root}: {_reason(error)}") from None
 
+    async def _open_suppression(self) -> None:
+        root, clock, emit = self._settings.queue_directory, self._clock, self._log.emit
+        self.suppression = SuppressionList(
+            DiskFiles(), root, self._settings.suppression, clock=clock, emit=emit
+        )
+        try:
+            await self.suppression.open()
+        except OSError as error:
+            raise StartError(f"queue directory {root}: the suppression list: {_reason(error)}") from None
+
     def _compose(self) -> None:
         settings, clock, emit = self._settings, self._clock, self._log.emit
-        destination = settings.destination
         self._resolver = Resolver(settings.nameservers, clock=clock)
-        chance = random.random
+        self._learned = LearnedFile(DiskFiles(), settings.queue_directory, clock=clock, emit=emit)
         self._dispatcher = Dispatcher(
             self.queue,
-            self._connect,
-            Finder(
-                self._resolver,
-                port=destination.port,
-                private=destination.private_addresses,
-                own_names=frozenset({settings.hostname.lower()}),
-                own_addresses=frozenset(listener.host for listener in settings.listeners),
-                chance=chance,
-            ),
-            routes=self._routes,
-            policy=destination,
+            self._opener,
+            self._resolver,
+            tables=self._tables(settings),
             reporter=Reporter(
                 self.queue, hostname=settings.hostname, clock=clock, entropy=self._entropy, emit=emit
             ),
             clock=clock,
-            chance=chance,
+            chance=random.random,
             tell=Teller(emit, clock, trace=settings.log_attempts),
+            hostname=settings.hostname,
+            own_names=frozenset({settings.hostname.lower()}),
+            own_addresses=frozenset(listener.host for listener in settings.listeners),
+            connections=settings.connections,
+            suppression=self.suppression,
+            learned=self._learned.load(),
+            taught=self._learned.taught,
         )
         self._listeners = [
             Listener(
-                listen, self.queue, clock=clock, emit=emit, entropy=self._entropy, once=self._at_most_once
+                listen,
+                self.queue,
+                clock=clock,
+                emit=emit,
+                entropy=self._entropy,
+                once=self._at_most_once,
+                refuse=self.suppression.refuse,
             )
             for listen in settings.listeners
         ]
@@ -190,6 +215,7 @@ class Relay:
             "deliveries_claimed": lambda: ledger.claimed,
             "connections": lambda: self._dispatcher.connections,
             "lanes": lambda: self._dispatcher.lanes,
+            "suppressions": lambda: len(self.suppression),
             "clients": lambda: sum(one.connections for one in self._listeners),
         }
         for name, function in gauges.items():
@@ -201,7 +227,16 @@ class Relay:
                 collector=self._metrics.collector(),
                 ready=self._unready,
                 queue=LedgerView(self.queue, emit),
+                suppression=SuppressionRoutes(self.suppression, clock),
             )
+
+    def _tables(self, settings: Settings) -> Tables:
+        return Tables(
+            self._routes,
+            PolicyTable(settings.destination, settings.rules, settings.providers),
+            SourceTable(settings.sources),
+            Adaptations(settings.adaptations),
+        )
 
     def _at_most_once(self, envelope: Envelope) -> bool:
         """Tell whether a route wants mail to these recipients to come at most once."""
@@ -234,11 +269,6 @@ class Relay:
             )
         )
 
-    async def _connect(self, candidate: Candidate, policy: DestinationPolicy) -> Connection | Refusal | Fault:
-        return await connect(
-            candidate.address, candidate.port, helo=self._settings.hostname, timeouts=policy.timeouts
-        )
-
     def _unready(self) -> str | None:
         """Why the relay should get no mail now, None if it should."""
         if self._stop.is_set():
@@ -257,6 +287,7 @@ class Relay:
                 group.create_task(listener.close(SESSION_GRACE))
         if not self._starting:
             await self._dispatcher.drain(GRACE)
+            self._learned.save(self._dispatcher.learned())
         if self._admin is not None:
             await self._admin.close()
 

@@ -45,7 +45,7 @@ async def claimed(queue: Engine) -> dict[bytes, list[int]]:
         except TimeoutError:
             break
         for claim in claims:
-            found[claim.domain] = list((await queue.load(claim)).recipients)
+            found[claim.domain] = list((await queue.load([claim])).recipients)
             queue.give_back(claim, queue._clock.wall() + 1000)
     return {domain: ordinals for domain, ordinals in found.items() if ordinals}
 
@@ -67,14 +67,14 @@ async def test_released_before_its_turn_it_is_still_one_delivery(queue: Engine) 
     await act(queue, "hold", entry, [0])
     await act(queue, "release", entry, [0])
     assert not queue.ledger.scheduled()
-    assert list((await queue.load(claim)).recipients) == [0]
+    assert list((await queue.load([claim])).recipients) == [0]
     queue.give_back(claim, 0.0)
 
 
 async def test_while_an_attempt_is_under_way_nobody_interferes(queue: Engine) -> None:
     entry = await queued(queue, b"a@one.example")
     [claim] = await queue.claim(10)
-    await queue.load(claim)
+    await queue.load([claim])
     for verb in ("hold", "retry", "remove", "bounce"):
         with pytest.raises(BusyError):
             await act(queue, verb, entry, [0])
@@ -88,7 +88,7 @@ async def test_removed_is_gone_without_a_report(queue: Engine) -> None:
     [claim, other] = await queue.claim(10)
     assert await act(queue, "remove", entry, [0, 1]) == (0, 1)
     assert (queue.ledger.messages, queue.ledger.waiting) == (0, 0)
-    assert not (await queue.load(claim)).recipients
+    assert not (await queue.load([claim])).recipients
     queue.give_back(claim, 0.0)
     queue.give_back(other, 0.0)
     assert not queue.ledger.report_ready
@@ -113,7 +113,7 @@ async def test_returned_is_reported_with_the_operators_reason(queue: Engine) -> 
 async def test_at_most_once_in_doubt_is_held_when_the_attempt_ends(queue: Engine) -> None:
     entry = await queued(queue, b"a@one.example", flags=Flag.AT_MOST_ONCE)
     [claim] = await queue.claim(10)
-    await queue.load(claim)
+    await queue.load([claim])
     permit = queue.doubt(claim, [0])
     assert permit is not None
     await permit
@@ -127,12 +127,12 @@ async def test_at_most_once_in_doubt_is_held_when_the_attempt_ends(queue: Engine
 async def test_who_is_in_doubt_is_named_but_not_while_the_reply_may_come(queue: Engine) -> None:
     entry = await queued(queue, b"a@one.example", b"b@one.example")
     [claim] = await queue.claim(10)
-    assert (await queue.load(claim)).doubts == ()
+    assert (await queue.load([claim])).doubts == ()
     assert queue.doubt(claim, [0, 1]) is None
     assert await queue.doubtful() == []
     queue.answered(claim, [1])
     queue.give_back(claim, 0.0)
     assert await queue.doubtful() == [(entry, (0,))]
     [claim] = await queue.claim(10)
-    assert (await queue.load(claim)).doubts == (0,)
+    assert (await queue.load([claim])).doubts == (0,)
     queue.give_back(claim, 0.0)

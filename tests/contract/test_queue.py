@@ -63,7 +63,7 @@ async def test_what_is_appended_can_be_claimed_and_loaded(opened: Open) -> None:
         [delivery] = await queue.claim(10)
         assert (delivery.queue_id, delivery.domain) == (sent.queue_id, b"one.example")
         assert (delivery.arrival, delivery.size, delivery.attempts) == (sent.arrival, len(sent.content), 0)
-        load = await queue.load(delivery)
+        load = await queue.load([delivery])
         assert (load.sender, load.parameters, load.content) == (
             b"sender@example.org",
             b"BODY=8BITMIME",
@@ -77,7 +77,7 @@ async def test_one_delivery_for_each_domain(opened: Open) -> None:
         await queue.append(message(b"a@two.example", b"b@one.example", b"c@two.example"))
         deliveries = await queue.claim(10)
         assert [delivery.domain for delivery in deliveries] == [b"one.example", b"two.example"]
-        loads = [await queue.load(delivery) for delivery in deliveries]
+        loads = [await queue.load([delivery]) for delivery in deliveries]
         assert [list(load.recipients) for load in loads] == [[0], [1, 2]]
 
 
@@ -108,7 +108,7 @@ async def test_what_still_waits_comes_back_in_time_and_counts_attempts(opened: O
         assert await nothing_due(queue)
         [again] = await queue.claim(1)
         assert again.attempts == 1
-        assert list((await queue.load(again)).recipients) == [1]
+        assert list((await queue.load([again])).recipients) == [1]
 
 
 async def test_a_delivered_message_never_comes_back(opened: Open) -> None:
@@ -137,7 +137,7 @@ async def test_stamps_move_only_along_the_table(opened: Open) -> None:
         await queue.stamp(delivery, {0: Stamp.DELIVERED})
         with pytest.raises(IllegalStampError):
             queue.stamp(delivery, {1: Stamp.DELIVERED, 0: Stamp.FAILED})
-        assert list((await queue.load(delivery)).recipients) == [1]
+        assert list((await queue.load([delivery])).recipients) == [1]
 
 
 async def test_the_stamp_is_enqueued_though_its_waiter_is_cancelled(opened: Open) -> None:
@@ -203,7 +203,7 @@ async def test_the_report_becomes_mail_and_closes_its_failures(opened: Open) -> 
         assert queue.find(sent.queue_id) is None
         [delivery] = await queue.claim(1)
         assert delivery.queue_id == dsn.queue_id
-        assert (await queue.load(delivery)).sender == b""
+        assert (await queue.load([delivery])).sender == b""
         assert await no_report(queue)
 
 

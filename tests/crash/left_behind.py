@@ -61,14 +61,14 @@ class _Builder:
         return mail, sorted(await self.queue.claim(10), key=lambda delivery: delivery.domain)
 
     async def deliver(self, delivery: Delivery) -> None:
-        [(ordinal, recipient)] = (await self.queue.load(delivery)).recipients.items()
+        [(ordinal, recipient)] = (await self.queue.load([delivery])).recipients.items()
         await self.queue.stamp(delivery, {ordinal: Stamp.DELIVERED})
         del self.left.waiting[recipient.address]
         self.left.done.add(recipient.address)
         self.queue.give_back(delivery, 0.0)
 
     async def fail(self, mail: Message, delivery: Delivery) -> None:
-        [(ordinal, recipient)] = (await self.queue.load(delivery)).recipients.items()
+        [(ordinal, recipient)] = (await self.queue.load([delivery])).recipients.items()
         reason = Reason((ordinal,), Reply(550, "5.1.1 nobody here"), "mx.two.example", 0)
         await self.queue.stamp(delivery, {ordinal: Stamp.FAILED}, [reason])
         del self.left.waiting[recipient.address]

@@ -36,7 +36,7 @@ async def one_recipient_after_the_other(work: Workload) -> None:
     await work.accept(b"a@one.example", b"b@one.example", b"c@two.example")
     for _ in range(2):
         delivery = await work.claim()
-        for ordinal in (await work.queue.load(delivery)).recipients:
+        for ordinal in (await work.queue.load([delivery])).recipients:
             await work.deliver(delivery, ordinal)
         work.give_back(delivery)
 
@@ -60,7 +60,7 @@ async def two_reports_for_one_message(work: Workload) -> None:
     await work.report()
     report = await work.claim()
     again = await work.claim()
-    if (await work.queue.load(report)).sender:
+    if (await work.queue.load([report])).sender:
         report, again = again, report
     await work.fail(again, 1)
     work.give_back(again)
@@ -253,7 +253,7 @@ async def _accept(work: Workload, chance: random.Random) -> None:
 
 
 async def _settle(work: Workload, chance: random.Random, delivery: Delivery) -> None:
-    waiting = list((await work.queue.load(delivery)).recipients)
+    waiting = list((await work.queue.load([delivery])).recipients)
     failed = tuple(ordinal for ordinal in waiting if chance.random() < 0.3)
     taken = tuple(ordinal for ordinal in waiting if ordinal not in failed and chance.random() < 0.8)
     if taken:

@@ -128,7 +128,7 @@ class Workload:
 
     async def deliver(self, delivery: Delivery, *ordinals: int) -> None:
         """The peer takes the message for these; the stamp follows."""
-        load = await self.queue.load(delivery)
+        load = await self.queue.load([delivery])
         taken = ordinals or tuple(load.recipients)
         self.files.mark("taken", (delivery.queue_id, taken))
         await self.queue.stamp(delivery, dict.fromkeys(taken, Stamp.DELIVERED))
@@ -253,7 +253,7 @@ async def end(queue: LocalQueue, after: Aftermath, events: list[Event]) -> None:
 
 async def _deliver(queue: LocalQueue, delivery: Delivery, after: Aftermath) -> None:
     try:
-        load = await queue.load(delivery)
+        load = await queue.load([delivery])
     except DamagedError as damage:
         after.unreadable.append(str(damage))
         return

@@ -84,7 +84,7 @@ async def once(root: Path) -> LocalQueue:
     queue = await local_queue(root)
     await queue.append(message(b"a@y.example", b"b@z.example", flags=Flag.AT_MOST_ONCE))
     claims = {claim.domain: claim for claim in await queue.claim(9)}
-    load = await queue.load(claims[b"y.example"])
+    load = await queue.load([claims[b"y.example"]])
     assert list(load.recipients) == [0]
     permit = queue.doubt(claims[b"y.example"], [0])
     assert permit is not None

@@ -128,7 +128,7 @@ async def test_a_stamp_that_fails_is_carried_to_a_new_file(tmp_path: Path) -> No
     queue.give_back(delivery, 0.0)
     again = await local_queue(crashed(tmp_path))
     [delivery] = await again.claim(1)
-    assert list((await again.load(delivery)).recipients) == [1]
+    assert list((await again.load([delivery])).recipients) == [1]
     await again.close()
     await queue.close()
 
@@ -145,7 +145,7 @@ async def test_while_stamps_cannot_be_written_nothing_new_is_sent(tmp_path: Path
         await asyncio.sleep(0.01)
     [alarm] = [event for event in events if isinstance(event, Alarm)]
     assert "second copy" in alarm.action
-    loading = asyncio.create_task(queue.load(second))
+    loading = asyncio.create_task(queue.load([second]))
     await asyncio.sleep(0.05)
     assert not loading.done()
     assert not stamped.done()
@@ -173,7 +173,7 @@ async def test_on_a_full_disk_a_failure_waits_for_its_report_and_delivery_goes_o
     with pytest.raises(StampNotDurableError):
         await queue.stamp(first, {0: Stamp.FAILED}, [Reason((0,), Reply(550, "5.1.1 no"))])
     queue.give_back(first, 0.0)
-    assert list((await queue.load(second)).recipients) == [0]
+    assert list((await queue.load([second])).recipients) == [0]
     await queue.stamp(second, {0: Stamp.DELIVERED})
     queue.give_back(second, 0.0)
     assert not queue.ledger.report_ready
@@ -229,7 +229,7 @@ async def test_stamps_that_cannot_be_read_for_a_moment_are_not_lost(tmp_path: Pa
     files.unreadable[".stamps"] = failures
     again = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
     [delivery] = await again.claim(1)
-    assert list((await again.load(delivery)).recipients) == [1]
+    assert list((await again.load([delivery])).recipients) == [1]
     assert not [event for event in events if isinstance(event, Alarm)]
     await again.close()
 

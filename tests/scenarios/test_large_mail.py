@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.door import Door, door
 from tests.support.faults import FaultyFiles
-from tests.support.queues import local_queue, message
+from tests.support.queues import gathered, local_queue, message
 
 from backstamp.mail.reply import Reply
 from backstamp.queue.local import LocalQueue
@@ -87,8 +87,8 @@ async def test_it_is_durable_and_comes_back_after_a_restart(tmp_path: Path) -> N
     for _ in range(2):
         claims = await queue.claim(9)
         assert len(claims) == 2
-        load = await queue.load(claims[0])
-        assert load.content == content
+        load = await queue.load([claims[0]])
+        assert await gathered(load.content) == content
         assert load.flags is Flag.AT_MOST_ONCE
         await queue.close()
         queue = await local_queue(tmp_path / "q")

@@ -14,13 +14,19 @@ async def send(
     sender: str = "sender@origin.test",
     content: bytes = TEXT,
     options: Sequence[str] = (),
+    rcpt_options: Sequence[str] = (),
 ) -> None:
-    """Send one message with Python's smtplib; every recipient must be taken."""
+    """Send one message with Python's smtplib; every recipient must be taken.
+
+    `options` are MAIL's parameters, `rcpt_options` those of every RCPT.
+    """
 
     def run() -> None:
         with smtplib.SMTP(*address, timeout=20) as client:
             client.ehlo("client.test")
-            refused = client.sendmail(sender, list(recipients), content, mail_options=list(options))
+            refused = client.sendmail(
+                sender, list(recipients), content, mail_options=list(options), rcpt_options=list(rcpt_options)
+            )
             assert not refused
 
     await asyncio.to_thread(run)

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 import msgspec
 
 from backstamp.clock import SystemClock
+from backstamp.listener.conversation import Refuse
 from backstamp.listener.server import Listener
 from backstamp.listener.settings import Limits, ListenerSettings
 from backstamp.queue.port import Deposit, Intake, Message
@@ -101,7 +102,10 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 @contextlib.asynccontextmanager
 async def door(
-    limits: Limits | None = None, behind: Intake | None = None, **changes: object
+    limits: Limits | None = None,
+    behind: Intake | None = None,
+    refuse: Refuse = lambda *_: None,
+    **changes: object,
 ) -> AsyncIterator[Door]:
     """Open a listener, with a queue of its own or one `behind` it; `changes` are fields of its settings."""
     settings = msgspec.structs.replace(SETTINGS, limits=limits or Limits(), **changes)
@@ -113,6 +117,7 @@ async def door(
         clock=SystemClock(),
         emit=events.append,
         entropy=lambda count: next(numbers).to_bytes(count, "big"),
+        refuse=refuse,
     )
     await listener.start()
     try:

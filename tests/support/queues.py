@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backstamp.clock import SystemClock
+from backstamp.mail import headers
+from backstamp.mail.content import HEADER_LIMIT, PIECE, Content
 from backstamp.mail.envelope import Envelope, Recipient, ordered
 from backstamp.queue import ids
 from backstamp.queue.files import DiskFiles, Files
@@ -76,6 +78,18 @@ async def local_queue(
     )
     await queue.recovering
     return queue
+
+
+async def gathered(content: Content) -> bytes:
+    """Return the octets of a content, however they come; a stored one comes in pieces of the right size."""
+    if isinstance(content, bytes):
+        return content
+    pieces = [piece async for piece in content.pieces()]
+    assert all(len(piece) == PIECE for piece in pieces[:-1])
+    octets = b"".join(pieces)
+    assert (len(octets), octets.isascii()) == (content.size, content.ascii)
+    assert headers.block(octets)[:HEADER_LIMIT] == content.header
+    return octets
 
 
 async def settled() -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.queue.operations import VERBS, BusyError
 from backstamp.queue.port import DamagedError, StampNotDurableError
 from backstamp.queue.view import Acted, DoubtView, MessageView
@@ -50,7 +51,7 @@ class QueueView(Protocol):
 
 
 class AdminServer:
-    """Serves `/metrics`, `/healthz`, `/readyz` and `/api/v1/queue`."""
+    """Serves `/metrics`, `/healthz`, `/readyz` `/api/v1/queue` and `/api/v1/suppression`."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class AdminServer:
         collector: Collector,
         ready: Callable[[], str | None],
         queue: QueueView,
+        suppression: SuppressionRoutes | None = None,
     ) -> None:
         self.address = (host, port)
         """Where it listens; the port is the real one once it does."""
@@ -75,6 +77,8 @@ class AdminServer:
         application.router.add_get("/api/v1/queue/doubt", self._doubt)
         application.router.add_get("/api/v1/queue/{queue_id}", self._show)
         application.router.add_post("/api/v1/queue/{queue_id}/{verb}", self._act)
+        if suppression is not None:
+            suppression.register(application.router)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
 
     async def start(self) -> None:

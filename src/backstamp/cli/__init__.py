@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import typer
 
-from backstamp.cli import check, demo, fsck, queue, serve, sink, version
+from backstamp.cli import check, demo, fsck, queue, serve, sink, suppression, version
 
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
     serve.register,
     check.register,
     queue.register,
+    suppression.register,
     fsck.register,
     sink.register,
     demo.register,

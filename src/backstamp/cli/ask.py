@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
 from backstamp.cli.configuration import BAD_CONFIGURATION, load_or_exit
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 Config = Annotated[
     str | None, typer.Option("--config", "-c", metavar="FILE", help="Ask the relay of this configuration.")
@@ -15,16 +18,58 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 UNREACHABLE = 1
 
+TIMEOUT = 30.0
+"""Seconds to wait for an answer to begin."""
+
 
 class RefusedError(Exception):
-    """The relay answered, and said no: in words for the operator."""
+    """The relay answered, and said no: in words for the operator; `details` is the rest of its answer."""
+
+    def __init__(self, text: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.details = details or {}
 
 
-def ask(config: str | None, path: str, body: object = None) -> dict[str, Any] | None:
-    """Ask the running relay, with a body as a POST; None where it does not know.
+def ask(
+    config: str | None, path: str, body: object = None, *, method: str | None = None
+) -> dict[str, Any] | None:
+    """Ask the running relay, with a body as a POST or another method; None where it does not know.
 
     Raises:
         RefusedError: it will not do what the body asks.
+    """
+    import io
+
+    import msgspec
+
+    octets = None if body is None else io.BytesIO(msgspec.json.encode(body))
+    try:
+        with send(config, path, octets, method=method) as answer:
+            return msgspec.json.decode(answer.read(), type=dict[str, Any])
+    except UnknownError:
+        return None
+    except OSError as error:
+        fail(f"the relay's answer broke off: {error}")
+
+
+class UnknownError(Exception):
+    """The relay does not know what was asked for."""
+
+
+def send(
+    config: str | None,
+    path: str,
+    body: BinaryIO | None = None,
+    kind: str = "application/json",
+    *,
+    method: str | None = None,
+    timeout: float = TIMEOUT,
+) -> HTTPResponse:
+    """Ask the running relay, with a body of a kind; return its answer, to be read and closed.
+
+    Raises:
+        RefusedError: it will not do what the body asks.
+        UnknownError: there is no such thing.
     """
     import contextlib
     import urllib.error
@@ -41,18 +86,21 @@ def ask(config: str | None, path: str, body: object = None) -> dict[str, Any] | 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a wildcard is asked by
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        request = urllib.request.Request(f"http://{where}{path}")
+        request = urllib.request.Request(f"http://{where}{path}", method=method)
         if body is not None:
-            request.data = msgspec.json.encode(body)
-            request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - it is always http
-            return msgspec.json.decode(answer.read(), type=dict[str, Any])
+            request.data = body
+            request.add_header("Content-Type", kind)
+            request.add_header("Content-Length", str(body.seek(0, 2)))
+            body.seek(0)
+        answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - it is always http
+        return answer
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            return None
+            raise UnknownError from None
         if body is not None:
-            with contextlib.suppress(msgspec.MsgspecError):
-                raise RefusedError(msgspec.json.decode(error.read(), type=dict[str, str])["error"]) from None
+            with contextlib.suppress(msgspec.MsgspecError, KeyError):
+                details = msgspec.json.decode(error.read(), type=dict[str, Any])
+                raise RefusedError(details.pop("error"), details) from None
         fail(f"the relay at {where} answered {error.code}: {error.read().decode('utf-8', 'replace')[:200]}")
     except OSError as error:
         reason = getattr(error, "reason", error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,6 +29,14 @@ Dropping = Annotated[bool, typer.Option("--drop-after-dot", help="Close at the f
 Connections = Annotated[
     int | None, typer.Option("--connections", metavar="N", help="Tell 421 above N connections.")
 ]
+Tls = Annotated[
+    Literal["none", "starttls", "implicit"],
+    typer.Option("--tls", help="Offer STARTTLS, or speak TLS from the first octet; self-signed."),
+]
+Auth = Annotated[
+    str | None,
+    typer.Option("--auth", metavar="USER:PASSWORD", help="Take mail only from who says so (AUTH)."),
+]
 Directory = Annotated[
     Path | None, typer.Option("--directory", metavar="DIR", help="Keep each message as a file.")
 ]
@@ -49,6 +57,8 @@ def sink(
     delay: Delay = 0.0,
     drop_after_dot: Dropping = False,
     connections: Connections = None,
+    tls: Tls = "none",
+    auth: Auth = None,
     directory: Directory = None,
     log: Log = None,
 ) -> None:
@@ -63,6 +73,12 @@ def sink(
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         _fail(f"--listen {listen}: write address:port, 127.0.0.1:2526")
+    credentials = None
+    if auth is not None:
+        user, colon, password = auth.partition(":")
+        if not (user and colon):
+            _fail("--auth: write USER:PASSWORD")
+        credentials = (user, password)
     script = Script()
     for item in reply or ():
         verb, _, words = item.partition("=")
@@ -83,7 +99,7 @@ def sink(
         server = Sink(
             host.strip("[]"),
             int(port),
-            options=Options(connections=connections),
+            options=Options(connections=connections, tls=tls, auth=credentials),
             script=script,
             received=receive,
         )

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from backstamp.config.lines import Path
 from backstamp.config.rules import ComplaintError
-from backstamp.config.units import shown
+from backstamp.config.words import shown
 
 
 def complaints(errors: Iterable[ErrorDetails], file: type[BaseModel]) -> Iterator[tuple[Path, str]]:
@@ -35,7 +36,7 @@ def complaints(errors: Iterable[ErrorDetails], file: type[BaseModel]) -> Iterato
 def tables(file: type[BaseModel]) -> dict[str, type[BaseModel]]:
     """Return every table of the file by its dotted name, `""` for the file itself, in order."""
     found: dict[str, type[BaseModel]] = {"": file}
-    for name, field in file.model_fields.items():
+    for name, field in keys_of(file).items():
         table = table_of(field.annotation)
         if table is not None:
             for below, model in tables(table).items():
@@ -43,8 +44,13 @@ def tables(file: type[BaseModel]) -> dict[str, type[BaseModel]]:
     return found
 
 
+def keys_of(table: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a table by their keys in the file: some are words Python keeps for itself."""
+    return {field.alias or name: field for name, field in table.model_fields.items()}
+
+
 def table_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the table a field holds, once or in a list; None where it holds a value."""
+    """Return the table a field holds, once, in a list or perhaps; None where it holds a value."""
     for kind in (annotation, *typing.get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -55,13 +61,13 @@ def _unknown(path: Path, file: type[BaseModel]) -> str:
     """Name the key that was probably meant: one spelled alike in the same table, or the same in another."""
     known = tables(file)
     here = ".".join(part for part in path[:-1] if isinstance(part, str))
-    names = list(known[here].model_fields)
+    names = list(keys_of(known[here]))
     name = str(path[-1])
     near = difflib.get_close_matches(name, names, 1)
     if near:
         return f"unknown key; did you mean {near[0]}?"
     for table, model in known.items():
-        if name in model.model_fields:
+        if name in keys_of(model):
             return f"unknown key here; it belongs {f'in [{table}]' if table else 'above all tables'}"
     return f"unknown key; known are {', '.join(names)}"
 
@@ -79,6 +85,8 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{value} is empty"
         case "bool_type":
             return f"{value} is neither true nor false"
+        case "float_type":
+            return f"{value} is not a number"
         case "int_type":
             return f"{value} is not a whole number"
         case "list_type":
@@ -91,6 +99,10 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{value} is too small; write {bounds['ge']} or more"
         case "less_than_equal":
             return f"{value} is too large; write {bounds['le']} or less"
+        case "greater_than":
+            return f"{value} is too small; write more than {bounds['gt']}"
+        case "less_than":
+            return f"{value} is too large; write less than {bounds['lt']}"
         case "too_short":
             return "is empty; write at least one"
         case _:

@@ -1,9 +1,9 @@
 """A file in, settings or every mistake out.
 
 Three readers in turn: TOML (one mistake, the standard parser stops at the first), the
-model (all mistakes at once), then the records of the rooms. Each mistake carries file,
-line and key. Nothing here looks at the machine: whether a port is free or a directory can
-be written is found by those who use it.
+tables, alone and between them (all mistakes at once), then the records of the rooms. Each
+mistake carries file, line and key. Of the machine only password files are looked at: whether
+a port is free or a directory can be written is found by those who use it.
 """
 
 import os
@@ -12,15 +12,11 @@ import tomllib
 
 from pydantic import ValidationError
 
-from backstamp.config import lines, rules
+from backstamp.config import between, build, lines, passwords, shipped, smarthosts
 from backstamp.config.complaints import complaints
-from backstamp.config.model import DeliveryTable, File, LimitsTable, RetryTable
+from backstamp.config.model import File
 from backstamp.config.problem import ConfigurationError, Problem
 from backstamp.config.settings import Settings
-from backstamp.listener.settings import Limits, ListenerSettings
-from backstamp.policy.destination import DestinationPolicy, Timeouts
-from backstamp.policy.retry import RetryPolicy
-from backstamp.policy.route import NextHop, Route, Smarthost
 
 _PLACE = re.compile(r" \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)$")
 _HINTS = {
@@ -61,13 +57,16 @@ def parse(content: bytes, file: str) -> Settings:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError((_syntax_problem(text, file, error),)) from None
-    mistakes = rules.repetitions(document)
+    known = shipped.known()
+    mistakes = between.mistakes(document, known.by_name()) + smarthosts.mistakes(document)
+    secrets, unread = passwords.read(document)
+    mistakes += unread
     try:
         model = File.model_validate(document)
     except ValidationError as error:
         mistakes += complaints(error.errors(include_url=False), File)
     if not mistakes:
-        return _settings(model)
+        return build.settings(model, known, secrets)
     found = lines.notes(text)
     problems = [
         Problem(file, lines.line_of(found, path) or 1, lines.written(path), message)
@@ -90,61 +89,4 @@ def _syntax_problem(text: str, file: str, error: Exception) -> Problem:
     key = lines.written(lines.reading_at(lines.notes(text), line))
     return Problem(
         file, line, key, f"not TOML: {reason[:1].lower()}{reason[1:]}{column}{_HINTS.get(reason, '')}"
-    )
-
-
-def _settings(file: File) -> Settings:
-    limits = _limits(file.limits)
-    return Settings(
-        hostname=file.hostname,
-        queue_directory=file.queue.directory,
-        queue_reserve=file.queue.reserve,
-        listeners=tuple(
-            ListenerSettings(
-                hostname=file.hostname,
-                host=table.address.host,
-                port=table.address.port,
-                allow=tuple(table.allow),
-                submission=table.submission,
-                at_most_once=table.semantics == "at-most-once",
-                limits=limits,
-            )
-            for table in file.listen
-        ),
-        destination=_destination(file.delivery, file.retry),
-        routes=tuple(
-            Route(
-                table.match,
-                Smarthost((NextHop(table.via.host, table.via.port),)),
-                at_most_once=table.semantics == "at-most-once",
-            )
-            for table in file.route
-        ),
-        nameservers=tuple(file.dns.nameservers),
-        admin=file.admin.address,
-        log_attempts=file.log.attempts,
-    )
-
-
-def _limits(table: LimitsTable) -> Limits:
-    return Limits(
-        message_size=table.message_size,
-        recipients=table.recipients,
-        connections=table.connections,
-        hops=table.hops,
-        idle=table.command_timeout,
-        message=table.data_timeout,
-    )
-
-
-def _destination(table: DeliveryTable, retry: RetryTable) -> DestinationPolicy:
-    return DestinationPolicy(
-        retry=RetryPolicy(schedule=tuple(retry.schedule), lifetime=retry.lifetime),
-        timeouts=Timeouts(**dict(table.timeouts)),
-        connections=table.connections,
-        messages_per_connection=table.messages_per_connection,
-        recipients_per_transaction=table.recipients_per_transaction,
-        idle=table.idle,
-        port=table.port,
-        private_addresses=table.private_addresses,
     )

@@ -1,58 +1,41 @@
 """The shape of a configuration file: every table, key, type, default and bound, declared once.
 
 The reference (docs/configuration.md) and the editors' schema are made from these classes,
-so what is said about a key stands here and nowhere else. Names are those of the file.
-What concerns one value is checked in `units`, what concerns several in `rules`.
+so what is said about a key stands here and nowhere else; what sends is in `outgoing`. Names are
+those of the file. What concerns one value is checked in `units`, `names` and `rules`, what concerns
+several in `between` and `smarthosts`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from backstamp.config import rules, units
-
-
-def _text(parse: Any, pattern: str, *examples: str) -> Any:
-    """Return what pydantic needs to know of a value that is text in the file and something else here."""
-    schema = {"type": "string", "pattern": pattern, "examples": list(examples)}
-    return PlainValidator(parse), WithJsonSchema(schema)
-
-
-def _as_written(default: Any) -> Any:
-    """Return a default that stands in the reference as in a file, and is parsed like a value of the file."""
-    return Field(default=default)
-
-
-_UNITS = "(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?"
-Duration = Annotated[float, *_text(units.duration, f"^{_UNITS}$", "30s", "5m", "1h30m", "5d")]
-Size = Annotated[int, *_text(units.size, "^[0-9]+ ?([kKMG]?B|[KMG]iB)$", "64kB", "50MB", "20MiB")]
-Domain = Annotated[str, *_text(units.domain, r"^[A-Za-z0-9.-]+$", "relay.example.org")]
-Match = Annotated[
-    str, *_text(units.match, r"^(\*|(\*\.)?[A-Za-z0-9.-]+)$", "example.org", "*.example.org", "*")
-]
-Via = Annotated[units.Address, *_text(units.next_hop, "^.+:[0-9]+$", "smtp.example.net:25", "[::1]:2526")]
-Socket = Annotated[units.Address, *_text(units.socket_address, "^.+:[0-9]+$", "127.0.0.1:2525", "[::1]:2525")]
-Nameserver = Annotated[units.Address, *_text(units.nameserver, "^.+$", "127.0.0.1:53", "192.0.2.53")]
-Network = Annotated[units.Network, *_text(units.network, "^.+$", "10.0.0.0/8", "fd00::/8")]
-Semantics = Literal["at-least-once", "at-most-once"]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Table(BaseModel):
-    """What all tables have: no unknown keys, no guessing of types."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True
-    )
+from backstamp.config.kinds import (
+    BounceClassName,
+    Count,
+    Domain,
+    Duration,
+    Expiry,
+    NameOrNone,
+    Nameserver,
+    Network,
+    Priority,
+    Recipients,
+    Semantics,
+    Size,
+    Socket,
+    Table,
+    as_written,
+)
+from backstamp.config.outgoing import (
+    AdaptTable,
+    DeliveryTable,
+    DestinationTable,
+    PoolTable,
+    ProviderTable,
+    RouteTable,
+)
 
 
 class QueueTable(Table):
@@ -61,7 +44,7 @@ class QueueTable(Table):
     directory: Annotated[str, Field(min_length=1)]
     """Directory of the queue, on a local disk. A relative path starts at the current directory, as on a
     command line. It is made if it is missing."""
-    reserve: Annotated[Size, AfterValidator(rules.sensible_reserve)] = _as_written("10MB")
+    reserve: Annotated[Size, AfterValidator(rules.sensible_reserve)] = as_written("10MB")
     """Free space on the file system of the queue below which no new mail is taken (452); delivery goes on,
     and mail is taken again by itself when there is room. Up to 1000GB; 0kB: none."""
     partitions: Annotated[int, AfterValidator(rules.one_partition)] = 1
@@ -88,13 +71,21 @@ class ListenTable(Table):
     """File of the private key (PEM), with `starttls` or `implicit`."""
     auth: Annotated[Literal["off", "optional", "required"], AfterValidator(rules.no_auth)] = "off"
     """AUTH of clients. This release has `off`."""
-    allow: list[Network] = _as_written(["127.0.0.0/8", "::1/128"])
+    allow: list[Network] = as_written(["127.0.0.0/8", "::1/128"])
     """Networks whose clients may relay without AUTH. An address that can be reached from outside, with
     networks so wide that strangers are in them, would be an open relay and is refused."""
     semantics: Semantics = "at-least-once"
     """What happens to mail from here that is in doubt, because its final dot went out and no reply came:
     `at-least-once` is sent again, `at-most-once` is held for `queue release` or `queue remove`. A message's
     header `Backstamp-Semantics` says it for that message."""
+    tenant: NameOrNone = ""
+    """Whose mail comes in here, as in events, metrics and fair shares. Empty: the sender's domain tells."""
+    tenant_header: bool = True
+    """Whether a message may name its tenant itself, in the header field `Backstamp-Tenant`."""
+    priority: Priority | None = None
+    """Priority (RFC 6710, -9 to 9) of mail that says none."""
+    priority_limit: Priority = 9
+    """Highest priority a client may ask for; a higher one is lowered to it."""
     submission: bool = True
     """true: the relay may add Date and Message-ID where they are missing (RFC 6409 §8);
     false: it adds trace lines only."""
@@ -111,88 +102,55 @@ class ListenTable(Table):
 class LimitsTable(Table):
     """What one client may ask."""
 
-    message_size: Annotated[Size, AfterValidator(rules.sensible_size)] = _as_written("50MB")
+    message_size: Annotated[Size, AfterValidator(rules.sensible_size)] = as_written("50MB")
     """Largest message, announced with SIZE (RFC 1870). From 1kB to 2GB."""
-    recipients: Annotated[int, Field(ge=1, le=65_000)] = 1000
+    recipients: Recipients = 1000
     """Recipients per message. RFC 5321 §4.5.3.1.8 asks for at least 100."""
     connections: Count = 1000
     """Connections at a time, per listener; one more is answered 421."""
     hops: Annotated[int, Field(ge=1, le=1000)] = 100
     """Received lines in a message from which on it is refused as looping (RFC 5321 §6.3)."""
-    command_timeout: Duration = _as_written("5m")
+    command_timeout: Duration = as_written("5m")
     """Time a client may take for a command (RFC 5321 §4.5.3.2.7 asks for at least five minutes)."""
-    data_timeout: Duration = _as_written("1h")
+    data_timeout: Duration = as_written("1h")
     """Time a client may take for the content of a whole message."""
 
 
 class RetryTable(Table):
     """When a delivery that did not succeed is tried again, and when it is given up."""
 
-    schedule: Annotated[list[Duration], Field(min_length=1)] = _as_written(
+    schedule: Annotated[list[Duration], Field(min_length=1)] = as_written(
         ["1m", "5m", "15m", "30m", "1h", "2h", "4h"]
     )
     """Waits between attempts; the last one repeats. Chance adds up to a tenth."""
-    lifetime: Duration = _as_written("5d")
+    lifetime: Duration = as_written("5d")
     """Age at which a failed attempt is the last, and the sender gets a report
     (RFC 5321 §4.5.4.1 asks for at least four to five days)."""
 
 
-class TimeoutsTable(Table):
-    """How long a remote server may take (RFC 5321 §4.5.3.2)."""
+class SuppressionTable(Table):
+    """The list of who is not to be sent to. What an operator wrote into it always holds; the keys are about
+    what is learned from bounces."""
 
-    connect: Duration = _as_written("30s")
-    """Until a connection stands."""
-    greeting: Duration = _as_written("5m")
-    """Until its greeting, and for the reply to EHLO."""
-    mail: Duration = _as_written("5m")
-    """For the reply to MAIL."""
-    rcpt: Duration = _as_written("5m")
-    """For the reply to RCPT."""
-    data: Duration = _as_written("2m")
-    """For the reply to DATA."""
-    block: Duration = _as_written("3m")
-    """For each block of content to be taken."""
-    final: Duration = _as_written("10m")
-    """For the reply to the final dot. Giving up here makes duplicates."""
-    quit: Duration = _as_written("10s")
-    """For the reply to QUIT."""
-
-
-class DeliveryTable(Table):
-    """How mail goes out."""
-
-    port: Annotated[int, Field(ge=1, le=65_535)] = 25
-    """Port of mail exchangers; routes name their own."""
-    private_addresses: bool = False
-    """Whether mail exchangers at private, loopback and link-local addresses are tried; true only for tests
-    and closed networks."""
-    connections: Count = 20
-    """Connections to one next hop at a time."""
-    messages_per_connection: Count = 500
-    """Messages sent over one connection before a new one is made."""
-    recipients_per_transaction: Annotated[int, Field(ge=1, le=65_000)] = 100
-    """Recipients of one copy of a message (RFC 5321 §4.5.3.1.8: servers take at least 100)."""
-    idle: Duration = _as_written("2s")
-    """Time an idle connection is kept for the next message."""
-    timeouts: TimeoutsTable = TimeoutsTable()
-    """How long a remote server may take: the table below."""
-
-
-class RouteTable(Table):
-    """A smarthost for some destinations; the table may be repeated. No route: by MX."""
-
-    match: Match
-    """Destination domain, `*.domain` for everything below a domain, or `*`. The longest match wins."""
-    via: Via
-    """Name or IP address, and port, of the server that takes the mail."""
-    semantics: Semantics = "at-least-once"
-    """`at-most-once`: a message with a recipient here is never sent again unasked (see `[[listen]]`)."""
+    enabled: bool = False
+    """Whether addresses are learned from bounces, and those that were are honoured."""
+    at: Literal["accept", "send"] = "accept"
+    """Where the list says no: `accept`, RCPT is refused; `send`, the mail is taken and the recipient
+    fails."""
+    classes: list[BounceClassName] = as_written(["invalid-recipient", "inactive-mailbox"])
+    """Classes of bounces that count."""
+    after: Count = 2
+    """Bounces after which an address is suppressed."""
+    within: Duration = as_written("30d")
+    """Time in which they come."""
+    expiry: Expiry = as_written("30d")
+    """How long an address stays suppressed; `never`: until it is removed."""
 
 
 class DnsTable(Table):
     """Name resolution."""
 
-    nameservers: list[Nameserver] = []
+    nameservers: list[Nameserver] = as_written([])
     """IP addresses, with a port where it is not 53. Empty: the system's."""
 
 
@@ -223,7 +181,12 @@ class File(Table):
     limits: LimitsTable = LimitsTable()
     retry: RetryTable = RetryTable()
     delivery: DeliveryTable = DeliveryTable()
-    route: list[RouteTable] = []
+    destination: list[DestinationTable] = as_written([])
+    provider: list[ProviderTable] = as_written([])
+    adapt: list[AdaptTable] = as_written([])
+    source: list[PoolTable] = as_written([])
+    route: list[RouteTable] = as_written([])
+    suppression: SuppressionTable = SuppressionTable()
     dns: DnsTable = DnsTable()
     admin: AdminTable = AdminTable()
     log: LogTable = LogTable()

@@ -4,12 +4,13 @@ A rule takes values and returns them, or raises `ValueError` with a sentence. A 
 several values raises `ComplaintError`, which also says which of them it means.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from backstamp.config.lines import Path, written
-from backstamp.config.units import Address, Network, match, shown, socket_address
+from backstamp.config.lines import Path
+from backstamp.config.units import Address, Network, next_hop
+from backstamp.config.words import shown
+from backstamp.policy.bounce import BounceClass
 
 _PRIVATE = tuple(
     ip_network(text)
@@ -111,40 +112,45 @@ def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
         raise ComplaintError(places)
 
 
-def repetitions(document: Mapping[str, object]) -> list[tuple[Path, str]]:
-    """Return what stands twice across tables: addresses to listen on, destinations of routes.
+def via(value: object) -> tuple[Address, ...]:
+    """Return a route's next hops in their order; none from `mx`.
 
-    Takes the parsed TOML as it is and passes over what cannot be read, so that these mistakes
-    are told together with those in single values.
+    Raises:
+        ValueError: it is neither a next hop, nor a list of them, nor `mx`.
+        ComplaintError: the same, of elements of a list.
     """
-    listens = _values(document.get("listen"), "listen", "address", socket_address)
-    admin = _values([document.get("admin")], "admin", "address", socket_address)
-    routes = _values(document.get("route"), "route", "match", match)
-    # Port 0 is another port every time; the admin side is one table, so its path has no index.
-    addresses = listens + [(("admin", "address"), value) for _, value in admin]
-    addresses = [(path, value) for path, value in addresses if not str(value).endswith(":0")]
-    return _repeated(addresses) + _repeated(routes)
+    if value == "mx":
+        return ()
+    if not isinstance(value, list):
+        return (next_hop(value),)
+    if not value:
+        raise ValueError("is empty; write at least one")
+    found: list[Address] = []
+    places: list[tuple[Path, str]] = []
+    for index, one in enumerate(value):
+        try:
+            hop = next_hop(one)
+        except ValueError as error:
+            places.append(((index,), str(error)))
+            continue
+        if hop in found:
+            places.append(((index,), f"{shown(str(hop))} stands there already"))
+        found.append(hop)
+    if places:
+        raise ComplaintError(places)
+    return tuple(found)
 
 
-def _values(
-    tables: object, table: str, key: str, parse: Callable[[object], Hashable]
-) -> list[tuple[Path, Hashable]]:
-    """Return one key of repeated tables, parsed, with its path; what cannot be parsed is left out."""
-    found: list[tuple[Path, Hashable]] = []
-    for index, one in enumerate(tables if isinstance(tables, list) else ()):
-        if isinstance(one, dict) and key in one:
-            with suppress(ValueError):
-                found.append(((table, index, key), parse(one[key])))
-    return found
+def bounce_class(value: object) -> str:
+    """Return the name of a class of bounces a person may be suppressed for.
 
-
-def _repeated(values: Sequence[tuple[Path, Hashable]]) -> list[tuple[Path, str]]:
-    first: dict[Hashable, Path] = {}
-    return [
-        (path, f"{shown(str(value))} is {written(first[value])} already")
-        for path, value in values
-        if first.setdefault(value, path) != path
-    ]
+    Raises:
+        ValueError: there is no such class, or it is that of the suppressed themselves.
+    """
+    known = [one.value for one in BounceClass if one is not BounceClass.SUPPRESSED]
+    if value not in known:
+        raise ValueError(f"{shown(value)} is not a class of bounces; known are {', '.join(known)}")
+    return str(value)
 
 
 def _strangers_in(network: Network) -> bool:

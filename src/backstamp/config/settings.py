@@ -8,8 +8,11 @@ import msgspec
 
 from backstamp.config.units import Address
 from backstamp.listener.settings import ListenerSettings
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.adapt import Adaptation
+from backstamp.policy.destination import DestinationPolicy, Provider, Rule
 from backstamp.policy.route import Route
+from backstamp.policy.source import SourcePool
+from backstamp.policy.suppression import SuppressionPolicy
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +22,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `queue_reserve` octets;
     `nameservers` is empty where the system's are meant; `admin` is None without an HTTP
     side; `log_attempts` says whether `attempt` events are written.
+    `destination` is the default policy, `rules` and `providers` what differs from it: a `PolicyTable`
+    is made of the three. `adaptations` are the file's, then the shipped ones. `connections` is the most
+    at a time to all destinations together.
     """
 
     hostname: str
@@ -26,7 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_reserve: int = 0
     listeners: tuple[ListenerSettings, ...]
     destination: DestinationPolicy = DestinationPolicy()
+    rules: tuple[Rule, ...] = ()
+    providers: tuple[Provider, ...] = ()
     routes: tuple[Route, ...] = ()
+    sources: tuple[SourcePool, ...] = ()
+    adaptations: tuple[Adaptation, ...] = ()
+    connections: int = 2000
+    suppression: SuppressionPolicy = SuppressionPolicy()
     nameservers: tuple[Address, ...] = ()
     admin: Address | None = None
     log_attempts: bool = False

@@ -1,14 +1,17 @@
-"""What people write, as values: durations, sizes, addresses, domains. Pure.
+"""What people write, as values: durations, sizes, rates, addresses. Pure.
 
 Every parser takes what TOML gave and raises `ValueError` with a whole sentence: the value
 as it was written, what it is not, and how to write it. Nothing is guessed: a duration has
 a unit, an address has a port.
 """
 
-import json
 import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
+
+from backstamp.config.names import domain
+from backstamp.config.words import shown
+from backstamp.policy.destination import Rate
 
 _DURATION = re.compile(
     r"(?:([0-9]{1,9})w)?(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
@@ -26,8 +29,8 @@ _BYTES = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
-_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?:[a-z0-9-]*[a-z][a-z0-9-]*)")
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_RATE = re.compile(r"([0-9]{1,9})/(.*)", re.DOTALL)
+_DAY = 86400
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]:([0-9]{1,5})")
 _PLAIN = re.compile(r"([^\[\]:]+):([0-9]{1,5})")
 
@@ -42,12 +45,6 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def shown(value: object, limit: int = 80) -> str:
-    """Return a value as it would stand in TOML, cut after `limit` characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def duration(value: object) -> float:
@@ -67,6 +64,35 @@ def duration(value: object) -> float:
     return float(seconds)
 
 
+def period(value: object) -> float | None:
+    """Return seconds as `duration` does, None from `never`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return None if value == "never" else duration(value)
+
+
+def rate(value: object) -> Rate:
+    """Return a rate from `100/1m`, `10/1s` or `3600/1h`: a count of 1 or more, in a time of up to a day.
+
+    Raises:
+        ValueError: it is no such text, or out of these bounds.
+    """
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{shown(value)} is not a rate; write 100/1m, 10/1s or 3600/1h")
+    try:
+        seconds = duration(found[2])
+    except ValueError:
+        raise ValueError(f"{shown(value)} is not a rate; write 100/1m, 10/1s or 3600/1h") from None
+    if int(found[1]) == 0:
+        raise ValueError(f"{shown(value)} lets nothing through; write 1/1h or more")
+    if seconds > _DAY:
+        raise ValueError(f"{shown(value)} counts over more than a day; write 100/1d or a shorter time")
+    return Rate(int(found[1]), seconds)
+
+
 def size(value: object) -> int:
     """Return octets from `512B`, `64kB`, `50MB`, `1GB` (powers of 1000), `64KiB`, `50MiB`, `1GiB` (of 1024).
 
@@ -79,38 +105,18 @@ def size(value: object) -> int:
     return int(found[1]) * _BYTES[found[2]]
 
 
-def domain(value: object) -> str:
-    """Return a domain name in lower case: labels of letters, digits and hyphens (RFC 5321 §4.1.2), A-labels.
+def host_address(value: object) -> str:
+    """Return an IP address of one host, in one spelling.
 
     Raises:
-        ValueError: it is none; an IP address is none either.
+        ValueError: it is none.
     """
-    if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not a domain name; write relay.example.org")
-    if not value.isascii():
-        raise ValueError(f"{shown(value)} is not ASCII; write its A-labels (xn--…)")
-    name = value.lower()
-    good = len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))
-    if not good or not _DOMAIN.fullmatch(name):
-        raise ValueError(f"{shown(value)} is not a domain name; write relay.example.org")
-    return name
-
-
-def match(value: object) -> str:
-    """Return what a route matches, in lower case: a domain, `*.` and a domain, or `*`.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if value == "*":
-        return "*"
-    below = "*." if isinstance(value, str) and value.startswith("*.") else ""
-    try:
-        return below + domain(value[len(below) :] if isinstance(value, str) else value)
-    except ValueError:
-        hint = "; write its A-labels (xn--…)" if isinstance(value, str) and not value.isascii() else ""
-        why = hint or "; write example.org, *.example.org or *"
-        raise ValueError(f"{shown(value)} is not a destination{why}") from None
+    if not isinstance(value, str) or not _is_ip(value):
+        raise ValueError(f"{shown(value)} is not an IP address; write 192.0.2.1 or 2001:db8::1")
+    found = ip_address(value)
+    if found.is_unspecified or found.is_multicast:
+        raise ValueError(f"{shown(value)} is no address of one host; write 192.0.2.1 or 2001:db8::1")
+    return str(found)
 
 
 def next_hop(value: object) -> Address:

@@ -1,61 +1,42 @@
-"""One try of a delivery: candidates, connect, transact, classify, settle.
+"""One try of a job's next recipients: a transaction, other hosts where one fails, what is to be settled.
 
-A session that is still open is used first. A host that fails as a host hands those it did
-not answer for to the next one; who was answered for is done. `D` is stamped inside the
-callback that reads the final 2xx (Q4), and awaited before anything else goes out on that
-connection. An attempt always ends its claim, whatever happens in it.
+A session that is open is used first. A host that fails as a host hands those it did not
+answer for to the next one; who was answered for is done. `D` is stamped inside the callback
+that reads the final 2xx (Q4), and awaited before anything else goes out on that connection.
+Those a host has no room for go in the next transaction. A job's claims end, whatever
+happens, when nobody of it is left in the lane or under way.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from backstamp.clock import Clock
-from backstamp.delivery import hosts, prepare
-from backstamp.delivery.hosts import Hosts
-from backstamp.delivery.judge import doubtful, judge
+from backstamp.delivery import prepare
+from backstamp.delivery.feedback import Feedback
+from backstamp.delivery.judge import again, doubtful, judge
+from backstamp.delivery.lane import Job, Lane
+from backstamp.delivery.opening import Opener, Slot, worse
 from backstamp.delivery.outside import Candidate
+from backstamp.delivery.prepare import Prepared
+from backstamp.delivery.reports import Reporter
 from backstamp.delivery.settle import settle
+from backstamp.delivery.suppressed import Suppression, suppressed
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
-from backstamp.mail.fault import Fault
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
-from backstamp.net.client import Connection, Refusal
-from backstamp.net.transaction import Transaction
-from backstamp.policy import classify
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.net.transaction import Result, Transaction
+from backstamp.policy import bounce, classify
 from backstamp.policy.mx import DnsFault, DnsProblem
+from backstamp.policy.retry import RetryPolicy
 from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Outlet, StampNotDurableError
 from backstamp.queue.stamps import Stamp
 
-Find = Callable[[], AsyncIterator[Candidate | Outcome]]
-
-
-class Connect(Protocol):
-    """Opens a session; a host that does not give one is a value."""
-
-    def __call__(
-        self, candidate: Candidate, policy: DestinationPolicy
-    ) -> Awaitable[Connection | Refusal | Fault]:
-        """Connect, read the greeting, say EHLO."""
-        ...
-
-
-class Slot:
-    """One place for a connection in a lane, kept from attempt to attempt."""
-
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self.host = ""
-        self.sent = 0
-
-    async def close(self) -> None:
-        """Say QUIT and let go."""
-        connection, self.connection, self.sent = self.connection, None, 0
-        if connection is not None:
-            await connection.close()
+RETURNS: Final = 2
+"""How often those whom a failing host did not answer for go back to a lane whose other sessions are well."""
 
 
 class _Progress(msgspec.Struct):
@@ -64,163 +45,222 @@ class _Progress(msgspec.Struct):
     Who was delivered is in neither: that is stamped and told.
     """
 
-    load: Load
     pending: dict[int, Recipient]
     outcomes: dict[int, Outcome]
     durations: dict[int, float]
     last: Outcome | None = None
+    broken: Candidate | None = None
+    """The host whose session ended before the final dot: worth one more connection."""
 
     def note(self, outcome: Outcome) -> None:
-        """Remember a host's failure. Temporary trouble of one host outweighs what is final at another."""
-        if self.last is None or self.last.verdict is Verdict.FAILED or outcome.verdict is Verdict.DEFERRED:
-            self.last = outcome
+        """Remember a host's failure."""
+        self.last = worse(self.last, outcome)
 
 
 class Attempter:
-    """Makes attempts. One for all lanes; between them it remembers only which hosts are dead."""
+    """Makes attempts. One for all lanes."""
 
     def __init__(
         self,
         queue: Outlet,
-        connect: Connect,
+        opener: Opener,
         *,
         clock: Clock,
         chance: Callable[[], float],
         tell: Teller,
+        feedback: Feedback,
+        reporter: Reporter,
+        suppression: Suppression | None,
+        kick: Callable[[Lane[Any]], None],
     ) -> None:
+        """Make one; `kick` is called for a lane in which something waits again."""
         self._queue = queue
-        self._connect = connect
+        self._opener = opener
         self._clock = clock
         self._chance = chance
         self._tell = tell
-        self._dead = Hosts()
+        self._feedback = feedback
+        self._reporter = reporter
+        self._suppression = suppression
+        self._kick = kick
 
-    async def run(self, claim: Delivery, find: Find, policy: DestinationPolicy, slot: Slot) -> None:
-        """Try a delivery once and give its claim back."""
-        retry_at = self._clock.wall() + policy.retry.schedule[0]
+    # ---- a job ----
+
+    async def run(self, job: Job, lane: Lane[Any], slot: Slot) -> None:
+        """Try the next recipients of a job that was taken from its lane; those left over wait there again."""
+        job.out += 1
         try:
-            load = await self._queue.load(claim)
-            progress = _Progress(load, dict(load.recipients), {}, {})
-            if not progress.pending:
-                # Held or removed while it waited for its turn.
-                self._queue.give_back(claim, retry_at)
-                return
-            try:
-                await self._try(claim, progress, find, policy, slot)
-            except Exception as error:  # one bad delivery never takes its siblings along
-                await slot.close()
-                self._alarm(claim, error)
-                progress.note(classify.broken())
-            if progress.outcomes or progress.pending:
-                retry_at = await self._settle(claim, progress, policy)
+            load = await self._load(job, lane.way.policy.retry)
+            if load is not None and job.pending:
+                batch = self._batch(job, lane)
+                await self._attempt(job, load, batch, lane, slot)
         except DamagedError:
-            return
+            job.claims.clear()
+            job.pending.clear()
+        except Exception as error:  # one bad delivery never takes its siblings along
+            await slot.close()
+            self._alarm(job, error)
+            self._defer(job, lane.way.policy.retry)
+        finally:
+            job.out -= 1
+            self._end(job, lane.way.policy.retry)
+
+    async def give_up(self, job: Job, outcome: Outcome, retry: RetryPolicy) -> None:
+        """Settle everybody of a job that cannot be tried now. The content is not read for that."""
+        job.out += 1
+        try:
+            load = job.load or await self._queue.load(job.claims, content=False)
+            pending, job.pending = job.pending if job.load is not None else dict(load.recipients), {}
+            await self._settle(job, load, _Progress({}, dict.fromkeys(pending, outcome), {}), retry)
+        except DamagedError:
+            job.claims.clear()
         except Exception as error:  # as above: the mail stays, and is tried again
-            self._alarm(claim, error)
-            self._queue.give_back(claim, retry_at)
-        except BaseException:
-            self._queue.give_back(claim, retry_at)
-            raise
-        else:
+            self._alarm(job, error)
+            self._defer(job, retry)
+        finally:
+            job.out -= 1
+            self._end(job, retry)
+
+    async def _load(self, job: Job, retry: RetryPolicy) -> Load | None:
+        """Return a job's message, read at its first turn; None if nobody of it waits any more."""
+        if job.load is None:
+            if not any(claim.waiting for claim in job.claims):
+                # Held or removed while it waited for its turn.
+                return None
+            job.load = await self._queue.load(job.claims)
+            job.pending = dict(job.load.recipients)
+            if self._suppression:
+                listed = suppressed(job.pending, job.claims[0].flow.tenant, self._suppression)
+                for ordinal in listed:
+                    del job.pending[ordinal]
+                await self._settle(job, job.load, _Progress({}, listed, {}), retry)
+        return job.load
+
+    def _batch(self, job: Job, lane: Lane[Any]) -> dict[int, Recipient]:
+        """Take a transaction's recipients out of a job; the rest waits for its turn."""
+        pending, job.pending = job.pending, {}
+        if len(pending) <= lane.recipients:
+            return pending
+        items = list(pending.items())
+        job.pending = dict(items[lane.recipients :])
+        lane.back(job)
+        self._kick(lane)
+        return dict(items[: lane.recipients])
+
+    def _defer(self, job: Job, retry: RetryPolicy) -> None:
+        soonest = self._clock.wall() + retry.schedule[0]
+        job.retry_at = soonest if job.retry_at is None else min(job.retry_at, soonest)
+
+    def _end(self, job: Job, retry: RetryPolicy) -> None:
+        """Give a job's claims back when nobody of it is in the lane or under way."""
+        if job.out or job.pending:
+            return
+        retry_at = job.retry_at
+        if retry_at is None:
+            retry_at = self._clock.wall() + retry.schedule[0]
+        claims, job.claims = job.claims, []
+        for claim in claims:
             self._queue.give_back(claim, retry_at)
 
-    async def _try(
-        self, claim: Delivery, progress: _Progress, find: Find, policy: DestinationPolicy, slot: Slot
+    def _alarm(self, job: Job, error: Exception) -> None:
+        queue_id = job.queue_id if job.claims else b"\0" * 16
+        self._tell.alarm(queue_id, f"an attempt broke: {error!r}", "tried again on schedule")
+
+    # ---- an attempt ----
+
+    async def _attempt(
+        self, job: Job, load: Load, batch: dict[int, Recipient], lane: Lane[Any], slot: Slot
     ) -> None:
-        """Use the session that is open, then candidates."""
-        if slot.connection is not None:
-            if slot.connection.usable:
-                await self._session(claim, progress, policy, slot)
-            await self._renew(slot, policy)
+        progress = _Progress(batch, {}, {})
+        try:
+            await self._hosts(job, load, progress, lane, slot)
+        except Exception as error:  # a bug here must not cost those their outcome who have one
+            await slot.close()
+            self._alarm(job, error)
+            progress.note(classify.broken())
+        if progress.pending and self._may_return(job, lane, slot, progress.last):
+            job.returns += 1
+            self._return(job, lane, progress.pending)
+            progress.pending = {}
         if progress.pending:
-            await self._hosts(claim, progress, find, policy, slot)
+            last = progress.last or classify.dns(DnsFault(DnsProblem.NO_ADDRESS, text(job.domain)))
+            progress.outcomes.update(dict.fromkeys(progress.pending, last))
+        if progress.outcomes:
+            await self._settle(job, load, progress, lane.way.policy.retry)
 
-    def _alarm(self, claim: Delivery, error: Exception) -> None:
-        self._tell.alarm(claim.queue_id, f"an attempt broke: {error!r}", "tried again on schedule")
-
-    async def _renew(self, slot: Slot, policy: DestinationPolicy) -> None:
-        """Close a session that may not or cannot take another message."""
-        connection = slot.connection
-        if connection is not None and (not connection.usable or slot.sent >= policy.messages_per_connection):
-            await slot.close()
-
-    async def _hosts(
-        self, claim: Delivery, progress: _Progress, find: Find, policy: DestinationPolicy, slot: Slot
-    ) -> None:
-        """Try candidates in order until everybody is answered for."""
-        async for candidate in find():
-            if isinstance(candidate, Outcome):
-                progress.note(candidate)
-                continue
-            place = (candidate.address, candidate.port)
-            pause = hosts.pause(policy.retry.schedule[0])
-            if (known := self._dead.met(place, self._clock.monotonic(), pause)) is not None:
-                progress.note(known)
-                continue
-            await slot.close()
-            opened = await self._connect(candidate, policy)
-            host = f"{candidate.name}[{candidate.address}]:{candidate.port}"
-            if isinstance(opened, Fault):
-                outcome = classify.fault(opened, host)
-                if self._dead.failed(place, outcome, self._clock.monotonic(), pause):
-                    self._tell.host_down(outcome)
-                progress.note(outcome)
-                continue
-            if (down := self._dead.answered(place, self._clock.monotonic())) is not None:
-                self._tell.host_up(host, down)
-            if isinstance(opened, Refusal):
-                progress.note(classify.reply(opened.reply, opened.phase, host))
-                continue
-            slot.connection, slot.host = opened, host
-            await self._session(claim, progress, policy, slot)
-            await self._renew(slot, policy)
-            if not progress.pending:
-                return
-
-    async def _session(
-        self, claim: Delivery, progress: _Progress, policy: DestinationPolicy, slot: Slot
-    ) -> None:
-        """Run transactions on an open session until everybody is answered for or the session ends."""
-        connection = slot.connection
-        assert connection is not None
-        self._done(
-            progress,
-            prepare.left_out(progress.pending, host=slot.host, extensions=connection.extensions),
-            0.0,
+    def _may_return(self, job: Job, lane: Lane[Any], slot: Slot, last: Outcome | None) -> bool:
+        """Tell whether others of the lane have sessions that are well: then nobody need wait for a retry."""
+        return (
+            slot.session is None
+            and lane.sessions > 0
+            and job.returns < RETURNS
+            and last is not None
+            and last.verdict is Verdict.DEFERRED
+            and last.scope is Scope.HOST
         )
-        everybody = list(progress.pending)
-        for first in range(0, len(everybody), policy.recipients_per_transaction):
-            ordinals = everybody[first : first + policy.recipients_per_transaction]
-            connection = slot.connection
-            if connection is None or not connection.usable:
-                return
-            recipients = [progress.pending[ordinal] for ordinal in ordinals]
-            parameters = prepare.mail_parameters(
-                progress.load,
-                host=slot.host,
-                extensions=connection.extensions,
-                size_limit=connection.size_limit,
-            )
-            if isinstance(parameters, Outcome):
-                self._done(progress, dict.fromkeys(ordinals, parameters), 0.0)
+
+    def _return(self, job: Job, lane: Lane[Any], recipients: Mapping[int, Recipient]) -> None:
+        """Let some of a job wait for its next turn, before those who wait already."""
+        waits = bool(job.pending)
+        job.pending = {**recipients, **job.pending}
+        if not waits:
+            lane.back(job)
+            self._kick(lane)
+
+    async def _hosts(self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot) -> None:
+        """Use the session there is, then other hosts, until everybody is answered for."""
+        tried: set[Candidate] = set()
+        if slot.session is not None and slot.session.usable:
+            if not slot.sent and slot.candidate is not None:
+                tried.add(slot.candidate)
+            await self._session(job, load, progress, lane, slot)
+        retried = False
+        while progress.pending:
+            outcome = await self._opener.open(lane, slot, tried)
+            if slot.session is not None:
+                await self._session(job, load, progress, lane, slot)
                 continue
-            await self._transact(claim, progress, slot, ordinals, recipients, parameters)
+            if outcome is not None:
+                progress.note(outcome)
+            if progress.broken is None or retried:
+                return
+            # It broke off before the dot: nothing was sent, and another connection may do.
+            retried = True
+            tried.discard(progress.broken)
+
+    async def _session(self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot) -> None:
+        """Offer a session's host those who are pending, in one transaction."""
+        session = slot.session
+        assert session is not None
+        extensions = session.extensions
+        self._done(progress, prepare.left_out(progress.pending, host=slot.host, extensions=extensions), 0.0)
+        if not progress.pending:
+            return
+        prepared = prepare.for_peer(
+            load,
+            tuple(progress.pending.values()),
+            host=slot.host,
+            extensions=extensions,
+            size_limit=session.size_limit,
+        )
+        if isinstance(prepared, Outcome):
+            self._done(progress, dict.fromkeys(progress.pending, prepared), 0.0)
+            return
+        slot.unbook()
+        now = self._clock.monotonic()
+        if (at := lane.send(now)) > now:
+            await asyncio.sleep(at - now)
+        await self._transact(job, load, progress, lane, slot, prepared)
 
     async def _transact(
-        self,
-        claim: Delivery,
-        progress: _Progress,
-        slot: Slot,
-        ordinals: Sequence[int],
-        recipients: Sequence[Recipient],
-        parameters: bytes,
+        self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot, prepared: Prepared
     ) -> None:
         """Run one transaction; return when its stamps are durable (Q4)."""
-        connection = slot.connection
-        assert connection is not None
-        load = progress.load
-        queue = self._queue
-        self._tell.attempt(claim, len(ordinals), slot.host)
+        session = slot.session
+        assert session is not None
+        queue, claim, extensions = self._queue, job.claims[0], session.extensions
+        ordinals = list(progress.pending)
+        self._tell.attempt(job, len(ordinals), slot.host)
         stamped = []
 
         def dotting(accepted: Sequence[int]) -> Awaitable[None] | None:
@@ -232,14 +272,10 @@ class Attempter:
 
         started = self._clock.monotonic()
         slot.sent += 1
+        slot.turns += 1
         try:
-            result = await connection.transact(
-                Transaction(
-                    load.sender,
-                    tuple([recipient.address for recipient in recipients]),
-                    load.content,
-                    parameters,
-                ),
+            result = await session.transact(
+                Transaction(load.sender, tuple(prepared.recipients), load.content, prepared.parameters),
                 settled,
                 dotting,
             )
@@ -259,26 +295,51 @@ class Attempter:
                 durable = False
         duration = self._clock.monotonic() - started
         outcomes = judge(result, ordinals, slot.host)
+        self._feedback.transacted(lane, result, slot.host, sent=slot.sent - 1, probe=slot.probe)
+        if result.fault is not None and result.fault.problem == "disconnected" and not result.in_doubt:
+            progress.broken = slot.candidate
         if result.in_doubt:
-            self._tell.in_doubt(claim, load.recipients, outcomes)
+            self._tell.in_doubt(job, load.recipients, outcomes)
             if load.flags & Flag.AT_MOST_ONCE:
-                self._held(claim, progress, outcomes)
+                self._held(job, load, progress, outcomes)
+        self._next_turn(job, progress, lane, result, ordinals, outcomes)
         self._done(progress, outcomes, duration)
-        if durable:
-            self._tell.delivered(claim, load.recipients, outcomes, duration)
-        else:
+        if not durable:
             await slot.close()
+            return
+        self._tell.delivered(job, load.recipients, outcomes, duration)
+        took = [ordinal for ordinal, one in outcomes.items() if one.verdict is Verdict.DELIVERED]
+        if owed := prepare.relayed(load, took, extensions=extensions):
+            await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
 
     def _answered(self, claim: Delivery, load: Load, ordinals: Sequence[int]) -> None:
         """Take back the doubt of a transaction that was answered; an earlier one's stays."""
         self._queue.answered(claim, [ordinal for ordinal in ordinals if ordinal not in load.doubts])
 
-    def _held(self, claim: Delivery, progress: _Progress, outcomes: dict[int, Outcome]) -> None:
+    def _next_turn(
+        self,
+        job: Job,
+        progress: _Progress,
+        lane: Lane[Any],
+        result: Result,
+        ordinals: Sequence[int],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Let those whom the host had no room for go in the next transaction (RFC 5321 §4.5.3.1.10)."""
+        left = again(result, ordinals)
+        if not left:
+            return
+        self._feedback.taken(lane, result, outcomes[left[0]])
+        for ordinal in left:
+            del outcomes[ordinal]
+        self._return(job, lane, {ordinal: progress.pending.pop(ordinal) for ordinal in left})
+
+    def _held(self, job: Job, load: Load, progress: _Progress, outcomes: dict[int, Outcome]) -> None:
         """Take those in doubt out of the attempt: the queue holds them when the claim ends."""
         held = {ordinal: outcomes.pop(ordinal) for ordinal in [*outcomes] if doubtful(outcomes[ordinal])}
         for ordinal in held:
             del progress.pending[ordinal]
-        self._tell.held(claim, progress.load.recipients, held)
+        self._tell.held(job, load.recipients, held)
 
     def _done(self, progress: _Progress, outcomes: Mapping[int, Outcome], duration: float) -> None:
         """Note outcomes; whoever met the host's own trouble stays pending for the next host."""
@@ -292,23 +353,30 @@ class Attempter:
                 progress.outcomes[ordinal] = outcome
                 progress.durations[ordinal] = duration
 
-    async def _settle(self, claim: Delivery, progress: _Progress, policy: DestinationPolicy) -> float:
-        """Stamp failures, tell what happened, and return when to try again."""
-        if progress.pending:
-            last = progress.last or classify.dns(DnsFault(DnsProblem.NO_ADDRESS, text(claim.domain)))
-            progress.outcomes.update(dict.fromkeys(progress.pending, last))
+    async def _settle(self, job: Job, load: Load, progress: _Progress, retry: RetryPolicy) -> None:
+        """Stamp failures, tell what happened, and note when to try again."""
         settlement = settle(
             progress.outcomes,
-            policy.retry,
+            retry,
             now=self._clock.wall(),
-            arrival=claim.arrival / 1e6,
+            arrival=job.arrival / 1e6,
             chance=self._chance(),
         )
         if settlement.marks:
             try:
-                await self._queue.stamp(claim, settlement.marks, settlement.reasons)
+                await self._queue.stamp(job.claims[0], settlement.marks, settlement.reasons)
             except StampNotDurableError:
                 # The engine raised the alarm, and reports them when their reason is on the disk.
                 settlement = msgspec.structs.replace(settlement, failed={})
-        self._tell.settled(claim, progress.load.recipients, settlement, progress.durations)
-        return settlement.retry_at
+        if self._suppression is not None:
+            for ordinal, outcome in settlement.failed.items():
+                self._suppression.bounced(
+                    load.recipients[ordinal].address,
+                    job.claims[0].flow.tenant,
+                    bounce.of(outcome).value,
+                    str(outcome.reply),
+                )
+        if settlement.deferred:
+            soonest = settlement.retry_at
+            job.retry_at = soonest if job.retry_at is None else min(job.retry_at, soonest)
+        self._tell.settled(job, load.recipients, settlement, progress.durations)

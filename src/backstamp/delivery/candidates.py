@@ -1,68 +1,68 @@
-"""Which hosts an attempt may try, in order: route or MX, then their addresses, each judged.
+"""Which hosts an attempt may try, in order, each as its addresses, every one judged.
 
 Addresses are judged after resolution and connected to as judged; nothing is resolved again
 in between (security: DNS rebinding). What may not be connected to is an outcome, not a
 silence.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from backstamp.delivery.outside import Candidate, Resolver
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify, mx
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger
+from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.mx import DnsFault, DnsProblem, Exchangers
 from backstamp.policy.route import Smarthost
 
 ADDRESSES_PER_ATTEMPT = 10
 """Addresses an attempt tries at most; RFC 5321 §5.1 asks for at least two."""
 
+ADDRESSES_PER_HOST = 5
+"""Addresses of one host among them, so that the next host has its turn."""
+
+Hosts = AsyncIterator[tuple[Candidate, ...] | Outcome]
+
 
 class Finder:
-    """Finds candidates for a next hop or a domain."""
+    """Finds candidates for a smarthost or a site."""
 
     def __init__(
         self,
         resolver: Resolver,
         *,
-        port: int,
-        private: bool,
         own_names: frozenset[str],
         own_addresses: frozenset[str],
         chance: Callable[[], float],
     ) -> None:
         self._resolver = resolver
-        self._port = port
-        self._private = private
-        self._own_names = own_names
+        self.own_names = own_names
         self._own_addresses = own_addresses
         self._chance = chance
 
-    async def by_route(self, via: Smarthost) -> AsyncIterator[Candidate | Outcome]:
-        """Yield a smarthost's addresses. The operator named it, so private addresses are meant."""
+    async def by_route(self, via: Smarthost, policy: DestinationPolicy) -> Hosts:
+        """Yield a smarthost's hosts in their order. The operator named them: private addresses are meant."""
         for hop in via.hosts:
-            async for found in self._addresses(hop.host, hop.port, judged=False):
-                yield found if isinstance(found, Candidate) else classify.lost_smarthost(hop.host)
+            async for found in self._host(hop.host, hop.port, policy, judged=False):
+                yield classify.lost_smarthost(hop.host) if isinstance(found, Outcome) else found
 
-    async def by_mx(self, domain: str) -> AsyncIterator[Candidate | Outcome]:
-        """Yield the addresses of a domain's mail exchangers in order of preference (RFC 5321 §5.1)."""
-        found = await self._resolver.exchangers(domain)
-        if isinstance(found, DnsFault):
-            yield classify.dns(found)
-            return
-        hosts: tuple[Exchanger, ...] = mx.ordered(found, [self._chance() for _ in found.hosts])
-        kept = mx.without_self(hosts, self._own_names)
-        if not kept:
-            yield classify.loop(domain)
-            return
+    async def by_mx(self, exchangers: Exchangers, policy: DestinationPolicy) -> Hosts:
+        """Yield mail exchangers in order of preference, equal ones by chance (RFC 5321 §5.1).
+
+        The exchangers are those better than this relay itself (`mx.without_self`).
+        """
         count = 0
-        for exchanger in kept:
-            async for candidate in self._addresses(exchanger.name, self._port, judged=True):
-                yield candidate
-                count += isinstance(candidate, Candidate)
+        for exchanger in mx.ordered(exchangers, [self._chance() for _ in exchangers.hosts]):
+            async for found in self._host(exchanger.name, policy.port, policy, judged=True):
+                if isinstance(found, Outcome):
+                    yield found
+                    continue
+                yield found[: ADDRESSES_PER_ATTEMPT - count]
+                count += len(found)
                 if count >= ADDRESSES_PER_ATTEMPT:
                     return
 
-    async def _addresses(self, host: str, port: int, *, judged: bool) -> AsyncIterator[Candidate | Outcome]:
+    async def _host(self, host: str, port: int, policy: DestinationPolicy, *, judged: bool) -> Hosts:
+        """Yield a host's addresses together, and a word for each that must not be connected to."""
         addresses = await self._resolver.addresses(host)
         if isinstance(addresses, DnsFault):
             if addresses.problem is DnsProblem.NO_DOMAIN:
@@ -70,9 +70,22 @@ class Finder:
                 addresses = DnsFault(DnsProblem.NO_ADDRESS, addresses.text)
             yield classify.dns(addresses)
             return
-        for address in addresses:
-            why = mx.forbidden(address, private=self._private, own=self._own_addresses) if judged else None
+        good = []
+        for address in mx.by_family(addresses, policy.family):
+            why = self.forbidden(address, policy) if judged else None
             if why is not None:
                 yield classify.forbidden(host, address, why)
             else:
-                yield Candidate(host, address, port)
+                good.append(Candidate(host, address, port))
+        if good:
+            yield tuple(good[:ADDRESSES_PER_HOST])
+        elif not addresses or not mx.by_family(addresses, policy.family):
+            yield classify.dns(DnsFault(DnsProblem.NO_ADDRESS, host))
+
+    def forbidden(self, address: str, policy: DestinationPolicy) -> str | None:
+        """Return why mail by MX must not go to an address, None if it may."""
+        return mx.forbidden(address, private=policy.private_addresses, own=self._own_addresses)
+
+    async def addresses(self, host: str) -> Sequence[str] | DnsFault:
+        """Return the addresses of a host, as they come from DNS."""
+        return await self._resolver.addresses(host)

@@ -1,33 +1,57 @@
-"""The dispatcher: claims what is due, routes it to its lane, and runs the lanes' workers.
+"""The dispatcher: claims what is due, finds its lane, and runs the lanes' workers.
 
 A claimed delivery costs a place in its lane and nothing else, so everything that is due is
-claimed, and a slow lane holds up nobody. Workers are tasks of one group; all lanes share
-a bound on connections, and lanes that found none left get theirs in turn. Shutdown runs
-against the flow: stop claiming, let transactions end within a grace, then cancel.
+claimed, and a slow lane holds up nobody. A worker is a task with a permit for one
+connection; it takes what has its turn until nothing has. Permits, rates and pauses are the
+throttles'; what waits for a moment has a timer, what waits for a permit gets it in turn.
+Shutdown runs against the flow: stop claiming, let transactions end within a grace, cancel.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from typing import Any, Final
 
 from backstamp.clock import Clock
-from backstamp.delivery.attempt import Attempter, Connect, Find, Slot
+from backstamp.delivery import hosts
+from backstamp.delivery.attempt import Attempter
 from backstamp.delivery.candidates import Finder
-from backstamp.delivery.lane import Lane
+from backstamp.delivery.feedback import Feedback
+from backstamp.delivery.lane import Job, Lane, Way
+from backstamp.delivery.opening import Opener, Slot
+from backstamp.delivery.outside import Net, Resolver
+from backstamp.delivery.permits import NEVER, Permits
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.router import Bound, Question, Router, Tables
+from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
-from backstamp.mail.address import to_alabel
+from backstamp.delivery.throttle import Learned, Throttle
+from backstamp.mail.outcome import Outcome
+from backstamp.policy import classify
 from backstamp.policy.destination import DestinationPolicy
-from backstamp.policy.route import RouteTable
-from backstamp.queue.port import Delivery, Outlet
+from backstamp.policy.mx import DnsFault, DnsProblem
+from backstamp.queue.port import DamagedError, Delivery, Outlet
 
-CLAIMS = 256
+CLAIMS: Final = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
 
-CONNECTIONS = 1000
-"""Connections of all lanes together."""
+CONNECTIONS: Final = 2000
+"""Connections of all lanes together: twice what the sound ones need, for those that hosts keep waiting."""
 
-Worker = asyncio.Future[Delivery | None]
+QUESTIONS: Final = 100
+"""Questions to DNS at a time."""
+
+GIVING_UP: Final = 8
+"""Deliveries without a way that are settled at a time."""
+
+TURNS: Final = 20
+"""Messages a worker sends before it makes room for a lane that waits for its permit."""
+
+BOUND: Final = 20_000
+"""Questions whose answers, and throttles whose lessons, are kept."""
+
+Worker = asyncio.Future[bool]
+AnyLane = Lane[Worker]
 
 
 class Dispatcher:
@@ -36,28 +60,58 @@ class Dispatcher:
     def __init__(
         self,
         queue: Outlet,
-        connect: Connect,
-        finder: Finder,
+        net: Net,
+        resolver: Resolver,
         *,
-        routes: RouteTable,
-        policy: DestinationPolicy,
+        tables: Tables,
         reporter: Reporter,
         clock: Clock,
         chance: Callable[[], float],
         tell: Teller,
+        hostname: str,
+        own_names: frozenset[str] = frozenset(),
+        own_addresses: frozenset[str] = frozenset(),
         connections: int = CONNECTIONS,
+        suppression: Suppression | None = None,
+        learned: Iterable[Learned] = (),
+        taught: Callable[[], None] = lambda: None,
     ) -> None:
+        """Make a dispatcher; `taught` is called when `learned` has something new."""
         self._queue = queue
-        self._finder = finder
-        self._routes = routes
-        self._policy = policy
+        self._clock = clock
         self._reporter = reporter
-        self._attempter = Attempter(queue, connect, clock=clock, chance=chance, tell=tell)
-        self._connections = connections
-        self._lanes: dict[object, Lane[Worker]] = {}
-        self._starved: deque[Lane[Worker]] = deque()
+        self._tell = tell
+        finder = Finder(resolver, own_names=own_names, own_addresses=own_addresses, chance=chance)
+        self.router = Router(tables, resolver, finder)
+        self.feedback = Feedback(tables.adaptations, clock, tell, taught)
+        self.opener = Opener(
+            net, hostname=hostname, clock=clock, tell=tell, feedback=self.feedback, own_names=own_names
+        )
+        self._attempter = Attempter(
+            queue,
+            self.opener,
+            clock=clock,
+            chance=chance,
+            tell=tell,
+            feedback=self.feedback,
+            reporter=reporter,
+            suppression=suppression,
+            kick=self._kick,
+        )
+        self._all = Throttle("all", DestinationPolicy(connections=connections))
+        self._all.window.size = connections
+        self._throttles: OrderedDict[str, Throttle] = OrderedDict()
+        self._remembered = {one.key: one for one in learned}
+        self._lanes: dict[Hashable, AnyLane] = {}
+        self._permits = Permits()
+        self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
+        self._bounds: dict[object, Bound] = {}
+        self._asked: dict[object, list[Delivery]] = {}
+        self._asking = asyncio.Semaphore(QUESTIONS)
+        self._nowhere: deque[tuple[Delivery, Bound]] = deque()
+        self._givers = 0
         self._workers: set[asyncio.Task[None]] = set()
-        self._resting: dict[Worker, Lane[Worker]] = {}
+        self._resting: dict[Worker, AnyLane] = {}
         """Idle workers, the one idle longest first."""
         self._idle = asyncio.Event()
         self._stopping = False
@@ -66,18 +120,33 @@ class Dispatcher:
 
     @property
     def connections(self) -> int:
-        """Workers at this moment, each with at most one connection."""
-        return len(self._workers)
+        """Connections on the way or open."""
+        return self._all.held
 
     @property
     def lanes(self) -> int:
         """Lanes with something to do or somebody at work."""
         return len(self._lanes)
 
-    def reload(self, routes: RouteTable, policy: DestinationPolicy) -> None:
-        """Take a new table and policy; lanes at work keep theirs until they are done."""
-        self._routes = routes
-        self._policy = policy
+    def learned(self) -> list[Learned]:
+        """Return what destinations taught and is to be remembered over a restart."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        found = (throttle.learned(now, wall) for throttle in self._throttles.values())
+        known = {one.key: one for one in found if one is not None}
+        unused = {key: one for key, one in self._remembered.items() if key not in self._throttles}
+        return [*unused.values(), *known.values()]
+
+    def reload(self, tables: Tables, connections: int) -> None:
+        """Take new tables: what waits finds its way anew, transactions under way end as they began."""
+        self.router.tables = tables
+        self._all.window.most = connections
+        self._all.window.size = connections
+        self.feedback.adaptations = tables.adaptations
+        self._bounds.clear()
+        moved: list[Delivery] = []
+        for lane in self._lanes.values():
+            moved += lane.leave()
+        self._group.create_task(self._placed(moved), name="reload")
 
     async def run(self) -> None:
         """Deliver until `drain`."""
@@ -95,11 +164,13 @@ class Dispatcher:
         self._stopping = True
         for task in self._sources:
             task.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._nowhere.clear()
         for lane in self._lanes.values():
-            lane.ready.clear()
-            for worker in lane.idle:
-                _wake(worker, None)
-            lane.idle.clear()
+            lane.leave()
+        for worker in list(self._resting):
+            self._retire(worker)
         try:
             async with asyncio.timeout(grace):
                 while self._workers:
@@ -109,99 +180,348 @@ class Dispatcher:
             for task in self._workers:
                 task.cancel()
 
+    # ---- from the queue to the lanes ----
+
     async def _claim(self) -> None:
         while True:
-            for delivery in await self._queue.claim(CLAIMS):
-                lane = self._lane(delivery.domain)
-                if lane.offer(delivery, _wake):
-                    self._start(lane)
+            await self._placed(await self._queue.claim(CLAIMS))
             # Claims that are ready come without waiting; give workers and listeners their turn.
             await asyncio.sleep(0)
 
-    def _lane(self, domain: bytes) -> Lane[Worker]:
-        """Return the lane a domain's mail goes through."""
-        name = to_alabel(domain)
-        route = self._routes.lookup(name)
-        key: object = name if route is None or route.via is None else route.via
+    async def _placed(self, claims: Sequence[Delivery]) -> None:
+        """Bring deliveries to their lanes, or ask for the way of those for which it is not known."""
+        personal = self.router.tables.personal
+        lanes: dict[AnyLane, None] = {}
+        for claim in claims:
+            sender = await self._sender(claim) if personal else ""
+            if sender is None:
+                continue
+            question: object = (claim.domain, sender) if personal else claim.domain
+            bound = self._bounds.get(question)
+            if bound is None or bound.useless(self._clock.monotonic()):
+                self._ask(question, claim, sender)
+            elif (lane := self._join(bound, claim, question)) is not None:
+                lanes[lane] = None
+        for lane in lanes:
+            self._kick(lane)
+
+    async def _sender(self, claim: Delivery) -> str | None:
+        """Return the sender of a message, as routes name it; None where the claim is over."""
+        try:
+            load = await self._queue.load([claim], content=False)
+        except DamagedError:
+            return None
+        except Exception as error:  # a disk that cannot be read now may be later
+            self._tell.alarm(claim.queue_id, f"a message could not be read: {error!r}", "tried again")
+            self._queue.give_back(claim, self._clock.wall() + 60)
+            return None
+        self._queue.rest(claim)
+        return load.sender.decode("utf-8", "backslashreplace") or "<>"
+
+    def _ask(self, question: object, claim: Delivery, sender: str) -> None:
+        """Find the way for a question; whoever asks meanwhile waits for the same answer."""
+        waiting = self._asked.get(question)
+        if waiting is not None:
+            waiting.append(claim)
+            return
+        self._asked[question] = [claim]
+        asked = self.router.question(claim.domain, sender)
+        bound = self.router.by_route(asked)
+        if bound is not None:
+            self._answered(question, bound)
+        else:
+            self._group.create_task(self._find(question, asked), name="find")
+
+    async def _find(self, question: object, asked: Question) -> None:
+        async with self._asking:
+            try:
+                bound = self.router.by_route(asked) or await self.router.by_mx(asked, self._clock.monotonic())
+            except Exception as error:  # a bug in finding one way costs nobody else anything
+                self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
+                policy = self.router.tables.policies.default
+                bound = Bound(self._clock.monotonic(), classify.broken(), policy)
+        self._answered(question, bound)
+
+    def _answered(self, question: object, bound: Bound) -> None:
+        if len(self._bounds) >= BOUND:
+            self._bounds.clear()
+        self._bounds[question] = bound
+        lanes: dict[AnyLane, None] = {}
+        for claim in self._asked.pop(question, ()):
+            if (lane := self._join(bound, claim, question)) is not None:
+                lanes[lane] = None
+        for lane in lanes:
+            self._kick(lane)
+
+    def _join(self, bound: Bound, claim: Delivery, question: object) -> AnyLane | None:
+        """Put a delivery into its lane, or among those that have none; return the lane."""
+        if self._stopping:
+            return None
+        if bound.way is None:
+            self._nowhere.append((claim, bound))
+            if self._givers < GIVING_UP:
+                self._givers += 1
+                self._spawn(self._give_up())
+            return None
+        key, way = bound.lane(claim.queue_id)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, self._policy, self._find(key, name))
+            lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
+        elif lane.origin is not bound.way:
+            lane.adopt(way, bound.way)
+            self._limits(bound, way)
+        if bound.moves:
+            lane.questions[claim.domain] = question
+        lane.offer(claim)
         return lane
 
-    def _find(self, key: object, name: str) -> Find:
-        finder = self._finder
-        route = self._routes.lookup(name)
-        if route is None or route.via is None:
-            return lambda: finder.by_mx(name)
-        via = route.via
-        return lambda: finder.by_route(via)
+    def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
+        """Return a lane's throttles: its provider's; its own, unless it is one of many there; that of all."""
+        found = []
+        if bound.shared is not None:
+            found.append(self._throttle(f"provider {way.provider}", bound.shared))
+        if bound.shared is None or way.rule:
+            found.append(self._throttle(f"{way.name} ({way.rule})" if way.rule else way.name, way.policy))
+        return (*found, self._all)
 
-    def _start(self, lane: Lane[Worker]) -> None:
-        """Start a worker for a lane, or remember that it wants one and let an idle one of another lane go."""
-        if len(self._workers) >= self._connections:
-            if lane not in self._starved:
-                self._starved.append(lane)
-            any(_retire(other, worker) for worker, other in self._resting.items())
-            return
-        lane.workers += 1
-        task = self._group.create_task(self._work(lane))
+    def _throttle(self, key: str, policy: DestinationPolicy) -> Throttle:
+        throttle = self._throttles.get(key)
+        if throttle is not None:
+            throttle.adopt(policy)
+            self._throttles.move_to_end(key)
+            return throttle
+        throttle = self._throttles[key] = Throttle(key, policy)
+        if (known := self._remembered.pop(key, None)) is not None:
+            throttle.recall(known, self._clock.monotonic(), self._clock.wall())
+        if len(self._throttles) > BOUND:
+            # One that nobody holds: what is in use is what moved to the end of late.
+            oldest = next(iter(self._throttles.values()))
+            if not oldest.held:
+                del self._throttles[oldest.key]
+        return throttle
+
+    async def _give_up(self) -> None:
+        """Settle those for whom there is no way."""
+        try:
+            while self._nowhere and not self._stopping:
+                claim, bound = self._nowhere.popleft()
+                assert bound.outcome is not None and bound.retry is not None
+                await self._attempter.give_up(Job([claim]), bound.outcome, bound.retry.retry)
+        finally:
+            self._givers -= 1
+
+    # ---- workers ----
+
+    def _kick(self, lane: AnyLane) -> None:
+        """Let as many workers come as have something to take, now or when the lane's rates allow."""
+        now = self._clock.monotonic()
+        while lane.wants_worker and not self._stopping:
+            at, _ = lane.may_send(now)
+            if at > now:
+                self._later(lane, at)
+                return
+            if lane.idle:
+                lane.coming += 1
+                lane.idle.pop().set_result(True)
+            elif not self._start(lane, now):
+                return
+
+    def _start(self, lane: AnyLane, now: float) -> bool:
+        """Start a worker for a lane; if there is no permit, see to it that it is looked at when there is."""
+        if self._permits.waits(lane):
+            return False
+        at, throttle = self._permits.ask(lane, now)
+        if throttle is None:
+            lane.workers += 1
+            lane.coming += 1
+            self._spawn(self._work(lane))
+            return True
+        if at < NEVER:
+            self._later(lane, at)
+        else:
+            self._make_room(throttle)
+        return False
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
         self._workers.add(task)
         task.add_done_callback(self._gone)
 
-    async def _work(self, lane: Lane[Worker]) -> None:
-        """Take deliveries of a lane until there has been none for a while."""
-        slot = Slot()
-        try:
-            while not self._stopping and (claim := await self._next(lane)) is not None:
-                await self._attempter.run(claim, lane.find, lane.policy, slot)
-        finally:
-            lane.workers -= 1
-            self._leave(lane)
-            await slot.close()
-
     def _gone(self, worker: asyncio.Task[None]) -> None:
-        """Count a worker out; its connection is for the lane that has waited longest."""
         self._workers.discard(worker)
         self._idle.set()
-        while self._starved and not self._stopping and len(self._workers) < self._connections:
-            lane = self._starved.popleft()
-            if lane.wants_worker():
-                self._start(lane)
 
-    async def _next(self, lane: Lane[Worker]) -> Delivery | None:
-        """Return the next delivery, None if there was none for the policy's idle time."""
-        if lane.ready:
-            return lane.ready.popleft()
-        if self._starved:
-            # Another lane has waited for a connection: an idle one is a luxury now.
-            return None
+    def _make_room(self, throttle: Throttle) -> None:
+        """Let the worker go that has been idle longest where others wait for a permit."""
+        for worker, lane in self._resting.items():
+            if throttle in lane.throttles:
+                self._retire(worker)
+                return
+
+    def _later(self, lane: AnyLane, at: float) -> None:
+        """Look at a lane again at a monotonic time."""
+        timer = self._timers.get(lane)
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(0.0, at - self._clock.monotonic())
+        if timer is not None:
+            if timer.when() <= when:
+                return
+            timer.cancel()
+        self._timers[lane] = loop.call_at(when, self._due, lane)
+
+    def _due(self, lane: AnyLane) -> None:
+        del self._timers[lane]
+        self._kick(lane)
+
+    async def _work(self, lane: AnyLane) -> None:
+        """Take what has its turn in a lane until there has been nothing for a while."""
+        slot = Slot(lane)
+        slot.coming = True
+        try:
+            while await self._next(lane, slot):
+                if not _ready(slot, lane):
+                    outcome = await self._open(lane, slot)
+                    if slot.session is None:
+                        if lane.workers > 1:
+                            # Others have sessions, or try for one.
+                            break
+                        slot.arrived()
+                        await self._down(lane, outcome)
+                        continue
+                slot.arrived()
+                job = lane.take()
+                if job is None:
+                    continue
+                slot.book()
+                if await self._here(job, lane):
+                    await self._attempter.run(job, lane, slot)
+                slot.unbook()
+                self._serve(lane)
+                self._kick(lane)
+        except asyncio.CancelledError:
+            # Nobody but the end of everything cancels a worker.
+            self._stopping = True
+            raise
+        finally:
+            slot.arrived()
+            slot.unbook()
+            await slot.close()
+            lane.workers -= 1
+            self._permits.give_back(lane)
+            self._serve(lane)
+            self._leave(lane)
+
+    async def _open(self, lane: AnyLane, slot: Slot) -> Outcome | None:
+        """Open a session before anybody's mail is looked at; return what kept it from being opened."""
+        try:
+            return await self.opener.open(lane, slot, set())
+        except Exception as error:  # a bug in one lane costs no other anything
+            await slot.close()
+            self._tell.alarm(b"\0" * 16, f"opening a session broke: {error!r}", "tried again on schedule")
+            return classify.broken()
+
+    async def _down(self, lane: AnyLane, outcome: Outcome | None) -> None:
+        """No host of a lane gives a session: settle whose turn it is."""
+        if outcome is None:
+            outcome = classify.dns(DnsFault(DnsProblem.NO_ADDRESS, lane.way.name))
+        lane.last, lane.since = outcome, self._clock.wall()
+        job = lane.take()
+        if job is not None:
+            await self._attempter.give_up(job, outcome, lane.way.policy.retry)
+
+    async def _here(self, job: Job, lane: AnyLane) -> bool:
+        """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
+        if job.load is not None or not lane.questions:
+            return True
+        now = self._clock.monotonic()
+        gone = []
+        for claim in job.claims:
+            question = lane.questions.get(claim.domain, claim.domain)
+            bound = self._bounds.get(question)
+            if bound is None or bound.until <= now:
+                sender = question[1] if isinstance(question, tuple) else ""
+                asked = self.router.question(claim.domain, sender)
+                if bound is None or bound.useless(now):
+                    await self._find(question, asked)
+                    bound = self._bounds[question]
+                elif question not in self._asked:
+                    # It was so a moment ago: nobody waits for the answer that it still is.
+                    self._asked[question] = []
+                    self._group.create_task(self._find(question, asked), name="find")
+            if bound.way is None or bound.lane(claim.queue_id)[0] != lane.key:
+                gone.append((claim, bound, question))
+        for claim, bound, question in gone:
+            job.claims.remove(claim)
+            if (other := self._join(bound, claim, question)) is not None:
+                self._kick(other)
+        return bool(job.claims)
+
+    async def _next(self, lane: AnyLane, slot: Slot) -> bool:
+        """Wait until there is something to do for a worker; False: it is to go."""
+        while not self._stopping:
+            now = self._clock.monotonic()
+            if not lane.held(now):
+                return False
+            wanted = self._permits.wanted(lane)
+            at = now
+            if lane.turns:
+                if wanted and slot.turns >= TURNS:
+                    return False
+                at, _ = lane.may_send(now)
+                if at <= now:
+                    return True
+                self._later(lane, at)
+            if wanted or slot.session is None or at - now > lane.way.policy.idle:
+                # An idle connection is a luxury where another lane waits for one.
+                return False
+            slot.arrived()
+            if not await self._rest(lane):
+                return False
+            slot.coming = True
+        return False
+
+    async def _rest(self, lane: AnyLane) -> bool:
+        """Wait for something to do; False if there was nothing for the policy's idle time."""
         loop = asyncio.get_running_loop()
         worker: Worker = loop.create_future()
         lane.idle.append(worker)
         self._resting[worker] = lane
-        timer = loop.call_later(lane.policy.idle, _retire, lane, worker)
+        timer = loop.call_later(lane.way.policy.idle, self._retire, worker)
         try:
             return await worker
         finally:
             timer.cancel()
             del self._resting[worker]
 
-    def _leave(self, lane: Lane[Worker]) -> None:
-        """Forget a lane nobody needs; one that got something while the worker was leaving goes on."""
-        if not self._stopping and lane.wants_worker():
-            self._start(lane)
+    def _retire(self, worker: Worker) -> None:
+        """Let a worker go if it is idle. It leaves its lane in the same turn: nobody can wake it."""
+        lane = self._resting.get(worker)
+        if lane is not None and worker in lane.idle:
+            lane.idle.remove(worker)
+            worker.set_result(False)
+
+    def _serve(self, lane: AnyLane) -> None:
+        """Let lanes that wait for a permit have it, now that something changed at these throttles."""
+        if self._stopping or not self._permits.waiting:
+            return
+        for other in self._permits.served(lane, self._clock.monotonic()):
+            self._kick(other)
+
+    def _leave(self, lane: AnyLane) -> None:
+        """Forget a lane nobody needs; one in which something waits goes on, now or in a while."""
+        if lane.turns and not self._stopping:
+            if lane.workers:
+                self._later(lane, self._clock.monotonic() + hosts.pause(lane.way.policy.retry.schedule[0]))
+            else:
+                self._kick(lane)
         elif lane.empty:
+            self._permits.forget(lane)
+            if (timer := self._timers.pop(lane, None)) is not None:
+                timer.cancel()
             self._lanes.pop(lane.key, None)
 
 
-def _wake(worker: Worker, claim: Delivery | None) -> None:
-    worker.set_result(claim)
-
-
-def _retire(lane: Lane[Worker], worker: Worker) -> bool:
-    """Let a worker go if it is idle. It leaves the lane in the same turn: nobody can hand it a delivery."""
-    if worker not in lane.idle:
-        return False
-    lane.idle.remove(worker)
-    worker.set_result(None)
-    return True
+def _ready(slot: Slot, lane: AnyLane) -> bool:
+    """Tell whether a slot's session may take another message."""
+    session = slot.session
+    return session is not None and session.usable and slot.sent < lane.messages

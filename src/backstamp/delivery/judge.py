@@ -30,6 +30,26 @@ def doubtful(outcome: Outcome) -> bool:
     return outcome.scope is Scope.MESSAGE and outcome.verdict is Verdict.DEFERRED
 
 
+def again(result: Result, ordinals: Sequence[int]) -> list[int]:
+    """Return who was refused only because the transaction had enough recipients: for the next one, at once.
+
+    Those refused so after somebody was taken (RFC 5321 §4.5.3.1.10), and only if those who were taken
+    have their answer: each round then answers for one at least, and there is an end to the rounds.
+    """
+    if result.mail is None or not result.mail.positive or result.final is None or result.final.transient:
+        return []
+    taken = False
+    found = []
+    for ordinal, answer in zip(ordinals, result.recipients, strict=True):
+        if answer is None:
+            continue
+        if answer.positive:
+            taken = True
+        elif taken and classify.too_many_recipients(answer):
+            found.append(ordinal)
+    return found
+
+
 def _one(result: Result, answer: Reply | None, host: str) -> Outcome:
     """The first refusal on a recipient's way decides; without one, what ended the session does."""
     if result.mail is not None and not result.mail.positive:

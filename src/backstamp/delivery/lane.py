@@ -1,46 +1,248 @@
-"""A lane: all ready deliveries of one next hop, and the workers that take them one by one. Pure.
+"""A lane: everything ready for one next hop, who of it goes next, and who is at work there. Pure.
 
-Lanes pull: a worker that is free takes the next delivery, so that connections are reused
-and no delivery waits for another lane. Which worker gets what is decided here; workers
-themselves are the dispatcher's tasks. Idle workers are woken last in, first out, so that
-the fewest connections stay warm.
+A lane is a site (or smarthost), a source address and a TLS demand. Lanes pull: a worker that
+is free takes a transaction's worth of a message, so that connections are reused and no lane
+waits for another. Deliveries of one message that meet in a lane become one job. Workers are
+the dispatcher's tasks; idle ones are woken last in, first out, so that the fewest
+connections stay warm.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from backstamp.delivery.attempt import Find
+import msgspec
+
+from backstamp.delivery.outside import Candidate, Source
+from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.turns import Turns
+from backstamp.mail.envelope import Recipient
+from backstamp.mail.outcome import Outcome
 from backstamp.policy.destination import DestinationPolicy
-from backstamp.queue.port import Delivery
+from backstamp.policy.route import Credentials
+from backstamp.queue.port import Delivery, Load
 
 W = TypeVar("W")
 
+Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
+"""Yields the hosts of a next hop in the order to try, each as its addresses, or why one cannot be tried."""
+
+
+class Job:
+    """One message in one lane: the deliveries of it that met there, and who is still to be sent to."""
+
+    __slots__ = ("claims", "load", "out", "pending", "retry_at", "returns")
+
+    def __init__(self, claims: list[Delivery]) -> None:
+        self.claims = claims
+        self.load: Load | None = None
+        self.pending: dict[int, Recipient] = {}
+        """Recipients in no transaction yet, by ordinal."""
+        self.out = 0
+        """Transactions under way."""
+        self.retry_at: float | None = None
+        """When the first of those who were deferred is tried again (seconds since the epoch)."""
+        self.returns = 0
+        """How often somebody of it came back to the lane because a host failed, not the mail."""
+
+    @property
+    def queue_id(self) -> bytes:
+        """The message's id."""
+        return self.claims[0].queue_id
+
+    @property
+    def arrival(self) -> int:
+        """Microseconds since the epoch."""
+        return self.claims[0].arrival
+
+    @property
+    def domain(self) -> bytes:
+        """A domain of it: the first."""
+        return self.claims[0].domain
+
+    @property
+    def attempts(self) -> int:
+        """Attempts this process has given back."""
+        return self.claims[0].attempts
+
+    @property
+    def count(self) -> int:
+        """Recipients that may have to be sent to, at most."""
+        return len(self.pending) if self.load is not None else sum(claim.count for claim in self.claims)
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How mail of a lane goes: what holds for it, from where, and to whom it is spoken how."""
+
+    name: str
+    """The next hop and what sets the lane apart, for people."""
+    policy: DestinationPolicy
+    find: Find
+    provider: str = ""
+    rule: str = ""
+    route: str = ""
+    """What matched, empty where nothing did."""
+    sources: tuple[Source, ...] = ()
+    """At most one a family; none: the system chooses."""
+    implicit_tls: bool = False
+    credentials: Credentials | None = None
+    priority: int = 0
+
 
 class Lane(Generic[W]):
-    """The deliveries of one next hop that are ready. `W` is how a worker is woken."""
+    """The mail of one next hop that is ready. `W` is how a worker is woken."""
 
-    def __init__(self, key: object, policy: DestinationPolicy, find: Find) -> None:
+    def __init__(self, key: object, way: Way, throttles: tuple[Throttle, ...]) -> None:
         self.key = key
-        self.policy = policy
-        self.find = find
-        self.ready: deque[Delivery] = deque()
+        self.way = self.origin = way
+        """How its mail goes, and what that was made from (`adopt`)."""
+        self.throttles = throttles
+        """The provider's or the lane's own first, those that never learn last."""
+        self.taught: int | None = None
+        """Recipients of a transaction the host took when it took no more."""
+        self.sends: int | None = None
+        """Messages the host took of a connection, twice in a row, before it said 421."""
+        self._ended = 0
+        self.questions: dict[bytes, object] = {}
+        """By domain: what was asked to find this lane, where the answer may change."""
+        self.turns: Turns[Delivery | Job] = Turns()
         self.idle: list[W] = []
         self.workers = 0
+        self.coming = 0
+        """Workers that were called and have not taken anything yet."""
+        self.sessions = 0
+        """Workers whose connection is open and answered."""
+        self.last: Outcome | None = None
+        """What was last heard of a host that failed."""
+        self.since = 0.0
+        """When it was, in seconds since the epoch."""
+        self._joining: dict[Hashable, Job] = {}
 
-    def offer(self, claim: Delivery, wake: Callable[[W, Delivery], None]) -> bool:
-        """Take a delivery in; tell whether another worker should be started for it."""
-        if self.idle:
-            wake(self.idle.pop(), claim)
+    def adopt(self, way: Way, origin: Way) -> None:
+        """Take another way with the same key: other policies, or the same again."""
+        self.way, self.origin = way, origin
+
+    @property
+    def recipients(self) -> int:
+        """Recipients of a transaction, at most."""
+        most = self.way.policy.recipients_per_transaction
+        return most if self.taught is None else min(most, self.taught)
+
+    @property
+    def messages(self) -> int:
+        """Messages of a connection, at most."""
+        most = self.way.policy.messages_per_connection
+        return most if self.sends is None else min(most, self.sends)
+
+    def ended(self, taken: int) -> bool:
+        """A host said 421 after so many messages of a connection; tell whether that is its limit, and news."""
+        twice, self._ended = taken == self._ended, taken
+        if not (twice and 0 < taken < self.messages):
             return False
-        self.ready.append(claim)
-        return self.wants_worker()
+        self.sends = taken
+        return True
 
+    # ---- mail ----
+
+    def offer(self, claim: Delivery) -> None:
+        """Take a delivery in; it joins what waits of its message."""
+        if claim.alone:
+            self._add(claim, claim, large=claim.count > self.recipients)
+            return
+        job = self._joining.get(claim.message)
+        if job is not None:
+            job.claims.append(claim)
+            return
+        job = self._joining[claim.message] = Job([claim])
+        # Whoever waits for it in other domains comes in the same turn of the loop, most likely.
+        self._add(job, claim, large=True)
+
+    def back(self, job: Job) -> None:
+        """Let a job that has more to send wait for its next turn."""
+        # Whatever is left of it: a mailing's last transaction is no single message.
+        self._add(job, job.claims[0], large=True)
+
+    def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool) -> None:
+        flow = claim.flow
+        self.turns.add(item, flow.tenant, self._priority(claim), large=large)
+
+    def _priority(self, claim: Delivery) -> int:
+        priority = claim.flow.priority
+        return self.way.priority if priority is None else priority
+
+    def take(self) -> Job | None:
+        """Return the job whose turn it is; others of its message make a new one from now on."""
+        item = self.turns.take()
+        if item is None:
+            return None
+        job = item if isinstance(item, Job) else Job([item])
+        claim = job.claims[0]
+        self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
+        if job.load is None and not claim.alone:
+            self._joining.pop(claim.message, None)
+        return job
+
+    def leave(self) -> list[Delivery]:
+        """Take out everything that was not begun, and return it."""
+        claims: list[Delivery] = []
+        begun = []
+        for item in self.turns.clear():
+            if not isinstance(item, Job):
+                claims.append(item)
+            elif item.load is None:
+                claims += item.claims
+            else:
+                begun.append(item)
+        self._joining.clear()
+        for job in begun:
+            self.back(job)
+        return claims
+
+    def ahead(self, claim: Delivery) -> tuple[int, int]:
+        """Return how many messages wait before or beside a delivery's: all, and its tenant's own."""
+        return self.turns.ahead(claim.flow.tenant, self._priority(claim))
+
+    # ---- permits ----
+
+    def may_connect(self, now: float) -> tuple[float, Throttle | None]:
+        """Return from when on one more connection may be begun, and who says so if it is not now."""
+        return _latest((throttle.may_connect(now), throttle) for throttle in self.throttles)
+
+    def may_send(self, now: float) -> tuple[float, Throttle | None]:
+        """Return from when on one more message may be sent, and who says so if it is not now."""
+        return _latest((throttle.may_send(now), throttle) for throttle in self.throttles)
+
+    def send(self, now: float) -> float:
+        """Count a message that is about to be sent; return when it may be, `now` or later."""
+        return max([throttle.send(now) for throttle in self.throttles])
+
+    def connect(self, now: float) -> float:
+        """Count a connection that is about to be begun; return when it may be, `now` or later."""
+        return max([throttle.connect(now) for throttle in self.throttles])
+
+    @property
+    def teaches(self) -> Throttle:
+        """The throttle that learns from this lane's hosts: the provider's, else its own."""
+        return self.throttles[0]
+
+    def held(self, now: float) -> bool:
+        """Tell whether no more connections are held than are allowed."""
+        return all(throttle.held <= throttle.window.limit(now) for throttle in self.throttles)
+
+    @property
     def wants_worker(self) -> bool:
-        """Tell whether one more connection is allowed and of use."""
-        return bool(self.ready) and self.workers < self.policy.connections
+        """Whether more waits than those who were called will take."""
+        return len(self.turns) > self.coming
 
     @property
     def empty(self) -> bool:
-        """Nothing ready and nobody working: the lane can be forgotten."""
-        return not self.ready and not self.workers
+        """Nothing waits and nobody works: the lane can be forgotten."""
+        return not self.turns and not self.workers
+
+
+def _latest(answers: Iterable[tuple[float, Throttle]]) -> tuple[float, Throttle | None]:
+    """Return the answer of the throttle that keeps a lane the longest."""
+    return max(answers, key=_moment, default=(0.0, None))
+
+
+def _moment(answer: tuple[float, Throttle]) -> float:
+    return answer[0]

@@ -1,16 +1,31 @@
-"""What a message becomes for one peer: MAIL parameters, or the reason it cannot go there. Pure.
+"""What a message becomes for one peer: MAIL's and RCPT's parameters, or the reason it cannot go there. Pure.
 
 Mail is never changed on the way: what a peer does not take is not converted but refused,
-with the status RFC 6152 §3, RFC 1870 §6.1 and RFC 6531 §3.5 ask for.
+with the status RFC 6152 §3, RFC 1870 §6.1 and RFC 6531 §3.5 ask for. What is only asked for
+goes on where it is understood, octet for octet (RFC 3461 §5.2.1, RFC 6710), and is left
+out elsewhere.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
-from backstamp.mail import headers
-from backstamp.mail.envelope import Recipient, parameter
+import msgspec
+
+from backstamp.mail import content, xtext
+from backstamp.mail.envelope import Recipient, notifies, parameter
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify
 from backstamp.queue.port import Load
+
+_PASSED: Final = (("DSN", b"RET"), ("DSN", b"ENVID"), ("MT-PRIORITY", b"MT-PRIORITY"))
+"""MAIL parameters that go on as they came, each with the extension a peer must offer."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """What a peer is told: MAIL's parameters, and the recipients with RCPT's."""
+
+    parameters: bytes
+    recipients: Sequence[Recipient]
 
 
 def left_out(
@@ -26,28 +41,83 @@ def left_out(
     }
 
 
-def mail_parameters(
-    load: Load, *, host: str, extensions: Collection[str], size_limit: int | None
-) -> bytes | Outcome:
-    """Return the MAIL parameters for a peer, or why it cannot have the mail. The client adds SIZE.
+def for_peer(
+    load: Load,
+    recipients: Sequence[Recipient],
+    *,
+    host: str,
+    extensions: Collection[str],
+    size_limit: int | None,
+) -> Prepared | Outcome:
+    """Return what a peer is told of the mail and of these recipients, or why it cannot have it.
 
-    `extensions` are the peer's EHLO keywords in upper case; `size_limit` is None where it named none.
+    `extensions` are the peer's EHLO keywords in upper case; `size_limit` is None where it named
+    none. The client adds SIZE. The outcome is for all these recipients.
     """
-    if size_limit and len(load.content) > size_limit:
-        return classify.too_big(host, len(load.content), size_limit)
+    parameters = _mail(load, host=host, extensions=extensions, size_limit=size_limit)
+    if isinstance(parameters, Outcome):
+        return parameters
+    return Prepared(parameters, _addressed(recipients, extensions))
+
+
+def relayed(load: Load, delivered: Iterable[int], *, extensions: Collection[str]) -> tuple[int, ...]:
+    """Return whose sender is owed a "relayed" report for what a peer took (RFC 3461 §5.2.2).
+
+    A peer with DSN has taken over the promise to report a success; one without it never will, so
+    the relay says how far it knows. The null reverse-path gets none.
+    """
+    if "DSN" in extensions or not load.sender:
+        return ()
+    recipients = load.recipients
+    return tuple(
+        [
+            ordinal
+            for ordinal in delivered
+            if (parameters := recipients[ordinal].parameters) and notifies(parameters, b"SUCCESS")
+        ]
+    )
+
+
+def _mail(load: Load, *, host: str, extensions: Collection[str], size_limit: int | None) -> bytes | Outcome:
+    """Return the MAIL parameters; of those in the queue only what is known here, never the queue's own."""
+    size = content.size(load.content)
+    if size_limit and size > size_limit:
+        return classify.too_big(host, size, size_limit)
+    eight_bit = not content.is_ascii(load.content)
+    said = load.parameters
+    if not said and not eight_bit:
+        return b""
     parameters = []
-    eight_bit = not load.content.isascii()
-    if eight_bit or (parameter(load.parameters, b"BODY") or b"").upper() == b"8BITMIME":
+    if eight_bit or (parameter(said, b"BODY") or b"").upper() == b"8BITMIME":
         if "8BITMIME" in extensions:
             parameters.append(b"BODY=8BITMIME")
         elif eight_bit:
             return classify.no_8bitmime(host)
-    if parameter(load.parameters, b"SMTPUTF8") is not None:
+    if parameter(said, b"SMTPUTF8") is not None:
         if "SMTPUTF8" in extensions:
             parameters.append(b"SMTPUTF8")
         elif not load.sender.isascii():
             return classify.no_smtputf8(host, address=True)
-        elif eight_bit and not headers.block(load.content).isascii():
+        elif eight_bit and not content.header(load.content).isascii():
             return classify.no_smtputf8(host, address=False)
         # A declaration alone, on mail that is ASCII where it counts, needs nothing of the peer.
+    for extension, keyword in _PASSED:
+        if extension in extensions and (value := parameter(said, keyword)) is not None:
+            parameters.append(b"%b=%b" % (keyword, value))
     return b" ".join(parameters)
+
+
+def _addressed(recipients: Sequence[Recipient], extensions: Collection[str]) -> Sequence[Recipient]:
+    """Return recipients with the parameters a peer understands; the same sequence where those are all."""
+    if not any(recipient.parameters for recipient in recipients):
+        return recipients
+    if "DSN" not in extensions:
+        return [Recipient(recipient.address) for recipient in recipients]
+    if "SMTPUTF8" in extensions:
+        return recipients
+    return [
+        recipient
+        if recipient.parameters.isascii()
+        else Recipient(recipient.address, xtext.embed(recipient.parameters))
+        for recipient in recipients
+    ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from backstamp.mail.outcome import Outcome, Verdict
-from backstamp.policy import classify, retry
+from backstamp.policy import classify, pause, retry
 from backstamp.policy.retry import RetryPolicy
 from backstamp.queue.port import Reason
 from backstamp.queue.stamps import Stamp
@@ -45,8 +45,25 @@ def settle(
         _reasons(failed, int(now * 1e6)),
         failed,
         deferred,
-        retry.next_attempt(policy, now, arrival, chance),
+        _retry_at(deferred, policy, now, arrival, chance),
     )
+
+
+def _retry_at(
+    deferred: Mapping[int, Outcome], policy: RetryPolicy, now: float, arrival: float, chance: float
+) -> float:
+    """Return when to try again: when the longest pause that a reply names is over, else by the schedule.
+
+    A named time is met, and at most `retry.JITTER` later, even where the schedule would wait longer: who
+    is greylisted is let in. It counts up to the schedule's last wait. A host that names a few seconds
+    again and again is asked no more often than the first wait, except while the mail is younger.
+    """
+    replies = {outcome.reply for outcome in deferred.values()}
+    named = [seconds for reply in replies if (seconds := pause.named(reply)) is not None]
+    if not named:
+        return retry.next_attempt(policy, now, arrival, chance)
+    wait = max(min(max(named), policy.schedule[-1]), min(policy.schedule[0], now - arrival))
+    return now + wait * (1 + retry.JITTER * chance)
 
 
 def _reasons(failed: Mapping[int, Outcome], time: int) -> tuple[Reason, ...]:

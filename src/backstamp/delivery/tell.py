@@ -1,17 +1,41 @@
 """What delivery tells the world: one event a recipient, made when it is true and durable."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from backstamp.clock import Clock
 from backstamp.delivery.judge import doubtful
 from backstamp.delivery.settle import Settlement
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Verdict
+from backstamp.policy import bounce
 from backstamp.queue import ids
-from backstamp.queue.port import Delivery
 from backstamp.telemetry import events
 from backstamp.text import printable
+
+
+class Mail(Protocol):
+    """What is told of: a delivery, or several of one message that go together."""
+
+    @property
+    def queue_id(self) -> bytes:
+        """The message's id."""
+        ...
+
+    @property
+    def arrival(self) -> int:
+        """Microseconds since the epoch."""
+        ...
+
+    @property
+    def domain(self) -> bytes:
+        """A destination domain of it."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """Attempts this process has ended."""
+        ...
 
 
 class Teller:
@@ -23,7 +47,7 @@ class Teller:
         self._trace = trace
         """Whether the begin of each transaction is told."""
 
-    def attempt(self, claim: Delivery, recipients: int, host: str) -> None:
+    def attempt(self, claim: Mail, recipients: int, host: str) -> None:
         """A transaction begins."""
         if self._trace:
             self._emit(
@@ -39,7 +63,7 @@ class Teller:
 
     def delivered(
         self,
-        claim: Delivery,
+        claim: Mail,
         recipients: Mapping[int, Recipient],
         outcomes: Mapping[int, Outcome],
         duration: float,
@@ -62,7 +86,7 @@ class Teller:
                 )
 
     def in_doubt(
-        self, claim: Delivery, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]
+        self, claim: Mail, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]
     ) -> None:
         """The final dot of a transaction is out and no reply came."""
         for ordinal, outcome in outcomes.items():
@@ -77,9 +101,7 @@ class Teller:
                     )
                 )
 
-    def held(
-        self, claim: Delivery, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]
-    ) -> None:
+    def held(self, claim: Mail, recipients: Mapping[int, Recipient], outcomes: Mapping[int, Outcome]) -> None:
         """At-most-once mail is in doubt, and waits for a decision."""
         for ordinal, outcome in outcomes.items():
             self._emit(
@@ -94,7 +116,7 @@ class Teller:
 
     def settled(
         self,
-        claim: Delivery,
+        claim: Mail,
         recipients: Mapping[int, Recipient],
         settlement: Settlement,
         durations: Mapping[int, float],
@@ -110,6 +132,7 @@ class Teller:
                 "mx": outcome.host,
                 "duration": durations.get(ordinal, 0.0),
                 "scope": outcome.scope.name.lower(),
+                "bounce_class": bounce.of(outcome).value,
             }
 
         for ordinal, outcome in settlement.failed.items():
@@ -124,6 +147,22 @@ class Teller:
     def host_up(self, host: str, duration: float) -> None:
         """A host that gave none gives sessions again."""
         self._emit(events.HostUp(time=self._now(), mx=host, duration=duration))
+
+    def throttled(self, destination: str, change: str, why: str, seconds: float) -> None:
+        """A destination taught how it wants to be treated; 0 seconds: until it teaches otherwise."""
+        self._emit(
+            events.Throttled(
+                time=self._now(),
+                destination=destination,
+                change=change,
+                why=printable(why),
+                seconds=seconds,
+            )
+        )
+
+    def tls_failed(self, host: str, why: str) -> None:
+        """A host's TLS does not work; its mail goes in clear text, since nothing demands TLS."""
+        self._emit(events.TlsFailed(time=self._now(), mx=host, reply=printable(why)))
 
     def alarm(self, queue_id: bytes, problem: str, action: str) -> None:
         """Something an operator must see."""

@@ -14,7 +14,7 @@ from typing import Final
 from backstamp.listener import admission
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail.address import AddressError, parse_path
-from backstamp.mail.envelope import Envelope, Recipient, ordered
+from backstamp.mail.envelope import Envelope, Recipient, flow, ordered, parameter
 from backstamp.smtp import extensions, parameters
 from backstamp.smtp.parameters import ParameterError
 
@@ -37,6 +37,7 @@ UNKNOWN: Final = b"500 5.5.2 Command not known\r\n"
 NOT_NOW: Final = b"503 5.5.1 Bad sequence of commands\r\n"
 NO_ARGUMENT: Final = b"501 5.5.4 No argument is allowed\r\n"
 NEEDS_UTF8: Final = b"553 5.6.7 The address needs SMTPUTF8\r\n"
+NEEDS_EHLO: Final = b"555 5.5.4 Parameters need EHLO\r\n"
 GO_AHEAD: Final = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 
 
@@ -50,12 +51,16 @@ class Action(enum.Enum):
 
 Answer = tuple[bytes, Action]
 
+Refuse = Callable[[bytes, bytes], bytes | None]
+"""From a recipient and the tenant the mail is of to the reply that refuses it, None if it is taken."""
+
 
 class Conversation:
     """One client's session state."""
 
-    def __init__(self, settings: ListenerSettings, peer: str) -> None:
+    def __init__(self, settings: ListenerSettings, peer: str, refuse: Refuse = lambda *_: None) -> None:
         self._settings = settings
+        self._suppressed = refuse
         self._allowed = admission.may_relay(peer, settings.allow)
         self.errors = 0
         self.helo = ""
@@ -63,7 +68,11 @@ class Conversation:
         self.sender: bytes | None = None
         self.recipients: list[Recipient] = []
         self.parameters = b""
+        self.utf8 = False
+        """Whether the transaction is internationalized (RFC 6531)."""
         self._refused = 0
+        self._tenant = b" TENANT=" + settings.tenant.encode("ascii") if settings.tenant else b""
+        self._priority = b"" if settings.priority is None else b" MT-PRIORITY=%d" % settings.priority
         self._verbs: dict[bytes, Callable[[bytes], Answer]] = {
             b"EHLO": self._ehlo,
             b"HELO": self._helo,
@@ -82,11 +91,6 @@ class Conversation:
     def greeting(self) -> bytes:
         """The first thing a client reads."""
         return f"220 {self._settings.hostname} ESMTP Backstamp\r\n".encode()
-
-    @property
-    def utf8(self) -> bool:
-        """Whether the transaction is internationalized (RFC 6531)."""
-        return b"SMTPUTF8" in self.parameters
 
     def command(self, line: bytes) -> Answer:
         """Answer one command line."""
@@ -138,6 +142,7 @@ class Conversation:
         self.sender = None
         self.recipients = []
         self.parameters = b""
+        self.utf8 = False
         self._refused = 0
 
     # ---- verbs ----
@@ -173,18 +178,33 @@ class Conversation:
         path = argument[5:].lstrip(b" ")
         try:
             address, rest = parse_path(path, utf8=not path.isascii())
-            kept = parameters.mail(rest, message_size=self._settings.limits.message_size)
+            kept, lowered = parameters.mail(
+                rest,
+                message_size=self._settings.limits.message_size,
+                priority_limit=self._settings.priority_limit,
+            )
         except AddressError as error:
             return b"553 5.1.7 Sender: %b\r\n" % str(error).encode(), Action.NEXT
         except ParameterError as error:
             return b"%d %b\r\n" % (error.code, str(error).encode()), Action.NEXT
-        if not address.isascii() and b"SMTPUTF8" not in kept:
+        utf8 = b"SMTPUTF8" in kept.split(b" ")
+        if not address.isascii() and not utf8:
             return NEEDS_UTF8, Action.NEXT
         if rest and not self.extended:
-            return b"555 5.5.4 Parameters need EHLO\r\n", Action.NEXT
+            return NEEDS_EHLO, Action.NEXT
         self.sender = address
-        self.parameters = kept
+        self.utf8 = utf8
+        self.parameters = self._completed(kept)
+        if lowered is not None:
+            return b"250 2.3.6 %d is the new priority of the message\r\n" % lowered, Action.NEXT
         return b"250 2.1.0 Sender ok\r\n", Action.NEXT
+
+    def _completed(self, kept: bytes) -> bytes:
+        """Return MAIL's parameters with what the listener says of its mail."""
+        said = self._tenant
+        if self._priority and parameter(kept, b"MT-PRIORITY") is None:
+            said += self._priority
+        return (kept + said).lstrip(b" ")
 
     def _rcpt(self, argument: bytes) -> Answer:
         if self.sender is None:
@@ -200,20 +220,24 @@ class Conversation:
             return NEEDS_UTF8, Action.NEXT
         try:
             address, rest = parse_path(path, utf8=self.utf8)
-            if rest:
-                parameters.rcpt(rest)
+            kept = parameters.rcpt(rest, utf8=self.utf8) if rest else b""
         except AddressError as error:
             return b"553 5.1.3 Recipient: %b\r\n" % str(error).encode(), Action.NEXT
         except ParameterError as error:
             return b"%d %b\r\n" % (error.code, str(error).encode()), Action.NEXT
         if not address:
             return b"553 5.1.3 Recipient: nobody is named\r\n", Action.NEXT
+        if kept and not self.extended:
+            return NEEDS_EHLO, Action.NEXT
         refusal = admission.recipient(address, allowed=self._allowed)
         if refusal is not None:
             return f"{refusal}\r\n".encode(), Action.NEXT
+        tenant = flow(Envelope(self.sender, (), self.parameters)).tenant
+        if (suppressed := self._suppressed(address, tenant)) is not None:
+            return suppressed, Action.NEXT
         if len(self.recipients) >= self._settings.limits.recipients:
             return b"452 4.5.3 Too many recipients\r\n", Action.NEXT
-        self.recipients.append(Recipient(address))
+        self.recipients.append(Recipient(address, kept))
         return b"250 2.1.5 Recipient ok\r\n", Action.NEXT
 
     def _data(self, argument: bytes) -> Answer:

@@ -2,16 +2,22 @@
 
 What may be refused is refused here, before the durable write; what was written is told
 250 and nothing else. The relay prepends its Received line; on a submission listener also
-Date and Message-ID where they are missing (RFC 6409 §8). Everything below stays as it came.
+Date and Message-ID where they are missing (RFC 6409 §8). Everything below stays as it came,
+but for the field Backstamp-Tenant, which is taken out. RFC 6758's field MT-Priority is left
+alone: it is for mail that came by a server without the extension.
 """
 
+import re
 from collections.abc import Callable
+from typing import Final
+
+import msgspec
 
 from backstamp.clock import Clock
-from backstamp.listener.conversation import Conversation
+from backstamp.listener.conversation import Conversation, Refuse
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail import headers
-from backstamp.mail.envelope import Envelope
+from backstamp.mail.envelope import Envelope, replaced
 from backstamp.queue import ids
 from backstamp.queue.port import Flag, Intake, Message, QueueRefusedError
 from backstamp.smtp.data import bare
@@ -20,7 +26,10 @@ from backstamp.telemetry.events import Accepted, Alarm, Event
 TOO_BIG = b"552 5.3.4 Message size exceeds the limit\r\n"
 TROUBLE = b"451 4.3.0 Local error in processing, try again later\r\n"
 LOOP = b"554 5.4.6 Mail loop: too many Received lines\r\n"
+TENANT = b"554 5.6.0 Backstamp-Tenant is not one name of at most 64 letters, digits, dots, - and _\r\n"
 SEMANTICS = b"554 5.6.0 Backstamp-Semantics is neither at-least-once nor at-most-once\r\n"
+
+_TENANT: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Door:
@@ -34,6 +43,7 @@ class Door:
         emit: Callable[[Event], None],
         entropy: Callable[[int], bytes],
         once: Callable[[Envelope], bool] = lambda _: False,
+        refuse: Refuse = lambda *_: None,
     ) -> None:
         self.queue = queue
         self.clock = clock
@@ -41,6 +51,8 @@ class Door:
         self.entropy = entropy
         self.once = once
         """Whether a route wants mail with this envelope to come at most once."""
+        self.refuse = refuse
+        """Which recipients are not taken (the suppression list)."""
 
     def letter(self, conversation: Conversation, settings: ListenerSettings, peer: str) -> "Letter":
         """Begin with a content: take the envelope out of the conversation."""
@@ -94,7 +106,7 @@ class Letter:
 
         Of a large one `content` is the first part; its header must be in it.
         """
-        settings, envelope = self._settings, self._envelope
+        settings = self._settings
         now = self._door.clock.wall()
         queue_id = ids.make(int(now * 1000), self._door.entropy(10))
         name = ids.text(queue_id)
@@ -102,6 +114,15 @@ class Letter:
         normal = headers.normal(b"" if separator else headers.block(content))
         if headers.hops(normal) > settings.limits.hops:
             return LOOP
+        envelope = self._envelope
+        if headers.names_tenant(normal):
+            content, named = headers.without_tenant(content)
+            separator = headers.separator(content)
+            if settings.tenant_header:
+                if len(named) != 1 or _TENANT.fullmatch(named[0]) is None:
+                    return TENANT
+                kept = replaced(envelope.parameters, b"TENANT", named[0])
+                envelope = msgspec.structs.replace(envelope, parameters=kept)
         once = settings.at_most_once or self._door.once(envelope)
         if (wanted := headers.semantics(normal)) is not None:
             if wanted not in (b"at-most-once", b"at-least-once"):

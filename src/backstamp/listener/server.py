@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from backstamp.clock import Clock
+from backstamp.listener.conversation import Refuse
 from backstamp.listener.intake import Door
 from backstamp.listener.session import Replies, Session
 from backstamp.listener.settings import ListenerSettings
@@ -30,9 +31,10 @@ class Listener:
         emit: Callable[[Event], None],
         entropy: Callable[[int], bytes],
         once: Callable[[Envelope], bool] = lambda _: False,
+        refuse: Refuse = lambda *_: None,
     ) -> None:
         self.settings = settings
-        self._door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once)
+        self._door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
         self._replies = Replies()
         self._sessions: set[Session] = set()
         self._server: asyncio.Server | None = None

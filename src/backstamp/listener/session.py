@@ -125,7 +125,7 @@ class Session(SMTP):
         """A client is here."""
         peer = transport.get_extra_info("peername")
         self._peer = admission.plain(str(peer[0])) if peer else ""
-        self._conversation = Conversation(self._settings, self._peer)
+        self._conversation = Conversation(self._settings, self._peer, self._door.refuse)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -32,3 +32,11 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     at_most_once: bool = False
     """Whether mail from here is sent at most once: who is in doubt is held, not sent again."""
+    tenant: str = ""
+    """Whose mail comes in here, of `[A-Za-z0-9._-]`, at most 64; empty: the sender's domain tells."""
+    tenant_header: bool = True
+    """Whether a message may name its tenant itself, in the header field Backstamp-Tenant."""
+    priority: int | None = None
+    """The priority (RFC 6710, -9 to 9) of mail that says none."""
+    priority_limit: int = 9
+    """The highest priority a client may ask for; a higher one is lowered to it."""

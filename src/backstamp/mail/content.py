@@ -3,8 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from backstamp.mail import headers
+
 PIECE = 65536
 """Octets of a piece, at most."""
+
+HEADER_LIMIT = 262144
+"""Octets of a header block that are known of a stored content, at most."""
 
 
 class Stored(Protocol):
@@ -42,3 +47,8 @@ def size(content: Content) -> int:
 def is_ascii(content: Content) -> bool:
     """Tell whether every octet of a content is below 0x80."""
     return content.isascii() if isinstance(content, bytes) else content.ascii
+
+
+def header(content: Content) -> bytes:
+    """Return the header block of a content, without the empty line; of a stored one at most 256 KiB."""
+    return headers.block(content) if isinstance(content, bytes) else content.header

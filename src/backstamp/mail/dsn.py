@@ -1,6 +1,6 @@
-"""The report to a sender whose mail could not be delivered: RFC 3464 in RFC 6522's multipart/report.
+"""The report to a sender on what became of the mail: RFC 3464 in RFC 6522's multipart/report.
 
-Three parts: words for a person, fields for a program, and the header of the original. It
+Three parts: words for a person, fields for a program, and the original or its header. It
 says that it was made by a machine (RFC 3834 §5) and goes out with the null reverse-path, so
 that nobody answers it. Where an address is beyond ASCII the parts take the types of RFC 6533;
 only a sender beyond ASCII gets an 8-bit report, all others one that every server takes. Pure.
@@ -9,6 +9,7 @@ does not fit is changed, never refused: a report must get out.
 """
 
 import binascii
+import enum
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -16,13 +17,17 @@ from typing import Final
 
 import msgspec
 
-from backstamp.mail import headers
+from backstamp.mail import content, headers, xtext
+from backstamp.mail.content import Content
 from backstamp.mail.envelope import parameter
 from backstamp.mail.reply import Reply
 from backstamp.text import printable
 
 HEADER_LIMIT: Final = 65536
 """Octets of the original's header that are returned at most."""
+
+FULL_LIMIT: Final = 1024 * 1024
+"""Octets of an original that is returned whole (RET=FULL), at most; of a larger one the header is."""
 
 LINE: Final = 998
 """Octets of a line at most, without its CRLF (RFC 5322 §2.1.1)."""
@@ -32,11 +37,37 @@ SAID: Final = 900
 
 _WIDTH: Final = 76
 _STRAY: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
-_HEX: Final = re.compile(rb"\+([0-9A-F]{2})")
 
 
-class Failure(msgspec.Struct, frozen=True):
-    """One recipient that is given up. `time` is seconds since the epoch; `host` is empty where none spoke."""
+class Action(enum.Enum):
+    """What became of the recipients of one report (RFC 3464 §2.3.3)."""
+
+    FAILED = "failed"
+    RELAYED = "relayed"
+    """A server took the mail that will send no report of success (RFC 3461 §5.2.2)."""
+
+
+_SUBJECTS: Final = {
+    Action.FAILED: "Undelivered Mail Returned to Sender",
+    Action.RELAYED: "Mail Relayed",
+}
+_NEWS: Final = {
+    Action.FAILED: (
+        "Your message could not be delivered to the recipients below. The relay has",
+        "given up on them and will not try again; other recipients are not affected.",
+    ),
+    Action.RELAYED: (
+        "Your message was passed on for the recipients below, to servers that do not",
+        "report deliveries. Unless something goes wrong there is no further report.",
+    ),
+}
+
+
+class Fate(msgspec.Struct, frozen=True):
+    """What became of one recipient.
+
+    `parameters` are those of its RCPT; `time` is seconds since the epoch; `host` is empty where none spoke.
+    """
 
     address: bytes
     parameters: bytes
@@ -46,8 +77,9 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 def report(
-    failures: Sequence[Failure],
+    fates: Sequence[Fate],
     *,
+    action: Action = Action.FAILED,
     hostname: str,
     report_id: str,
     now: float,
@@ -55,34 +87,39 @@ def report(
     original_id: str,
     original_parameters: bytes,
     arrival: float,
-    original: bytes,
+    original: Content,
 ) -> bytes:
     """Return the content of a report, with CRLF line ends of at most 998 octets.
 
     Times are seconds since the epoch, not before it; ids are text of letters and digits, of
-    at most 60; `hostname` is a domain in A-labels. Of `original` only the header is returned,
-    at most 64 KiB of it; an empty one leaves the third part out. The content is ASCII unless
-    the sender's address is not, whose server then must take 8BITMIME and SMTPUTF8 anyway.
+    at most 60; `hostname` is a domain in A-labels. Of `original` the header is returned, at most
+    64 KiB of it, or all where its sender asked (RET=FULL, RFC 3461 §4.3), mail failed, and it is
+    at most 1 MiB and can stand in a report as it is; an empty one leaves the third part out. The
+    report is ASCII unless the sender's address is not, whose server then must take 8BITMIME and
+    SMTPUTF8 anyway.
     """
-    header = _returned(original)
-    words = _words(failures, hostname, bool(header)).encode()
-    fields = _fields(failures, hostname, original_id, original_parameters, arrival).encode()
     to = _short(sender)
     eight_bit = not to.isascii()
+    full = action is Action.FAILED and (parameter(original_parameters, b"RET") or b"").upper() == b"FULL"
+    whole = _whole(original, eight_bit) if full else None
+    third = _header(original, eight_bit) if whole is None else whole
+    attached = (
+        "" if third is None else "The header of your message is" if whole is None else "Your message is"
+    )
+    words = _words(fates, action, hostname, attached).encode()
+    fields = _fields(fates, action, hostname, original_id, original_parameters, arrival).encode()
     parts = [
         _part("text/plain; charset=us-ascii", "text/plain; charset=utf-8", words, eight_bit),
         _part("message/delivery-status", "message/global-delivery-status", fields, eight_bit),
     ]
-    if header:
-        internationalized = eight_bit and _is_utf8(header)
-        wide = "message/global-headers" if internationalized else "text/rfc822-headers"
-        parts.append(_part("text/rfc822-headers", wide, header + b"\r\n", internationalized))
+    if third is not None:
+        parts.append(third)
     boundary = _boundary(report_id, parts)
     encoding = "8bit" if eight_bit else "7bit"
     top = (
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>\r\n"
         f"To: <{to}>\r\n"
-        f"Subject: Undelivered Mail Returned to Sender\r\n"
+        f"Subject: {_SUBJECTS[action]}\r\n"
         f"Date: {headers.date(now)}\r\n"
         f"Message-ID: <{report_id}@{hostname}>\r\n"
         f"Auto-Submitted: auto-replied\r\n"
@@ -111,6 +148,36 @@ def _part(narrow: str, wide: str, body: bytes, eight_bit: bool) -> bytes:
     return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode() + body
 
 
+def _header(original: Content, eight_bit: bool) -> bytes | None:
+    """Return the part with the original's header, None where it has none."""
+    header = _returned(content.header(original))
+    if not header:
+        return None
+    internationalized = eight_bit and _is_utf8(header)
+    wide = "message/global-headers" if internationalized else "text/rfc822-headers"
+    return _part("text/rfc822-headers", wide, header + b"\r\n", internationalized)
+
+
+def _whole(original: Content, eight_bit: bool) -> bytes | None:
+    """Return the part with the whole original, None where it cannot stand in this report as it is.
+
+    A message/rfc822 must not be encoded (RFC 2046 §5.2.1), and one with 8-bit lines would make the
+    report one that not every server takes.
+    """
+    if not isinstance(original, bytes) or not 0 < len(original) <= FULL_LIMIT:
+        return None
+    lines = original.split(b"\r\n")
+    ends = len(lines) - 1
+    if original.count(b"\r") != ends or original.count(b"\n") != ends or b"\0" in original:
+        return None
+    if max(map(len, lines)) > LINE:
+        return None
+    if not original.isascii() and not (eight_bit and _is_utf8(original)):
+        return None
+    wide = "message/rfc822" if content.header(original).isascii() else "message/global"
+    return _part("message/rfc822", wide, original, eight_bit)
+
+
 def _is_utf8(value: bytes) -> bool:
     try:
         value.decode("utf-8")
@@ -130,25 +197,24 @@ def _boundary(report_id: str, bodies: Iterable[bytes]) -> str:
     return f"{report_id}={number}"
 
 
-def _words(failures: Sequence[Failure], hostname: str, attached: bool) -> str:
-    """Return the part for a person: who failed, what the other side said, what happens now."""
-    lines = [
-        f"This is the mail relay at {hostname}.",
-        "",
-        "Your message could not be delivered to the recipients below. The relay has",
-        "given up on them and will not try again; other recipients are not affected.",
-        "",
-    ]
-    for failure in failures:
-        who = f"{_host(failure.host)} said: " if failure.host else ""
-        lines += [f"  <{_short(failure.address)}>", *_wrapped(who + _said(failure.reply), "    "), ""]
+def _words(fates: Sequence[Fate], action: Action, hostname: str, attached: str) -> str:
+    """Return the part for a person: who it is about, what the other side said, what happens now."""
+    lines = [f"This is the mail relay at {hostname}.", "", *_NEWS[action], ""]
+    for fate in fates:
+        who = f"{_host(fate.host)} said: " if fate.host else ""
+        lines += [f"  <{_short(fate.address)}>", *_wrapped(who + _said(fate.reply), "    "), ""]
     if attached:
-        lines += ["The header of your message is attached.", ""]
+        lines += [f"{attached} attached.", ""]
     return "\r\n".join(lines)
 
 
 def _fields(
-    failures: Sequence[Failure], hostname: str, original_id: str, original_parameters: bytes, arrival: float
+    fates: Sequence[Fate],
+    action: Action,
+    hostname: str,
+    original_id: str,
+    original_parameters: bytes,
+    arrival: float,
 ) -> str:
     """Return the part for a program (RFC 3464 §2): fields of the message, then of each recipient."""
     lines = []
@@ -160,19 +226,20 @@ def _fields(
         f"X-Backstamp-Queue-ID: {original_id}",
         f"Arrival-Date: {headers.date(arrival)}",
     ]
-    for failure in failures:
+    for fate in fates:
         lines.append("")
-        lines += _original(parameter(failure.parameters, b"ORCPT"))
-        kind = "rfc822" if failure.address.isascii() else "utf-8"
+        lines += _original(parameter(fate.parameters, b"ORCPT"))
+        kind = "rfc822" if fate.address.isascii() else "utf-8"
         lines += [
-            f"Final-Recipient: {kind}; {_short(failure.address)}",
-            "Action: failed",
-            f"Status: {_status(failure.reply)}",
+            f"Final-Recipient: {kind}; {_short(fate.address)}",
+            f"Action: {action.value}",
+            f"Status: {_status(fate.reply, action)}",
         ]
-        if failure.host:
-            lines.append(f"Remote-MTA: dns; {_host(failure.host)}")
-        lines += _wrapped(f"Diagnostic-Code: smtp; {_said(failure.reply)}", "", " ")
-        lines.append(f"Last-Attempt-Date: {headers.date(failure.time)}")
+        if fate.host:
+            # Delivery names a host `name[address]:port`; the field is for the name (RFC 3464 §2.3.5).
+            lines.append(f"Remote-MTA: dns; {_host(fate.host.partition('[')[0] or fate.host)}")
+        lines += _wrapped(f"Diagnostic-Code: smtp; {_said(fate.reply)}", "", " ")
+        lines.append(f"Last-Attempt-Date: {headers.date(fate.time)}")
     return "\r\n".join([*lines, ""])
 
 
@@ -182,9 +249,8 @@ def _original(written: bytes | None) -> list[str]:
     return [f"Original-Recipient: {_ascii(_xtext(kind))[:40]}; {_xtext(address)}"] if address else []
 
 
-def _returned(original: bytes) -> bytes:
-    """Return the original's header, cut behind a whole line, fit to stand in a part."""
-    header = headers.block(original)
+def _returned(header: bytes) -> bytes:
+    """Return a header, cut behind a whole line, fit to stand in a part."""
     if len(header) > HEADER_LIMIT:
         end = header.rfind(b"\r\n", 0, HEADER_LIMIT + 2)
         header = header[: end if end > 0 else HEADER_LIMIT]
@@ -199,8 +265,10 @@ def _cut(line: bytes) -> bytes:
     return line[:LINE].decode("utf-8", "ignore").encode() if _is_utf8(line) else line[:LINE]
 
 
-def _status(reply: Reply) -> str:
-    """Return a status RFC 3464 §2.3.4 lets stand beside `failed`."""
+def _status(reply: Reply, action: Action) -> str:
+    """Return a status RFC 3464 §2.3.4 lets stand beside the action."""
+    if action is Action.RELAYED:
+        return "2.1.9"  # relayed to a mailer that does not report (RFC 3886)
     return str(reply.enhanced) if reply.code // 100 in {4, 5} else "5.0.0"
 
 
@@ -230,11 +298,9 @@ def _said(reply: Reply) -> str:
 
 
 def _xtext(value: bytes) -> str:
-    """Return what an ENVID or ORCPT means (RFC 3461 §4); what is not printable then stays as it came."""
-    meant = _HEX.sub(lambda found: bytes([int(found[1], 16)]), value)
-    if not (meant.isascii() and meant.decode("ascii").isprintable()):
-        meant = value
-    return _short(meant)
+    """Return what an ENVID or ORCPT means (RFC 3461 §4); what means nothing printable stays as it came."""
+    meant = xtext.decode(value)
+    return _short(value if meant is None else meant)
 
 
 def _ascii(text: str) -> str:

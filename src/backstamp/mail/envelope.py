@@ -77,6 +77,24 @@ def parameter(parameters: bytes, keyword: bytes) -> bytes | None:
     return None
 
 
+def replaced(parameters: bytes, keyword: bytes, value: bytes) -> bytes:
+    """Return parameters in which a keyword (upper case) has this value and no other."""
+    others = [item for item in parameters.split() if item.partition(b"=")[0].upper() != keyword]
+    return b" ".join([*others, b"%b=%b" % (keyword, value)])
+
+
+def notifies(parameters: bytes, condition: bytes) -> bool:
+    """Tell whether a recipient's NOTIFY asks for a report on a condition (SUCCESS, FAILURE, DELAY).
+
+    Who says nothing is told of failures, and not of successes (RFC 3461 §4.1); a delay is the
+    relay's to choose then.
+    """
+    notify = parameter(parameters, b"NOTIFY") if parameters else None
+    if notify is None:
+        return condition != b"SUCCESS"
+    return condition in notify.upper().split(b",")
+
+
 class Flow(msgspec.Struct, frozen=True):
     """Whose mail it is, for taking turns, and how urgent.
 

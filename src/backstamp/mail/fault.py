@@ -11,6 +11,8 @@ class Phase(enum.Enum):
     CONNECT = "connect"
     GREETING = "greeting"
     EHLO = "EHLO"
+    TLS = "TLS"
+    AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
@@ -19,7 +21,11 @@ class Phase(enum.Enum):
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
-    """`problem` is one of a few words (timeout, disconnected, refused, protocol), `text` is for people."""
+    """`problem` is one of a few words, `text` is for people.
+
+    The words: timeout, disconnected, refused, protocol; of TLS and AUTH also handshake (it failed, or the
+    certificate is not what was demanded), not offered, clear text (so nothing secret is said).
+    """
 
     phase: Phase
     problem: str

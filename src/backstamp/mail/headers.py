@@ -12,6 +12,7 @@ _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _OBSOLETE: Final = re.compile(rb"\r\n([!-9;-~]+)[ \t]+:")
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
+_TENANT: Final = re.compile(rb"\r\nbackstamp-tenant[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)", re.IGNORECASE)
 _DAY: Final = 86400
 
 
@@ -84,6 +85,23 @@ def semantics(normal_header: bytes) -> bytes | None:
     start = at + len(b"\r\nbackstamp-semantics:")
     end = normal_header.find(b"\r\n", start)
     return normal_header[start : end if end >= 0 else None].strip()
+
+
+def names_tenant(normal_header: bytes) -> bool:
+    """Tell whether a header has the field Backstamp-Tenant."""
+    return b"\r\nbackstamp-tenant:" in normal_header
+
+
+def without_tenant(content: bytes) -> tuple[bytes, list[bytes]]:
+    """Return a content without its Backstamp-Tenant fields, and what stood in them.
+
+    The field is between a client and this relay: nobody beyond has to know whose mail it is.
+    """
+    header = block(content)
+    marked = b"\r\n" + header
+    named = [value.strip() for value in _TENANT.findall(marked)]
+    # The first CRLF is taken off last: where no field is left it is the one that ended the only field.
+    return (_TENANT.sub(b"", marked) + content[len(header) :])[2:], named
 
 
 def repairs(normal_header: bytes, *, queue_id: str, hostname: str, seconds: float) -> bytes:

@@ -1,17 +1,19 @@
-"""The SMTP client: aiosmtplib's session, with a protocol of ours that takes many replies.
+"""aiosmtplib, as far as it goes: its session, over a protocol of ours that takes many replies.
 
 aiosmtplib keeps one reply at a time, re-parses addresses and rewrites content; so it opens
-the session here (greeting, EHLO, QUIT, and one day STARTTLS and AUTH), and transactions run
-on our subclass of its protocol, which hands every reply to a `Machine` in the callback that
-read it. One strict reader serves both: a reply nobody can have asked for is never taken for
-another's. Hosts that give no session are values. Sockets are connected here, to the address
-that was judged, and nothing is resolved again.
+sessions and ends them (greeting, EHLO, STARTTLS, AUTH, QUIT), and transactions run on our subclass
+of its protocol, which hands every reply to a `Machine` in the callback that read it. One strict
+reader serves both: a reply nobody can have asked for is never taken for another's. No exception
+of aiosmtplib leaves this module; what keeps a host from giving a session is a value.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from typing import cast
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar, cast
 
 import aiosmtplib
 import msgspec
@@ -19,19 +21,17 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
-from backstamp.net.dial import dial
+from backstamp.net import tls
 from backstamp.net.replies import LINE, NonsenseError, ReplyLines
-from backstamp.net.transaction import Dotting, Machine, Result, Settled, Transaction, at_once
+from backstamp.net.transaction import Machine
 from backstamp.policy.destination import Timeouts
 
 NO_REPLY = -1
 """The code under which aiosmtplib hands on what was no reply."""
 
-BLOCK = 65536
-"""Octets of content written between two looks at back-pressure."""
+_GONE = Fault(Phase.TLS, "handshake", tls.failure(ConnectionResetError()))
 
-_SIZE_DIGITS = 20
-"""Digits of a declared SIZE, at most (RFC 1870 §4)."""
+T = TypeVar("T")
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -41,7 +41,15 @@ class Refusal(msgspec.Struct, frozen=True):
     phase: Phase
 
 
-class _Protocol(SMTPProtocol):
+class NoSessionError(Exception):
+    """A host gives no session: why, as the value that is handed on."""
+
+    def __init__(self, value: Refusal | Fault) -> None:
+        super().__init__(str(value))
+        self.value = value
+
+
+class ReplyProtocol(SMTPProtocol):
     """aiosmtplib's protocol with a reader of ours; while a machine runs, all replies are its."""
 
     machine: Machine | None = None
@@ -62,6 +70,24 @@ class _Protocol(SMTPProtocol):
         """Tell whether aiosmtplib asked for a reply that has not come."""
         waiter = self._response_waiter
         return self._response_pending and waiter is not None and not waiter.done()
+
+    async def read_response(self, timeout: float | None = None) -> aiosmtplib.SMTPResponse:
+        """Wait for the reply aiosmtplib asked for.
+
+        Its own way, `wait_for`, forgets a cancellation that comes in one turn with the reply (Python 3.11).
+        """
+        waiter = self._response_waiter
+        if waiter is None:
+            raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+        self._response_pending = True
+        try:
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except TimeoutError:
+            raise aiosmtplib.SMTPReadTimeoutError("no answer in time") from None
+        finally:
+            self._response_pending = False
+            self._response_waiter = None if self.transport is None else self._loop.create_future()
 
     def data_received(self, data: bytes) -> None:
         """Take octets from the peer."""
@@ -137,6 +163,41 @@ class _Protocol(SMTPProtocol):
             reason = f": {exc}" if exc is not None else ""
             self.machine.broken("disconnected", f"the server closed the connection{reason}")
 
+    # ---- TLS ----
+
+    async def wrap(self, context: ssl.SSLContext, host: str, seconds: float) -> None:
+        """Shake hands on the connection as it is; what follows is read and written in TLS.
+
+        Raises:
+            NoSessionError: the handshake failed. The connection is gone.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise NoSessionError(_GONE)
+        wrapped = await _shaken(
+            self._loop.start_tls(
+                cast(asyncio.WriteTransport, transport),
+                self,
+                context,
+                server_hostname=host,
+                ssl_handshake_timeout=seconds,
+            )
+        )
+        self.transport = wrapped
+        self._over_ssl = True
+
+    @property
+    def tls(self) -> str:
+        """Version and cipher, empty in clear text."""
+        found = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        return "" if found is None else tls.described(found)
+
+    @property
+    def local(self) -> bool:
+        """Whether the connection stays on this machine."""
+        name = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return name is not None and ipaddress.ip_address(name[0].partition("%")[0]).is_loopback
+
     # ---- transactions ----
 
     def begin(self, machine: Machine, timeouts: Timeouts, *, pipelining: bool) -> None:
@@ -156,7 +217,7 @@ class _Protocol(SMTPProtocol):
         else:
             machine.broken("disconnected", "the server closed the connection")
 
-    def send(self, octets: bytes | memoryview) -> None:
+    def send(self, octets: bytes) -> None:
         """Write, or leave it: where the connection is going down, its end is on the way to the machine."""
         if self.transport is not None and not self.transport.is_closing():
             cast(asyncio.WriteTransport, self.transport).write(octets)
@@ -203,186 +264,119 @@ class _Protocol(SMTPProtocol):
             cast(asyncio.WriteTransport, self.transport).abort()
 
 
-class _Client(aiosmtplib.SMTP):
-    """aiosmtplib's client over our protocol."""
+class Client(aiosmtplib.SMTP):
+    """aiosmtplib's client over our protocol, on a socket that was connected for it.
 
-    protocol: _Protocol | None
+    Each step of opening a session raises `NoSessionError` where the host does not take it.
+    """
+
+    protocol: ReplyProtocol | None
+
+    def __init__(self, sock: socket.socket, *, host: str, helo: str, timeouts: Timeouts) -> None:
+        super().__init__(
+            sock=sock, hostname=host, local_hostname=helo, start_tls=False, timeout=timeouts.greeting
+        )
+        self.timeouts = timeouts
+        self.wire = ReplyProtocol(
+            loop=asyncio.get_running_loop(), connection_lost_callback=self._on_connection_lost
+        )
+        """The protocol, also when aiosmtplib has let go of it."""
+        self._context: ssl.SSLContext | None = None
+
+    async def greet(self, context: ssl.SSLContext | None) -> None:
+        """Read the greeting, with a context in TLS from the first octet (RFC 8314 §3)."""
+        self._context = context
+        with self._step(Phase.GREETING):
+            await self.connect()
 
     async def _create_connection(self, timeout: float | None) -> aiosmtplib.SMTPResponse:
         """Read the greeting on the socket that was connected for us."""
         loop = asyncio.get_running_loop()
-        protocol = _Protocol(loop=loop, connection_lost_callback=self._on_connection_lost)
-        self.transport, _ = await loop.create_connection(lambda: protocol, sock=self.sock)
+        protocol = self.wire
+        if self._context is None:
+            self.transport, _ = await loop.create_connection(lambda: protocol, sock=self.sock)
+        else:
+            self.transport, _ = await _shaken(
+                loop.create_connection(
+                    lambda: protocol,
+                    sock=self.sock,
+                    ssl=self._context,
+                    server_hostname=self.hostname,
+                    ssl_handshake_timeout=timeout,
+                )
+            )
         self.protocol = protocol
         response = await protocol.read_response(timeout=timeout)
         if response.code != 220:
             raise aiosmtplib.SMTPConnectResponseError(response.code, response.message)
         return response
 
+    async def hello(self) -> None:
+        """Say EHLO, HELO where that is refused (RFC 5321 §3.2)."""
+        with self._step(Phase.EHLO):
+            try:
+                await self.ehlo()
+            except aiosmtplib.SMTPHeloError as error:
+                if not 500 <= error.code <= 599:
+                    raise
+                try:
+                    await self.helo()
+                except aiosmtplib.SMTPServerDisconnected:
+                    # It said why, and hung up.
+                    raise error from None
 
-class Connection:
-    """A session with a host, ready for transactions. Make it with `connect`."""
+    async def ask(self, phase: Phase, line: bytes) -> Reply:
+        """Say one line and return its reply, whatever it is."""
+        with self._step(phase):
+            response = await self.execute_command(line)
+        return Reply(response.code, response.message)
 
-    def __init__(self, client: _Client, timeouts: Timeouts) -> None:
-        self._client = client
-        self._timeouts = timeouts
-        assert client.protocol is not None
-        self._protocol = client.protocol
-        self._reset = False
-        self._lost = False
-        self.extensions: Mapping[str, str] = {
-            name.upper(): value for name, value in client.esmtp_extensions.items()
-        }
-        """EHLO keywords in upper case, each with its arguments."""
-        size = self.extensions.get("SIZE", "")
-        sound = size.isascii() and size.isdecimal() and len(size) <= _SIZE_DIGITS
-        self.size_limit = (int(size) or None) if sound else None
-        """The largest message the host takes, in octets; None where it names no limit (RFC 1870 §4)."""
+    async def begin_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands behind the 220 to STARTTLS, and forget what was said before it (RFC 3207 §4.2)."""
+        with self._step(Phase.TLS):
+            await self.wire.wrap(context, self.hostname or "", self.timeouts.greeting)
+            self.transport = self.wire.transport
+            self._reset_server_state()
 
-    @property
-    def usable(self) -> bool:
-        """Whether another MAIL may be sent."""
-        return not self._lost and not self._protocol.spoiled and self._protocol.is_connected
-
-    async def transact(
-        self, transaction: Transaction, settled: Settled, dotting: Dotting = at_once
-    ) -> Result:
-        """Run one transaction.
-
-        `dotting` is called when the final dot is about to go out, and may hold it back; what it
-        raises is raised here, and the dot was not sent. `settled` is called by the callback that
-        parsed the final 2yz, before anything else happens (Q4); a cancellation of this call does
-        not undo that. What went wrong is in the result.
-
-        Raises:
-            ValueError: a control character in an address or parameter; nothing was sent.
-        """
-        protocol = self._protocol
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not waiter.done():
-                waiter.set_result(None)
-
-        def finished(machine: Machine) -> None:
-            protocol.machine = None
-            if machine.phase is Phase.CONTENT:
-                # The peer is still in the middle of the content. Whoever waits for it to read on
-                # must not: it need not ever.
-                protocol.abort()
-            wake()
-
-        pipelining = "PIPELINING" in self.extensions
-        machine = Machine(
-            transaction,
-            write=protocol.send,
-            settled=settled,
-            finished=finished,
-            large=wake,
-            pipelining=pipelining,
-            size="SIZE" in self.extensions,
-            reset=self._reset,
-            dotting=dotting,
-        )
-        try:
-            protocol.begin(machine, self._timeouts, pipelining=pipelining)
-            await waiter
-            if not machine.done:
-                waiter = loop.create_future()
-                await self._stream(machine)
-                await waiter
-        except BaseException:
-            # Cancelled in the middle: nobody can tell any more which reply is whose. What is not
-            # out yet stays here: without a reply it could only make a second copy.
-            self._lost = True
-            protocol.machine = None
-            protocol.abort()
-            self._client.close()
-            raise
-        self._reset = not machine.clean
-        result = machine.result
-        replies = (result.mail, *result.recipients, result.data, result.final)
-        if result.fault is not None or any(reply is not None and reply.code == 421 for reply in replies):
-            self._lost = True
-        if machine.error is not None:
-            raise machine.error
-        return result
-
-    async def _stream(self, machine: Machine) -> None:
-        """Write a long content in blocks, each within its time (RFC 5321 §4.5.3.2.5), then the dot."""
-        protocol = self._protocol
-        assert machine.stream is not None
-        view = memoryview(machine.stream)
-        for start in range(0, len(view), BLOCK):
-            if machine.done:
-                return
-            protocol.extend(self._timeouts.block)
-            protocol.send(view[start : start + BLOCK])
-            with contextlib.suppress(OSError):  # the machine hears of it from `connection_lost`
-                await protocol.drain()
-        if not machine.done and (permit := machine.permit()) is not None:
-            await permit
-        if not machine.done:
-            machine.dot()
-            protocol.extend(self._timeouts.final)
-
-    async def close(self) -> None:
+    async def leave(self) -> None:
         """Say QUIT if the host still listens, and let go within the time for it. Never raises."""
-        client = self._client
         try:
-            if self.usable:
-                await client.quit(timeout=self._timeouts.quit)
+            if self.protocol is not None and not self.protocol.spoiled:
+                await self.quit(timeout=self.timeouts.quit)
         except (aiosmtplib.SMTPException, OSError):
             return
         finally:
-            self._protocol.abort()
-            client.close()
+            self.drop()
 
+    def drop(self) -> None:
+        """Let go without a word."""
+        self.wire.abort()
+        self.close()
 
-async def connect(
-    address: str, port: int, *, helo: str, timeouts: Timeouts, source: str | None = None
-) -> Connection | Refusal | Fault:
-    """Open a session: connect, read the greeting, say EHLO (HELO where that is refused, RFC 5321 §3.2)."""
-    sock = await dial(address, port, seconds=timeouts.connect, source=source)
-    if isinstance(sock, Fault):
-        return sock
-    client = _Client(sock=sock, local_hostname=helo, start_tls=False, timeout=timeouts.greeting)
-    phase = Phase.GREETING
-    try:
-        await client.connect()
-        phase = Phase.EHLO
-        await _hello(client, helo, timeouts)
-    except aiosmtplib.SMTPResponseException as error:
-        client.close()
-        if error.code == NO_REPLY:
-            return Fault(phase, "protocol", error.message)
-        return Refusal(Reply(error.code, error.message), phase)
-    except aiosmtplib.SMTPTimeoutError:
-        client.close()
-        return Fault(phase, "timeout", f"no answer in time ({phase.value})")
-    except (aiosmtplib.SMTPException, OSError) as error:
-        client.close()
-        return Fault(phase, "disconnected", f"the server closed the connection: {error}")
-    except BaseException:
-        client.close()
-        raise
-    if client.protocol is None:
-        return Fault(phase, "disconnected", "the server closed the connection")
-    if client.protocol.spoiled:
-        client.close()
-        return Fault(phase, "protocol", "the server spoke out of turn")
-    return Connection(client, timeouts)
-
-
-async def _hello(client: _Client, helo: str, timeouts: Timeouts) -> None:
-    try:
-        await client.ehlo(hostname=helo, timeout=timeouts.greeting)
-    except aiosmtplib.SMTPHeloError as error:
-        if not 500 <= error.code <= 599:
-            raise
+    @contextlib.contextmanager
+    def _step(self, phase: Phase) -> Iterator[None]:
+        """Turn what aiosmtplib raises into values, and see that nothing was said out of turn."""
         try:
-            await client.helo(hostname=helo, timeout=timeouts.greeting)
-        except aiosmtplib.SMTPServerDisconnected:
-            # It said why, and hung up.
-            raise error from None
+            yield
+        except aiosmtplib.SMTPResponseException as error:
+            if error.code == NO_REPLY:
+                raise NoSessionError(Fault(phase, "protocol", error.message)) from None
+            raise NoSessionError(Refusal(Reply(error.code, error.message), phase)) from None
+        except aiosmtplib.SMTPTimeoutError:
+            raise NoSessionError(Fault(phase, "timeout", f"no answer in time ({phase.value})")) from None
+        except (aiosmtplib.SMTPException, OSError) as error:
+            text = f"the server closed the connection: {error}"
+            raise NoSessionError(Fault(phase, "disconnected", text)) from None
+        if self.wire.spoiled:
+            raise NoSessionError(Fault(phase, "protocol", "the server spoke out of turn"))
+
+
+async def _shaken(handshake: Awaitable[T | None]) -> T:
+    """Return what a handshake gives. Raises NoSessionError where it fails."""
+    try:
+        found = await handshake
+    except (OSError, ValueError) as error:
+        raise NoSessionError(Fault(Phase.TLS, "handshake", tls.failure(error))) from None
+    if found is None:
+        raise NoSessionError(_GONE)
+    return found

@@ -8,12 +8,14 @@ every RCPT and DATA go out at once (RFC 2920); otherwise one by one, and DATA on
 recipient was taken.
 """
 
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import msgspec
 
+from backstamp.mail.content import Content, size
+from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.smtp.data import stuff
@@ -21,7 +23,7 @@ from backstamp.smtp.data import stuff
 AT_ONCE = 256 * 1024
 """Octets of content up to which it is written in one piece; more is written with back-pressure."""
 
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_CONTROLS: Final = bytes([*range(32), 127])
 
 Settled = Callable[[Reply, Sequence[int]], None]
 """Called with the final 2yz and the indices of the recipients it is for, in the turn that parsed it."""
@@ -39,11 +41,14 @@ def at_once(_: Sequence[int]) -> None:
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """What to send. `parameters` belong to MAIL; SIZE is added where the peer offers it."""
+    """What to send. `parameters` belong to MAIL; SIZE is added where the peer offers it.
+
+    Parameters, of MAIL and of each RCPT, go out as given: they are meant for this very peer.
+    """
 
     sender: bytes
-    recipients: tuple[bytes, ...]
-    content: bytes
+    recipients: tuple[Recipient, ...]
+    content: Content
     parameters: bytes = b""
 
 
@@ -59,6 +64,9 @@ class Result(msgspec.Struct):
     final: Reply | None = None
     fault: Fault | None = None
     in_doubt: bool = False
+
+
+_Handler = Callable[["Machine", Reply], None]
 
 
 class Machine:
@@ -77,16 +85,13 @@ class Machine:
         reset: bool,
         dotting: Dotting = at_once,
     ) -> None:
-        for argument in (transaction.sender, transaction.parameters, *transaction.recipients):
-            if _CONTROL.search(argument):
-                raise ValueError(f"control character in {argument!r}")
         self.result = Result([None] * len(transaction.recipients))
         self.phase = Phase.MAIL
         self.done = False
         self.clean = False
         """The peer's transaction is over: the next MAIL needs no RSET."""
-        self.stream: bytes | None = None
-        """Stuffed content that waits: after `large` was called, whoever drives writes it, then the dot."""
+        self.stream: Content | None = None
+        """Content that waits: after `large` was called, whoever drives writes it, stuffed, then the dot."""
         self.error: Exception | None = None
         """What `dotting` or `settled` raised: whoever drives must not swallow it."""
         self._transaction = transaction
@@ -99,19 +104,14 @@ class Machine:
         self._size = size
         self._accepted: list[int] = []
         self._permit: Awaitable[None] | None = None
-        self._waiting: deque[Callable[[Reply], None]] = deque()
-        self._commands: deque[tuple[Phase, bytes, Callable[[Reply], None]]] = deque()
+        self._waiting: deque[_Handler] = deque()
         self._plan(reset)
 
     def start(self) -> None:
         """Write the first command, or the whole group."""
         if self._pipelining:
-            lines = []
-            for _, line, handler in self._commands:
-                lines.append(line)
-                self._waiting.append(handler)
-            self._commands.clear()
-            self._write(b"".join(lines))
+            self._waiting.extend(self._handlers)
+            self._write(b"".join(self._lines))
         else:
             self._next()
 
@@ -120,7 +120,7 @@ class Machine:
         if not self._waiting:
             self.broken("protocol", f"a reply nobody asked for: {reply}")
             return
-        self._waiting.popleft()(reply)
+        self._waiting.popleft()(self, reply)
         if reply.code == 421 and not self.done:
             # RFC 5321 §3.8: the service is closing; what was not answered will not be.
             self._finish()
@@ -137,38 +137,50 @@ class Machine:
         """Ask when the final dot may go out behind a streamed content: now, or when what is returned ends."""
         return self._permit if self._permit is not None else self._dotting(self._accepted)
 
-    def dot(self) -> None:
-        """Write the final dot behind a streamed content."""
+    def dot(self, end: bytes = b"") -> None:
+        """Write the final dot behind a streamed content; `end` ends its last line where it did not."""
         self.stream = None
         self.phase = Phase.FINAL
-        self._write(b".\r\n")
+        self._write(end + b".\r\n")
 
     # ---- commands ----
 
     def _plan(self, reset: bool) -> None:
         transaction = self._transaction
-        if reset:
-            self._commands.append((Phase.MAIL, b"RSET\r\n", self._on_reset))
         parameters = transaction.parameters
         if self._size:
-            parameters = b"SIZE=%d %b" % (len(transaction.content), parameters)
+            parameters = b"SIZE=%d %b" % (size(transaction.content), parameters)
         line = b"MAIL FROM:<%b> %b" % (transaction.sender, parameters)
-        self._commands.append((Phase.MAIL, line.rstrip() + b"\r\n", self._on_mail))
+        lines = [line.rstrip(b" ") + b"\r\n"]
         for recipient in transaction.recipients:
-            self._commands.append((Phase.RCPT, b"RCPT TO:<%b>\r\n" % recipient, self._on_rcpt))
-        self._commands.append((Phase.DATA, b"DATA\r\n", self._on_data))
+            if recipient.parameters:
+                lines.append(b"RCPT TO:<%b> %b\r\n" % (recipient.address, recipient.parameters))
+            else:
+                lines.append(b"RCPT TO:<%b>\r\n" % recipient.address)
+        # One look at all of them: there must be none but the line ends.
+        group = b"".join(lines)
+        if len(group) - len(group.translate(None, _CONTROLS)) != 2 * len(lines):
+            raise ValueError(f"control character in {_controlled(lines)!r}")
+        self._lines = deque([*lines, b"DATA\r\n"])
+        # Functions, not bound methods: those would keep this machine alive for the garbage collector.
+        self._handlers: deque[_Handler] = deque([Machine._on_mail])
+        self._handlers.extend([Machine._on_rcpt] * len(transaction.recipients))
+        self._handlers.append(Machine._on_data)
+        if reset:
+            self._lines.appendleft(b"RSET\r\n")
+            self._handlers.appendleft(Machine._on_reset)
         self._index = 0
 
     def _next(self) -> None:
         """Without PIPELINING: write the next command."""
         if self._pipelining:
             return
-        self.phase, line, handler = self._commands.popleft()
-        if self.phase is Phase.DATA and not self._accepted:
+        if len(self._lines) == 1 and not self._accepted:
+            self.phase = Phase.DATA
             self._finish()
             return
-        self._waiting.append(handler)
-        self._write(line)
+        self._waiting.append(self._handlers.popleft())
+        self._write(self._lines.popleft())
 
     # ---- replies ----
 
@@ -198,15 +210,15 @@ class Machine:
         if reply.code != 354:
             self._finish()
             return
-        self._waiting.append(self._on_final)
+        self._waiting.append(Machine._on_final)
         if not self._accepted:
             # RFC 2920 §3.1: DATA was taken though nobody was; the dot ends it and counts for nobody.
             self.phase = Phase.FINAL
             self._write(b".\r\n")
             return
-        octets = stuff(self._transaction.content)
+        content = self._transaction.content
         self.phase = Phase.CONTENT
-        if len(octets) <= AT_ONCE:
+        if isinstance(content, bytes) and len(content) <= AT_ONCE:
             try:
                 self._permit = self._dotting(self._accepted)
             except Exception as error:
@@ -215,9 +227,9 @@ class Machine:
                 return
             if self._permit is None:
                 self.phase = Phase.FINAL
-                self._write(octets + b".\r\n")
+                self._write(stuff(content) + b".\r\n")
                 return
-        self.stream = octets
+        self.stream = content
         self._large()
 
     def _on_final(self, reply: Reply) -> None:
@@ -234,3 +246,8 @@ class Machine:
     def _finish(self) -> None:
         self.done = True
         self._finished(self)
+
+
+def _controlled(lines: Sequence[bytes]) -> bytes:
+    """Return the first line with a control character before its end."""
+    return next(line for line in lines if line[:-2] != line[:-2].translate(None, _CONTROLS))

@@ -7,15 +7,21 @@ follow RFC 5321 §5.1 and RFC 7505, ours are put into words as replies so that r
 events have one form.
 """
 
+import re
+from typing import Final
+
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
+from backstamp.policy.adapt import too_many_connections
 from backstamp.policy.mx import DnsFault, DnsProblem
 
 _SCOPES = {
     Phase.CONNECT: Scope.HOST,
     Phase.GREETING: Scope.HOST,
     Phase.EHLO: Scope.HOST,
+    Phase.TLS: Scope.HOST,
+    Phase.AUTH: Scope.HOST,
     Phase.MAIL: Scope.MESSAGE,
     Phase.RCPT: Scope.RECIPIENT,
     Phase.DATA: Scope.MESSAGE,
@@ -24,7 +30,10 @@ _SCOPES = {
 }
 
 _TOO_MANY = {(0, 0), (5, 3)}
-"""Subject and detail of a 552 to RCPT that may mean too many recipients (RFC 3463 §3.6)."""
+"""Subject and detail of a 452 or 552 to RCPT that may mean too many recipients (RFC 3463 §3.6)."""
+
+_ROOM: Final = re.compile(r"quota|\bfull\b|storage|space", re.IGNORECASE)
+_IN_TIME: Final = re.compile(r"\b(?:rate|minute|hour|day|hourly|daily)\b", re.IGNORECASE)
 
 _DNS = {
     DnsProblem.NO_DOMAIN: (550, "5.1.2", "the domain does not exist"),
@@ -40,21 +49,43 @@ _DNS = {
 def reply(answer: Reply, phase: Phase, host: str) -> Outcome:
     """Classify a peer's reply to a command of a phase. A 2yz counts as delivered only to the final dot.
 
-    421 is the host's wherever it comes (RFC 5321 §3.8). A refusal before MAIL is never
+    How far it reaches is `reach`'s. A refusal before MAIL is never
     permanent for the mail: the next host may take it. A 3yz or 2yz out of place is a
     broken peer, and so temporary. 552 to RCPT once meant too many recipients and is temporary
     (§4.5.3.1.10), unless the enhanced status says that it means something else.
     """
-    scope = _SCOPES[phase]
+    scope = reach(answer, phase)
     if answer.positive and phase is Phase.FINAL:
         return Outcome(Verdict.DELIVERED, answer, scope, host)
-    if answer.code == 421:
-        return Outcome(Verdict.DEFERRED, answer, Scope.HOST, host)
     if phase is Phase.RCPT and answer.code == 552 and answer.enhanced[1:] in _TOO_MANY:
         return Outcome(Verdict.DEFERRED, answer, scope, host)
     if answer.permanent and scope is not Scope.HOST:
         return Outcome(Verdict.FAILED, answer, scope, host)
     return Outcome(Verdict.DEFERRED, answer, scope, host)
+
+
+def reach(answer: Reply, phase: Phase) -> Scope:
+    """Return how far a refusal to a command of a phase reaches.
+
+    421 is the host's wherever it comes (RFC 5321 §3.8), and so is a 4yz to MAIL that speaks of too
+    many connections: the next host has its own. A rate or a reputation is no reason to try the next
+    host, which would only be asked too often as well: it is the message's, and the lane slows down.
+    """
+    if answer.code == 421 or (phase is Phase.MAIL and too_many_connections(answer, phase)):
+        return Scope.HOST
+    return _SCOPES[phase]
+
+
+def too_many_recipients(answer: Reply) -> bool:
+    """Tell whether a refusal of RCPT means that the transaction has enough recipients.
+
+    452 does, and 552 where it is from before RFC 2821 (RFC 5321 §4.5.3.1.10), unless the status
+    or the words speak of room, or of how many in a time.
+    """
+    status = answer.enhanced[1:]
+    if answer.code not in (452, 552) or status not in _TOO_MANY or _IN_TIME.search(answer.text):
+        return False
+    return status == (5, 3) or not _ROOM.search(answer.text)
 
 
 def fault(found: Fault, host: str) -> Outcome:

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
+from backstamp.policy.destination import Family
+
 
 class Exchanger(msgspec.Struct, frozen=True):
     """One MX record: preference and host name (lower case A-labels, no trailing dot)."""
@@ -62,6 +64,37 @@ def without_self(hosts: tuple[Exchanger, ...], own_names: frozenset[str]) -> tup
     """
     own = min((host.preference for host in hosts if host.name in own_names), default=None)
     return hosts if own is None else tuple(host for host in hosts if host.preference < own)
+
+
+def by_family(addresses: Sequence[str], family: Family) -> tuple[str, ...]:
+    """Return addresses in the order to try them: in turn (RFC 8305 §4), or as the policy says."""
+    six = [address for address in addresses if ":" in address]
+    four = [address for address in addresses if ":" not in address]
+    match family:
+        case Family.IPV6:
+            return tuple(six)
+        case Family.IPV4:
+            return tuple(four)
+        case Family.IPV6_FIRST:
+            return (*six, *four)
+        case Family.IPV4_FIRST:
+            return (*four, *six)
+        case Family.BOTH:
+            first, second = (six, four) if not addresses or ":" in addresses[0] else (four, six)
+            both = min(len(six), len(four))
+            turns = [one for pair in zip(first, second, strict=False) for one in pair]
+            return (*turns, *first[both:], *second[both:])
+
+
+def site(found: Exchangers) -> str:
+    """Return the name of a site: its exchangers in order, those of one preference sorted and joined by `|`.
+
+    Domains whose exchangers stand in the same order have the same site, whatever their numbers.
+    """
+    ranks: dict[int, list[str]] = {}
+    for host in found.hosts:
+        ranks.setdefault(host.preference, []).append(host.name)
+    return ",".join("|".join(sorted(names)) for _, names in sorted(ranks.items()))
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")

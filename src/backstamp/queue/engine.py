@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 
 from backstamp.clock import Clock
-from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
+from backstamp.mail.content import Content
+from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.queue import entry as entries
 from backstamp.queue import ids
 from backstamp.queue.bell import Bell, Gate
@@ -44,6 +45,9 @@ REPORT_RETRY = 60.0
 HOT_LIMIT = 64 * 1024 * 1024
 """Octets of accepted mail kept in memory until the first attempt."""
 
+LARGE = 1024 * 1024
+"""Octets of content up to which it is handed out whole; above, piece by piece."""
+
 _ONCE = int(Flag.AT_MOST_ONCE)
 _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 """Flags by their number: making one costs as much as a dozen other lookups."""
@@ -64,10 +68,12 @@ class Engine:
         emit: Callable[[Event], None],
         report_after: float = REPORT_AFTER,
         hot_limit: int = HOT_LIMIT,
+        large: int = LARGE,
     ) -> None:
         self._clock = clock
         self._emit = emit
         self._report_after = report_after
+        self._large = large
         self.ledger = Ledger(hot_limit=hot_limit)
         self._claimable = Bell()
         self._reportable = Bell()
@@ -95,8 +101,8 @@ class Engine:
         """Write stamps at once and without a sync. Raises StampNotDurableError: not even that worked."""
         raise NotImplementedError
 
-    async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
-        """Read a message back; raises DamagedError."""
+    async def read(self, entry: Entry, *, content: bool = True) -> tuple[Envelope, Content]:
+        """Read a message back; `content=False`: not its content. Raises DamagedError, OSError."""
         raise NotImplementedError
 
     def finished(self, segment: Segment) -> None:
@@ -177,39 +183,46 @@ class Engine:
             due = self.ledger.next_due()
             await self._claimable.wait(None if due is None else max(0.0, due - now))
 
-    async def load(self, delivery: Delivery) -> Load:
-        """Return envelope and content of a claim, verified."""
-        claim = _claim(delivery)
-        entry = claim.entry
+    async def load(self, deliveries: Sequence[Delivery], *, content: bool = True) -> Load:
+        """Begin an attempt at claims of one message: return its envelope and content, verified."""
+        claims = [_claim(delivery) for delivery in deliveries]
+        entry = claims[0].entry
         entry.kept = entry.facts
-        if not claim.waiting():
-            # Held or removed while it waited for its turn; its record may be gone.
+        if not _waiting(claims):
+            # Held or removed while they waited for their turn; the record may be gone.
             return _NOTHING
         if self.gate.waiters is not None or entry.segment.copied is not None:
             await self._at_rest(entry)
-        entry.segment.busy += 1
-        claim.loaded = True
+        for claim in claims:
+            assert claim.entry is entry
+            if not claim.loaded:
+                claim.loaded = True
+                entry.segment.busy += 1
         try:
-            envelope, content = entry.hot or await self.read(entry)
+            envelope, octets = entry.hot or await self.read(entry, content=content)
         except DamagedError as damage:
-            # Nothing ends silently (promise 3): these recipients fail, with a report if one can be made.
-            marks = dict.fromkeys(claim.waiting(), Stamp.FAILED)
-            self.alarm(str(damage), "kept in corrupt/, recipients failed")
-            await self.stamp(delivery, marks, [Reason(tuple(marks), DAMAGED, "", self.now())])
-            self.give_back(delivery, 0.0)
+            await self._give_up(claims, damage)
             raise
         recipients = envelope.recipients
         facts = entry.facts
         image = entry.segment.image
-        waiting = claim.waiting()
+        waiting = _waiting(claims)
         return Load(
             envelope.sender,
             envelope.parameters,
             {ordinal: recipients[ordinal] for ordinal in waiting},
-            content,
+            octets if content else b"",
             _FLAGS[facts.flags],
             tuple([ordinal for ordinal in waiting if image[facts.first + ordinal] == Stamp.DOUBT]),
         )
+
+    async def _give_up(self, claims: Sequence[Claim], damage: DamagedError) -> None:
+        """Nothing ends silently (promise 3): these recipients fail, with a report if one can be made."""
+        marks = dict.fromkeys(_waiting(claims), Stamp.FAILED)
+        self.alarm(str(damage), "kept in corrupt/, recipients failed")
+        await self._mark(claims[0].entry, marks, [Reason(tuple(marks), DAMAGED, "", self.now())])
+        for claim in claims:
+            self.give_back(claim, 0.0)
 
     async def _at_rest(self, entry: Entry) -> None:
         """Wait until an entry may be worked on: stamps can be made durable, and it is not being moved."""
@@ -246,15 +259,22 @@ class Engine:
         """Enqueue stamps at once, without an await (Q4); the future ends when they are durable."""
         return self._mark(_claim(delivery).entry, marks, reasons)
 
+    def rest(self, delivery: Delivery) -> None:
+        """End an attempt though not the claim: it waits on in its lane, and may be loaded again."""
+        self._rest(_claim(delivery))
+
+    def _rest(self, claim: Claim) -> None:
+        if claim.loaded:
+            claim.loaded = False
+            segment = claim.entry.segment
+            if claim.entry.facts.flags & _ONCE:
+                self._hold_doubts(claim)
+            self._rested(segment)
+
     def give_back(self, delivery: Delivery, retry_at: float) -> None:
         """End a claim. What still waits is due at `retry_at` (seconds since the epoch)."""
         claim = _claim(delivery)
-        entry = claim.entry
-        if claim.loaded:
-            claim.loaded = False
-            if entry.facts.flags & _ONCE:
-                self._hold_doubts(claim)
-            self._rested(entry.segment)
+        self._rest(claim)
         # The wall clock may jump while it waits; how long it waits must not.
         due = self._clock.monotonic() + retry_at - self._clock.wall()
         if self.ledger.give_back(claim, due):
@@ -294,7 +314,8 @@ class Engine:
                     self._postpone(debt)
                     continue
                 facts = entry.facts
-                return Owed(facts.queue_id, facts.arrival, envelope, ordinals, tuple(debt.reasons), content)
+                original = content if isinstance(content, bytes) else content.header
+                return Owed(facts.queue_id, facts.arrival, envelope, ordinals, tuple(debt.reasons), original)
             check = self.ledger.next_report()
             await self._reportable.wait(None if check is None else max(0.0, check - now))
 
@@ -347,15 +368,15 @@ class Engine:
         self.ledger.hurry(entry, ordinals)
         self._claimable.ring()
 
-    def offer(self, entry: Entry, runs: Sequence[DomainRun], ordinals: Sequence[int]) -> None:
+    def offer(self, entry: Entry, envelope: Envelope, ordinals: Sequence[int]) -> None:
         """Make some recipients of a message claimable now, each in one delivery."""
         known = {claim.first for claim in entry.deliveries if claim.stage is not ENDED}
         wanted = [
             run
-            for run in runs
+            for run in domain_runs(envelope.recipients)
             if run.first not in known and any(0 <= one - run.first < run.count for one in ordinals)
         ]
-        self.ledger.release(entry, wanted)
+        self.ledger.release(entry, wanted, envelope)
         self.hurry(entry, ordinals)
 
     # ---- parts ----
@@ -393,13 +414,14 @@ class Engine:
     def _entered(self, segment: Segment, facts: Facts, message: Message, *, release: bool) -> Entry:
         """Enter a message that just became durable."""
         entry = self.ledger.enter(segment, facts)
-        self.ledger.keep_hot(entry, message.envelope, message.content)
+        if len(message.content) <= self._large:
+            self.ledger.keep_hot(entry, message.envelope, message.content)
         if release:
             self._release(entry, message.envelope)
         return entry
 
     def _release(self, entry: Entry, envelope: Envelope) -> None:
-        self.ledger.release(entry, domain_runs(envelope.recipients))
+        self.ledger.release(entry, domain_runs(envelope.recipients), envelope)
         self._claimable.ring()
 
     def wake(self) -> None:
@@ -413,6 +435,13 @@ class Engine:
     def now(self) -> int:
         """Return the time, in microseconds since the epoch."""
         return int(self._clock.wall() * 1e6)
+
+
+def _waiting(claims: Sequence[Claim]) -> list[int]:
+    """Return the ordinals still to be delivered of some claims."""
+    if len(claims) == 1:
+        return claims[0].ordinals()
+    return [ordinal for claim in claims for ordinal in claim.ordinals()]
 
 
 def _claim(delivery: Delivery) -> Claim:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from backstamp.mail.envelope import Envelope
+from backstamp.mail.envelope import Envelope, Flow
 from backstamp.queue.record import HEADER_SIZE, Header
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import FINAL, WAITING, Stamp
@@ -132,6 +132,7 @@ class Claim(msgspec.Struct, gc=False, order=True):
     number: int
     entry: Entry
     domain: bytes
+    flow: Flow
     first: int
     count: int
     attempts: int = 0
@@ -140,9 +141,19 @@ class Claim(msgspec.Struct, gc=False, order=True):
     """An attempt is under way."""
 
     @property
+    def alone(self) -> bool:
+        """Whether it is the only delivery of its message."""
+        return self.entry.claims is self
+
+    @property
     def queue_id(self) -> bytes:
         """The message's id."""
         return self.entry.facts.queue_id
+
+    @property
+    def message(self) -> Entry:
+        """The message."""
+        return self.entry
 
     @property
     def arrival(self) -> int:
@@ -154,7 +165,16 @@ class Claim(msgspec.Struct, gc=False, order=True):
         """Octets of content."""
         return self.entry.facts.size
 
-    def waiting(self) -> list[int]:
+    @property
+    def waiting(self) -> int:
+        """How many recipients are still to be delivered."""
+        entry = self.entry
+        at = entry.facts.first + self.first
+        if self.count == 1:
+            return IS_WAITING[entry.segment.image[at]]
+        return entry.segment.image[at : at + self.count].translate(IS_WAITING).count(1)
+
+    def ordinals(self) -> list[int]:
         """Return the ordinals still to be delivered."""
         entry = self.entry
         image = entry.segment.image

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from backstamp.mail.envelope import DomainRun, Envelope
+from backstamp.mail.envelope import DomainRun, Envelope, Flow, domain_of
+from backstamp.mail.envelope import flow as flow_of
 from backstamp.queue import entry as entries
 from backstamp.queue import stamps
 from backstamp.queue.entry import BY_BYTE, CLAIMED, ENDED, IS_WAITING, SCHEDULED, Claim, Entry, Facts
@@ -21,7 +22,7 @@ from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 
 _NAMES = 65536
-"""Domains whose names deliveries share, so that a million of one domain hold one name."""
+"""Domains, and flows, that deliveries share, so that a million of one domain hold one name."""
 
 
 class Debt:
@@ -53,6 +54,7 @@ class Ledger:
         self.claimed = 0
         """Deliveries claimed and not given back."""
         self._names: dict[bytes, bytes] = {}
+        self._flows: dict[bytes | Flow, Flow] = {}
         self._debts: dict[Entry, Debt] = {}
         self._reports: deque[Debt] = deque()
         self._reporting: dict[bytes, Debt] = {}
@@ -86,23 +88,26 @@ class Ledger:
             self._hot += length
             entry.hot = (envelope, content)
 
-    def release(self, entry: Entry, runs: Sequence[DomainRun]) -> None:
-        """Make a message's deliveries claimable now."""
-        self._ready.extend(self._deliveries(entry, runs, 0.0))
+    def release(self, entry: Entry, runs: Sequence[DomainRun], envelope: Envelope) -> None:
+        """Make some of a message's deliveries claimable now."""
+        self._ready.extend(self._deliveries(entry, runs, envelope, 0.0))
 
-    def release_later(self, entry: Entry, runs: Sequence[DomainRun], due: float) -> None:
-        """Make a message's deliveries claimable at the monotonic time `due`."""
-        for claim in self._deliveries(entry, runs, due):
+    def release_later(self, entry: Entry, runs: Sequence[DomainRun], envelope: Envelope, due: float) -> None:
+        """Make some of a message's deliveries claimable at the monotonic time `due`."""
+        for claim in self._deliveries(entry, runs, envelope, due):
             heapq.heappush(self._later, claim)
 
-    def _deliveries(self, entry: Entry, runs: Sequence[DomainRun], due: float) -> list[Claim]:
+    def _deliveries(
+        self, entry: Entry, runs: Sequence[DomainRun], envelope: Envelope, due: float
+    ) -> list[Claim]:
         made = []
+        flow = self._flow(envelope)
         for run in runs:
             self._numbers += 1
             if len(self._names) >= _NAMES:
                 self._names.clear()
             domain = self._names.setdefault(run.domain, run.domain)
-            made.append(Claim(due, self._numbers, entry, domain, run.first, run.count))
+            made.append(Claim(due, self._numbers, entry, domain, flow, run.first, run.count))
         entry.untried += len(made)
         if entry.claims is None and len(made) == 1:
             # Nearly all mail, and a tuple costs as much again as what it holds.
@@ -110,6 +115,18 @@ class Ledger:
         else:
             entry.claims = (*entry.deliveries, *made)
         return made
+
+    def _flow(self, envelope: Envelope) -> Flow:
+        """Return the flow of a message, the same object for all of it, mostly."""
+        # Nearly all mail has no parameters; its sender's domain is then all there is to know.
+        key = flow_of(envelope) if envelope.parameters else domain_of(envelope.sender)
+        known = self._flows.get(key)
+        if known is None:
+            if len(self._flows) >= _NAMES:
+                self._flows.clear()
+            found = flow_of(envelope)
+            known = self._flows[key] = self._flows.setdefault(found, found)
+        return known
 
     def _cool(self, entry: Entry) -> None:
         if entry.hot is not None:
@@ -148,7 +165,7 @@ class Ledger:
             entry.untried -= 1
             if not entry.untried:
                 self._cool(entry)
-        waits = bool(claim.waiting())
+        waits = bool(claim.waiting)
         if not entry.untried and (debt := self._debts.get(entry)) is not None:
             self._report(debt)
         if waits:

@@ -83,7 +83,7 @@ class Loading:
             await asyncio.sleep(self._pause if last else 0)
         await self._settle_reports()
         for entry, message, due in tally.reports:
-            engine.ledger.release_later(entry, message.runs, due)
+            engine.ledger.release_later(entry, message.runs, message.envelope, due)
         engine.wake()
         for segment in tally.segments.values():
             segment.pins -= 1
@@ -139,7 +139,7 @@ class Loading:
         if header.flags & _REPORT:
             tally.reports.append((entry, message, due))
         else:
-            ledger.release_later(entry, message.runs, due)
+            ledger.release_later(entry, message.runs, message.envelope, due)
         if Stamp.FAILED in message.stamps:
             tally.owing.append(entry)
         tally.messages += 1

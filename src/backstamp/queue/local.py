@@ -9,41 +9,42 @@ background: mail is taken and delivered meanwhile.
 
 import asyncio
 import itertools
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from backstamp.clock import Clock
+from backstamp.mail.content import Content
 from backstamp.mail.envelope import Envelope
 from backstamp.mail.reply import Reply
-from backstamp.queue import compaction, readback, recovery
-from backstamp.queue.aside import put_aside
+from backstamp.queue import compaction, recovery
 from backstamp.queue.committer import Committer, Sink
 from backstamp.queue.compaction import Copied
 from backstamp.queue.compactor import Compactor
-from backstamp.queue.engine import HOT_LIMIT, REPORT_AFTER, Engine, retrieve
+from backstamp.queue.engine import HOT_LIMIT, LARGE, REPORT_AFTER, Engine, retrieve
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
 from backstamp.queue.fold import Fold
 from backstamp.queue.health import Health
 from backstamp.queue.loading import FirstDue, Loading
 from backstamp.queue.port import (
-    DamagedError,
     Deposit,
     Message,
     QueueRefusedError,
     Reason,
     StampNotDurableError,
 )
+from backstamp.queue.reading import Reading
 from backstamp.queue.record import Kind, encode_reasons
 from backstamp.queue.recovery import Loaded
 from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.spool import Spool
 from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Removal, Sealed, Store
 from backstamp.telemetry.events import Event
+
+T = TypeVar("T")
 
 TOO_MANY = Reply(452, "4.5.3 Too many recipients")
 
@@ -68,6 +69,7 @@ class LocalSettings(msgspec.Struct, frozen=True):
 
     segment_size: int = SEGMENT_SIZE
     hot_limit: int = HOT_LIMIT
+    large: int = LARGE
     report_after: float = REPORT_AFTER
     reserve: int = 0
     """Octets of free space below which no new mail is taken; delivery goes on."""
@@ -91,7 +93,11 @@ class LocalQueue(Engine):
         settings: LocalSettings,
     ) -> None:
         super().__init__(
-            clock=clock, emit=emit, report_after=settings.report_after, hot_limit=settings.hot_limit
+            clock=clock,
+            emit=emit,
+            report_after=settings.report_after,
+            hot_limit=settings.hot_limit,
+            large=settings.large,
         )
         self._files = files
         self._root = root
@@ -100,8 +106,7 @@ class LocalQueue(Engine):
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
-        self._keeping = threading.Lock()
-        """Held while a damaged record is kept: two deliveries may find the same one."""
+        self._reading = Reading(files, root, self._run, large=settings.large)
         self._segments: set[Segment] = set()
         self._committer: Commits
         self.health = Health(
@@ -154,13 +159,11 @@ class LocalQueue(Engine):
         def load() -> Loaded:
             return recovery.load(self._files, self._root, number, fold, patient=patient)
 
-        return await self._loop.run_in_executor(self._readers, load)
+        return await self._run(load)
 
     def _copy(self, chosen: Sequence[Segment]) -> asyncio.Future[Copied]:
         number, salt = self._numbers(), self._salt()
-        return self._loop.run_in_executor(
-            self._readers, compaction.copy, self._files, self._directory, number, salt, chosen
-        )
+        return self._run(lambda: compaction.copy(self._files, self._directory, number, salt, chosen))
 
     def _recovered(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -303,20 +306,13 @@ class LocalQueue(Engine):
             self._commit(entry, (), ()).add_done_callback(retrieve)
             raise StampNotDurableError(str(error)) from None
 
-    async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
+    async def read(self, entry: Entry, *, content: bool = True) -> tuple[Envelope, Content]:
         """Read a message back."""
-        return await self._loop.run_in_executor(self._readers, self._read_record, entry)
+        return await self._reading.read(entry, content=content)
 
-    def _read_record(self, entry: Entry) -> tuple[Envelope, bytes]:
-        segment, facts = entry.segment, entry.facts
-        octets = readback.octets(self._files, segment, facts)
-        found = readback.message(octets, facts)
-        if isinstance(found, DamagedError):
-            name = f"{segment.number:020}-{facts.offset}.corrupt"
-            with self._keeping:
-                put_aside(self._files, self._root, name, [octets.record])
-            raise found
-        return found
+    def _run(self, function: Callable[[], T], /) -> asyncio.Future[T]:
+        """Run something in a reading thread."""
+        return self._loop.run_in_executor(self._readers, function)
 
     def segments(self) -> Sequence[Segment]:
         """Return the segments whose messages are in the ledger, the oldest first."""

@@ -4,17 +4,21 @@ It keeps everything the contract says except Q1: what it holds ends with the pro
 """
 
 import asyncio
+import zlib
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from backstamp.clock import Clock
+from backstamp.mail import headers
+from backstamp.mail.content import HEADER_LIMIT, Content
 from backstamp.mail.envelope import Envelope
-from backstamp.queue.engine import REPORT_AFTER, Engine
+from backstamp.queue.engine import LARGE, REPORT_AFTER, Engine
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.port import Deposit, Message, Reason
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
+from backstamp.queue.stored import Known, Piece, StoredContent
 from backstamp.telemetry.events import Event
 
 
@@ -22,9 +26,14 @@ class MemoryQueue(Engine):
     """A queue in memory."""
 
     def __init__(
-        self, *, clock: Clock, emit: Callable[[Event], None], report_after: float = REPORT_AFTER
+        self,
+        *,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        report_after: float = REPORT_AFTER,
+        large: int = LARGE,
     ) -> None:
-        super().__init__(clock=clock, emit=emit, report_after=report_after, hot_limit=0)
+        super().__init__(clock=clock, emit=emit, report_after=report_after, hot_limit=0, large=large)
         self._segment = Segment("", 0, bytes(16), -1, -1, bytearray())
         self._messages: dict[Entry, tuple[Envelope, bytes]] = {}
 
@@ -72,9 +81,12 @@ class MemoryQueue(Engine):
     def _jot(self, entry: Entry, runs: Sequence[tuple[int, bytes]]) -> None:
         """Nothing to write: the image says it."""
 
-    async def read(self, entry: Entry) -> tuple[Envelope, bytes]:
-        """Read a message back."""
-        return self._messages[entry]
+    async def read(self, entry: Entry, *, content: bool = True) -> tuple[Envelope, Content]:
+        """Read a message back; a large content piece by piece, as from any engine."""
+        envelope, octets = self._messages[entry]
+        if not content:
+            return envelope, b""
+        return envelope, octets if len(octets) <= self._large else _stored(octets)
 
     def segments(self) -> Sequence[Segment]:
         """Return the only one there is."""
@@ -82,6 +94,18 @@ class MemoryQueue(Engine):
 
     def finished(self, segment: Segment) -> None:
         """Nothing to remove: the segment is never sealed."""
+
+
+def _stored(octets: bytes) -> StoredContent:
+    header = headers.block(octets[: HEADER_LIMIT + 4])[:HEADER_LIMIT]
+
+    def read(at: int, length: int, checksum: int) -> asyncio.Future[Piece]:
+        reading = asyncio.get_running_loop().create_future()
+        piece = octets[at : at + length]
+        reading.set_result((piece, zlib.crc32(piece, checksum)))
+        return reading
+
+    return StoredContent(Known(len(octets), octets.isascii(), header, zlib.crc32(octets)), 0, read)
 
 
 class _Gathered:

@@ -8,7 +8,6 @@ A delivery that waits in its lane is no obstacle: when its turn comes it finds n
 from collections.abc import Sequence
 from typing import Final
 
-from backstamp.mail.envelope import domain_runs
 from backstamp.mail.reply import Reply
 from backstamp.queue.engine import Engine
 from backstamp.queue.entry import Entry
@@ -55,5 +54,5 @@ async def act(engine: Engine, verb: str, entry: Entry, ordinals: Sequence[int]) 
     reasons = [Reason(chosen, RETURNED, "", engine.now())] if becomes is Stamp.FAILED else []
     await engine.mark(entry, dict.fromkeys(chosen, becomes), reasons)
     if verb == "release":
-        engine.offer(entry, domain_runs(envelope.recipients), chosen)
+        engine.offer(entry, envelope, chosen)
     return chosen

@@ -7,12 +7,13 @@ memory than a waiting one, however long its lane.
 """
 
 import enum
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Hashable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from backstamp.mail.envelope import Envelope, Recipient
+from backstamp.mail.content import Content
+from backstamp.mail.envelope import Envelope, Flow, Recipient
 from backstamp.mail.reply import Reply
 from backstamp.queue.stamps import Stamp
 
@@ -72,6 +73,37 @@ class Delivery(Protocol):
         ...
 
     @property
+    def message(self) -> Hashable:
+        """Which message it is of, equal for deliveries of one message only.
+
+        A queue id will not do: a queue directory that was restored by hand may hold two messages of one id.
+        """
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is the only delivery of its message."""
+        ...
+
+    @property
+    def flow(self) -> Flow:
+        """Whose mail it is and how urgent; one object for all deliveries of a flow, mostly."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Recipients of this delivery, those finished included: no more than that are waiting."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many of them are to be delivered still; known without reading.
+
+        None may be left, though it is claimed: an operator held or removed them while it waited.
+        """
+        ...
+
+    @property
     def arrival(self) -> int:
         """When the message was accepted: microseconds since the epoch."""
         ...
@@ -88,21 +120,25 @@ class Delivery(Protocol):
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
-    """What a transaction needs. Recipients are only those still waiting, each with its ordinal.
+    """What transactions need. Recipients are only those still waiting, each with its ordinal.
 
-    `doubts` are those of them that are in doubt from an earlier attempt.
+    `content` is verified; where it is `Stored` it stays readable as long as the attempt lasts.
+    `doubts` are those of the recipients that are in doubt from an earlier attempt.
     """
 
     sender: bytes
     parameters: bytes
     recipients: Mapping[int, Recipient]
-    content: bytes
+    content: Content
     flags: Flag = Flag.NONE
     doubts: tuple[int, ...] = ()
 
 
 class Owed(msgspec.Struct, frozen=True, gc=False):
-    """A report that is due: every `F` of one message, with the reasons found for it."""
+    """A report that is due: every `F` of one message, with the reasons found for it.
+
+    Of a large content only the header block is there, at most the first 256 KiB of it.
+    """
 
     queue_id: bytes
     arrival: int
@@ -186,17 +222,32 @@ class Outlet(Protocol):
         """Wait until something is due; return at most `limit` deliveries, the earliest due first."""
         ...
 
-    async def load(self, delivery: Delivery) -> Load:
-        """Return envelope and content of a claim, verified.
+    async def load(self, deliveries: Sequence[Delivery], *, content: bool = True) -> Load:
+        """Begin an attempt at claims of one message: return its envelope and content, verified.
+
+        The recipients are those waiting in any of the claims. With `content=False` the content is
+        neither read nor verified, and empty here: for mail that is not sent now. A claim may be
+        loaded again until it is given back, but not while a transaction of it is under way. From the
+        first load on no operator may touch the message, until `rest` or `give_back`.
 
         Raises:
-            DamagedError: the record does not verify; the claim is over.
+            DamagedError: the record does not verify; these claims are over.
+            OSError: it cannot be read; the claims are to be given back.
+        """
+        ...
+
+    def rest(self, delivery: Delivery) -> None:
+        """End an attempt though not the claim: it waits on in its lane, and may be loaded again.
+
+        At-most-once mail that is in doubt is held (`H`), as by `give_back`.
         """
         ...
 
     def doubt(self, delivery: Delivery, ordinals: Sequence[int]) -> Awaitable[None] | None:
         """Stamp `?`: the final dot goes out now.
 
+        Here as in `answered` and `stamp` ordinals may be those of any claimed delivery of the same
+        message, and transactions with different ordinals may run at once: one claim does for all.
         Of ordinary mail it is written at once, without a sync (None). Of at-most-once mail it
         must be durable first: the dot may follow when what is returned has ended.
 
@@ -243,3 +294,7 @@ class Outlet(Protocol):
     def postpone_report(self, owed: Owed) -> None:
         """End a report's claim without one: it could not be made. It is due again in a minute."""
         ...
+
+
+class Queue(Intake, Outlet, Protocol):
+    """Both sides: for reports, which are mail that delivery hands in."""

@@ -9,8 +9,12 @@ from typing import Final
 
 import msgspec
 
-VERBS: Final = ("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "DOT", "RSET", "NOOP", "VRFY", "QUIT")
-"""What a rule can be about: the commands, the connection itself, and the final dot."""
+VERBS: Final = (
+    *("CONNECT", "EHLO", "HELO", "STARTTLS", "TLS", "AUTH"),
+    *("MAIL", "RCPT", "DATA", "DOT", "RSET", "NOOP", "VRFY", "QUIT"),
+)
+"""What a rule can be about: the commands, the connection itself, the final dot, and TLS: what is
+said instead of the handshake that the client begins behind STARTTLS."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ from typing import Final
 # As expressions: half the time of `find`. The end by its dot, whatever stands before and behind it.
 _DOT: Final = re.compile(rb"\r\n\.")
 _END: Final = re.compile(rb"\.(?<=\r\n\.)(?=\r\n)")
+# Lines are fewer than dots in most mail. Where it matches the whole CRLF is looked at.
+_DOTTED: Final = re.compile(rb"\n(?=\.)")
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 
 
@@ -70,7 +72,35 @@ def stuff(content: bytes) -> bytes:
         content += b"\r\n"
     if content.startswith(b"."):
         content = b"." + content
-    return content if _DOT.search(content) is None else content.replace(b"\r\n.", b"\r\n..")
+    return _doubled(content)
+
+
+class Stuffer:
+    """Doubles the dots of a content that comes piece by piece, however it is cut."""
+
+    def __init__(self) -> None:
+        self._before = b"\r\n"
+        """The last two octets of what came, before the first piece those that begin a line."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the next piece as it goes out."""
+        before = self._before
+        self._before = piece[-2:] if len(piece) > 1 else (before + piece)[-2:]
+        out = _doubled(piece)
+        if before == b"\r\n" and piece.startswith(b"."):
+            return b"." + out
+        if before.endswith(b"\r") and piece.startswith(b"\n."):
+            return b"\n." + out[1:]
+        return out
+
+    def end(self) -> bytes:
+        """Return the CRLF that is missing at the end, empty if none is; the final dot may follow."""
+        return b"" if self._before == b"\r\n" else b"\r\n"
+
+
+def _doubled(octets: bytes) -> bytes:
+    """Double the dots behind each CRLF that stands in these octets."""
+    return octets if _DOTTED.search(octets) is None else octets.replace(b"\r\n.", b"\r\n..")
 
 
 def bare(content: bytes) -> str | None:

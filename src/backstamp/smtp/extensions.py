@@ -9,4 +9,6 @@ def keywords(message_size: int) -> tuple[str, ...]:
         "SMTPUTF8",  # RFC 6531
         "PIPELINING",  # RFC 2920
         "ENHANCEDSTATUSCODES",  # RFC 2034
+        "DSN",  # RFC 3461
+        "MT-PRIORITY",  # RFC 6710
     )

@@ -1,14 +1,28 @@
 """ESMTP parameters of MAIL and RCPT, on raw bytes, case kept (RFC 5321 §4.1.2).
 
 What was not advertised is refused (555); what is malformed or said twice is a syntax
-error (501). Values pass through as they came.
+error (501). Values pass through as they came: ENVID and ORCPT go on to the next server octet
+for octet (RFC 3461 §5.2.1). The queue keeps names of its own beside them (`TENANT`, `REPORTS`):
+none of those is known here, so no client can say them.
 """
 
 import re
 from typing import Final
 
+from backstamp.mail import xtext
+
 _PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_UTF8_PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 _SIZE: Final = re.compile(rb"[0-9]{1,20}")
+_PRIORITY: Final = re.compile(rb"0|-?[1-9]")
+_ADDRESS_TYPE: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+")
+_CONDITIONS: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
+
+ENVELOPE_ID: Final = 100
+"""Octets an ENVID means, at most (RFC 3461 §5.4)."""
+
+ORIGINAL_RECIPIENT: Final = 500
+"""Octets of an ORCPT, at most (RFC 3461 §5.4)."""
 
 
 class ParameterError(ValueError):
@@ -19,17 +33,20 @@ class ParameterError(ValueError):
         self.code = code
 
 
-def parse(text: bytes) -> dict[bytes, bytes | None]:
+def parse(text: bytes, *, utf8: bool = False) -> dict[bytes, bytes | None]:
     """Return parameters by keyword in upper case; the value is None where there is none.
+
+    With `utf8` a value may be beyond ASCII (RFC 6531 §3.3).
 
     Raises:
         ParameterError: 501, it is not the grammar or a keyword comes twice.
     """
+    grammar = _UTF8_PARAMETER if utf8 else _PARAMETER
     found: dict[bytes, bytes | None] = {}
     for item in text.split(b" "):
         if not item:
             continue
-        match = _PARAMETER.fullmatch(item)
+        match = grammar.fullmatch(item)
         if match is None:
             raise ParameterError(501, "5.5.4 Not a parameter")
         keyword = match[1].upper()
@@ -39,21 +56,21 @@ def parse(text: bytes) -> dict[bytes, bytes | None]:
     return found
 
 
-def mail(text: bytes, *, message_size: int) -> bytes:
-    """Check MAIL's parameters; return those that go with the message (BODY, SMTPUTF8).
+def mail(text: bytes, *, message_size: int, priority_limit: int = 9) -> tuple[bytes, int | None]:
+    """Check MAIL's parameters; return those that go with the message, and the priority if it was lowered.
+
+    They are BODY, SMTPUTF8, RET, ENVID and MT-PRIORITY, the last no higher than `priority_limit`.
 
     Raises:
         ParameterError: 501 or 555; 552 where SIZE is more than `message_size` (RFC 1870 §6.1).
     """
     if not text:
-        return b""
+        return b"", None
     kept = []
+    lowered = None
     for keyword, value in parse(text).items():
         if keyword == b"SIZE":
-            if value is None or _SIZE.fullmatch(value) is None:
-                raise ParameterError(501, "5.5.4 SIZE wants a number")
-            if int(value) > message_size:
-                raise ParameterError(552, f"5.3.4 Message size exceeds the limit of {message_size} octets")
+            _check_size(value, message_size)
         elif keyword == b"BODY":
             if value is None or value.upper() not in {b"7BIT", b"8BITMIME"}:
                 raise ParameterError(501, "5.5.4 BODY is 7BIT or 8BITMIME")
@@ -62,16 +79,76 @@ def mail(text: bytes, *, message_size: int) -> bytes:
             if value is not None:
                 raise ParameterError(501, "5.5.4 SMTPUTF8 takes no value")
             kept.append(b"SMTPUTF8")
+        elif keyword == b"RET":
+            if value is None or value.upper() not in {b"FULL", b"HDRS"}:
+                raise ParameterError(501, "5.5.4 RET is FULL or HDRS")
+            kept.append(b"RET=" + value)
+        elif keyword == b"ENVID":
+            kept.append(b"ENVID=" + _checked_envelope_id(value))
+        elif keyword == b"MT-PRIORITY":
+            priority = _priority(value)
+            if priority > priority_limit:
+                priority = lowered = priority_limit
+            kept.append(b"MT-PRIORITY=%d" % priority)
+        else:
+            raise ParameterError(555, f"5.5.4 {keyword.decode()} is not known here")
+    return b" ".join(kept), lowered
+
+
+def rcpt(text: bytes, *, utf8: bool = False) -> bytes:
+    """Check RCPT's parameters; return those that go with the recipient: NOTIFY and ORCPT.
+
+    With `utf8` (the transaction has SMTPUTF8) an ORCPT may be beyond ASCII (RFC 6533 §3).
+
+    Raises:
+        ParameterError: 501 or 555.
+    """
+    kept = []
+    for keyword, value in parse(text, utf8=utf8).items():
+        if keyword == b"NOTIFY":
+            kept.append(b"NOTIFY=" + _checked_notify(value))
+        elif keyword == b"ORCPT":
+            kept.append(b"ORCPT=" + _checked_original(value))
         else:
             raise ParameterError(555, f"5.5.4 {keyword.decode()} is not known here")
     return b" ".join(kept)
 
 
-def rcpt(text: bytes) -> None:
-    """Check RCPT's parameters: none is offered yet.
+def _check_size(value: bytes | None, message_size: int) -> None:
+    if value is None or _SIZE.fullmatch(value) is None:
+        raise ParameterError(501, "5.5.4 SIZE wants a number")
+    if int(value) > message_size:
+        raise ParameterError(552, f"5.3.4 Message size exceeds the limit of {message_size} octets")
 
-    Raises:
-        ParameterError: 501 or 555.
-    """
-    for keyword in parse(text):
-        raise ParameterError(555, f"5.5.4 {keyword.decode()} is not known here")
+
+def _checked_envelope_id(value: bytes | None) -> bytes:
+    """Return an ENVID as it came (RFC 3461 §4.4)."""
+    meant = xtext.decode(value or b"")
+    if value is None or meant is None or len(meant) > ENVELOPE_ID:
+        raise ParameterError(501, f"5.5.4 ENVID is xtext of at most {ENVELOPE_ID} printable characters")
+    return value
+
+
+def _priority(value: bytes | None) -> int:
+    """Return what MT-PRIORITY says (RFC 6710): a digit without a plus sign, no minus before zero."""
+    if value is None or _PRIORITY.fullmatch(value) is None:
+        raise ParameterError(501, "5.5.4 MT-PRIORITY is a number from -9 to 9")
+    return int(value)
+
+
+def _checked_notify(value: bytes | None) -> bytes:
+    """Return a NOTIFY as it came (RFC 3461 §4.1): NEVER, or conditions, each of them once."""
+    conditions = (value or b"").upper().split(b",")
+    repeated = len({*conditions}) < len(conditions)
+    if value is None or (conditions != [b"NEVER"] and (repeated or not _CONDITIONS.issuperset(conditions))):
+        raise ParameterError(501, "5.5.4 NOTIFY is NEVER, or some of SUCCESS,FAILURE,DELAY")
+    return value
+
+
+def _checked_original(value: bytes | None) -> bytes:
+    """Return an ORCPT as it came (RFC 3461 §4.2; of the type `utf-8`, RFC 6533 §3)."""
+    kind, _, address = (value or b"").partition(b";")
+    meant = xtext.decode_utf8(address) if kind.lower() == b"utf-8" else xtext.decode(address)
+    if value is None or not meant or _ADDRESS_TYPE.fullmatch(kind) is None or len(value) > ORIGINAL_RECIPIENT:
+        raise ParameterError(501, "5.5.4 ORCPT is an address type, a semicolon and an address in xtext")
+    return value

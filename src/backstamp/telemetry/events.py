@@ -71,7 +71,10 @@ class Delivered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, 
 
 
 class Deferred(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="deferred"):
-    """An attempt did not succeed; `retry_at` (seconds since the epoch) says when the next one is."""
+    """An attempt did not succeed; `retry_at` (seconds since the epoch) says when the next one is.
+
+    `bounce_class` says why in a word (`policy/bounce.py`).
+    """
 
     queue_id: str
     recipient: str
@@ -80,10 +83,14 @@ class Deferred(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, t
     duration: float
     scope: str
     retry_at: float
+    bounce_class: str = ""
 
 
 class Failed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="failed"):
-    """A recipient is given up and the stamp `F` is durable; a report follows where one is wanted."""
+    """A recipient is given up and the stamp `F` is durable; a report follows where one is wanted.
+
+    `bounce_class` says why in a word (`policy/bounce.py`).
+    """
 
     queue_id: str
     recipient: str
@@ -91,6 +98,7 @@ class Failed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag
     mx: str
     duration: float
     scope: str
+    bounce_class: str = ""
 
 
 class Bounced(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="bounced"):
@@ -125,6 +133,25 @@ class HostUp(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag
     duration: float
 
 
+class Throttled(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="throttled"):
+    """A destination or provider taught its limits: `change` is what is done, `why` who said what.
+
+    `seconds` is for how long, 0 until it teaches otherwise.
+    """
+
+    destination: str
+    change: str
+    why: str
+    seconds: float
+
+
+class TlsFailed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="tls_failed"):
+    """A host's TLS broke; for a day its mail goes in clear text, since nothing demands TLS there."""
+
+    mx: str
+    reply: str
+
+
 class Recovered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="recovered"):
     """The queue was read at start."""
 
@@ -156,6 +183,29 @@ class Operated(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, t
     queue_id: str
     verb: str
     recipients: tuple[str, ...]
+
+
+class Suppressed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="suppressed"):
+    """An address is on the suppression list, durably. `source` is who put it there: bounce, operator, import.
+
+    `until` is seconds since the epoch, absent: until it is removed. `tenant` is absent where it holds for
+    all. An import is told once, without addresses; `entries` is how many it had.
+    """
+
+    source: str
+    recipient: str = ""
+    tenant: str = ""
+    bounce_class: str = ""
+    reply: str = ""
+    until: float = 0.0
+    entries: int = 1
+
+
+class Unsuppressed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="unsuppressed"):
+    """An operator removed an address from the suppression list, durably."""
+
+    recipient: str
+    tenant: str = ""
 
 
 class Alarm(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="alarm"):

@@ -55,11 +55,10 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
                 f"<{event.recipient}> stamped D after {_span(event.duration)}: {event.mx} said {event.reply}"
             )
         case events.Deferred():
-            return (
-                f"<{event.recipient}> until {moment(int(event.retry_at * 1e6))}: {_at(event.mx)}{event.reply}"
-            )
+            until = moment(int(event.retry_at * 1e6))
+            return f"<{event.recipient}> until {until}{_why(event)}: {_at(event.mx)}{event.reply}"
         case events.Failed():
-            return f"<{event.recipient}> stamped F: {_at(event.mx)}{event.reply}"
+            return f"<{event.recipient}> stamped F{_why(event)}: {_at(event.mx)}{event.reply}"
         case events.Bounced():
             told = f"report {event.report} to <{event.sender}>" if event.report else "no report wanted"
             return f"{len(event.recipients)} stamped B, {told}"
@@ -86,6 +85,19 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"{event.mx} gives no session: {event.reply}"
         case events.HostUp():
             return f"{event.mx} gives sessions again after {_span(event.duration)}"
+        case events.Throttled():
+            span = f" for {_span(event.seconds)}" if event.seconds else ""
+            return f"{event.destination}: {event.change}{span}: {event.why}"
+        case events.TlsFailed():
+            return f"{event.mx} is spoken to in clear text: {event.reply}"
+        case events.Suppressed():
+            who = f"<{event.recipient}>" if event.recipient else f"{event.entries} entries"
+            whose = f" for {event.tenant}" if event.tenant else ""
+            end = f" until {moment(int(event.until * 1e6))}" if event.until else ""
+            why = ": ".join(word for word in (event.bounce_class, event.reply) if word)
+            return f"{who}{whose}{end} by {event.source}{f', {why}' if why else ''}"
+        case events.Unsuppressed():
+            return f"<{event.recipient}>{f' for {event.tenant}' if event.tenant else ''} by an operator"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:
@@ -94,6 +106,10 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
 
 def _at(mx: str) -> str:
     return f"{mx} said " if mx else ""
+
+
+def _why(event: events.Deferred | events.Failed) -> str:
+    return f" ({event.bounce_class})" if event.bounce_class else ""
 
 
 def _span(seconds: float) -> str:

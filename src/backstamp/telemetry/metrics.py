@@ -36,11 +36,16 @@ GAUGES: Final = {
     "connections": "Connections to other hosts.",
     "lanes": "Next hops with something to do.",
     "clients": "Clients connected.",
+    "suppressions": "Entries of the suppression list.",
 }
 
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 3600, 14400, 86400)
 """Upper bounds of the histograms, in seconds."""
 
+CLASSES: Final = (
+    "recipients_undelivered",
+    "Outcomes that were no delivery, by `verdict` (deferred, failed) and bounce `class`.",
+)
 LOST: Final = ("events_lost", "Events that could not be written.")
 DELAY: Final = ("delivery_delay_seconds", "From acceptance to the durable stamp.")
 DURATION: Final = ("transaction_duration_seconds", "From MAIL to the durable stamp.")
@@ -72,6 +77,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._counts: dict[type[Event], int] = dict.fromkeys(COUNTERS, 0)
+        self._classes: dict[tuple[str, str], int] = {}
         self._gauges: dict[str, Callable[[], float]] = {}
         self._delay = Histogram()
         self._duration = Histogram()
@@ -86,6 +92,9 @@ class Metrics:
         if isinstance(event, events.Delivered):
             self._delay.observe(event.delay)
             self._duration.observe(event.duration)
+        elif isinstance(event, events.Deferred | events.Failed):
+            key = (str(event.__struct_config__.tag), event.bounce_class)
+            self._classes[key] = self._classes.get(key, 0) + 1
 
     def gauge(self, name: str, function: Callable[[], float]) -> None:
         """Give a declared gauge its number: a function that is asked whenever somebody looks."""
@@ -96,6 +105,10 @@ class Metrics:
         """Yield every metric as it stands."""
         for kind, (name, documentation) in COUNTERS.items():
             yield CounterMetricFamily(PREFIX + name, documentation, value=self._counts[kind])
+        classes = CounterMetricFamily(PREFIX + CLASSES[0], CLASSES[1], labels=("verdict", "class"))
+        for key, count in self._classes.items():
+            classes.add_metric(key, count)
+        yield classes
         yield CounterMetricFamily(PREFIX + LOST[0], LOST[1], value=self.lost)
         yield self._delay.family(*DELAY)
         yield self._duration.family(*DURATION)

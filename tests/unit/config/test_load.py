@@ -1,6 +1,7 @@
 """Files in, settings or every mistake out: the exact lines people read."""
 # ruff: noqa: E501 - tables of whole messages read best with one message a line
 
+import glob
 import os
 from ipaddress import ip_network
 
@@ -225,7 +226,8 @@ address = "0.0.0.0:2525"
         "x.toml:28: limits.schedule: unknown key here; it belongs in [retry]",
         'x.toml:32: route[0].via: "127.0.0.1" is not a host and a port; write smtp.example.net:25 or [::1]:2526',
         'x.toml:35: route[1].match: "*" is route[0].match already',
-        "x.toml:37: route[1].colour: unknown key; known are match, via, semantics",
+        "x.toml:37: route[1].colour: unknown key; known are match, from, via, tls, implicit_tls,"
+        " username, password, password_file, auth, source, priority, semantics",
         'x.toml:40: admin.address: "0.0.0.0:2525" is listen[0].address already',
     ]
 
@@ -315,10 +317,93 @@ def test_files_that_cannot_be_read(tmp_path):
         assert str(raised.value) == f"{path}: cannot be read: {reason}"
 
 
-@pytest.mark.parametrize("name", ["backstamp", "dev", "docker", "compose"])
+ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "..")
+SHIPPED = sorted(set(glob.glob("*.toml", root_dir=os.path.join(ROOT, "conf"))) - {"providers.toml"})
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_files_are_good(name):
-    root = os.path.join(os.path.dirname(__file__), "..", "..", "..")
-    load(os.path.join(root, "conf", f"{name}.toml"))
+    load(os.path.join(ROOT, "conf", name))
+
+
+def test_the_shipped_files_are_all_there():
+    assert SHIPPED == [
+        "backstamp.toml", "bulk.toml", "compose.toml", "dev.toml", "docker.toml", "smarthost.toml"
+    ]  # fmt: skip
+
+
+DELIVERY = [
+    ('tenant = "a b"', '6: listen[0].tenant: "a b" is not a name; write letters, digits, dots, - and _, at most 64'),
+    ("priority = 3\npriority_limit = 2", "6: listen[0].priority: 3 is more than priority_limit, 2"),
+    ('[delivery]\nmessage_rate = "100"', '7: delivery.message_rate: "100" is not a rate; write 100/1m, 10/1s or 3600/1h'),
+    ('[delivery]\ntls = "starttls"', '7: delivery.tls: "starttls" is not one of none, may, encrypt or verify'),
+    ('[delivery]\nfamily = "ipv5"', '7: delivery.family: "ipv5" is not one of both, ipv6-first, ipv4-first, ipv6 or ipv4'),
+    ('[delivery]\nsource = "bulk"', '7: delivery.source: "bulk" is no pool; write a [[source]] of that name'),
+    ("[delivery]\ntotal_connections = 0", "7: delivery.total_connections: 0 is too small; write 1 or more"),
+    ("[delivery]\nconnections = 2\ninitial_connections = 3", "8: delivery.initial_connections: 3 is more than connections, 2"),
+    ('[[destination]]\nconnections = 1', "6: destination[0].match: missing; it has no default"),
+    ('[[destination]]\nmatch = "a.b"\nport = 26', "8: destination[0].port: unknown key here; it belongs in [delivery]"),
+    ('[[destination]]\nmatch = "a.b"\n[destination.timeouts]\nfinl = "1s"', "9: destination[0].timeouts.finl: unknown key; did you mean final?"),
+    ('[[destination]]\nmatch = "a.b"\nretry.schedule = []', "8: destination[0].retry.schedule: is empty; write at least one"),
+    ('[[destination]]\nmatch = "a.b"\n[[destination]]\nmatch = "A.b"', '9: destination[1].match: "a.b" is destination[0].match already'),
+    ('[[provider]]\nname = "gogle"', '7: provider[0].name: "gogle" is not known yet; did you mean google?'),
+    ('[[provider]]\nname = "x"\nmx = ["*"]', '8: provider[0].mx[0]: "*" covers every mail exchanger; write mx.example.net or *.example.net'),
+    ('[[provider]]\nname = "google"\nmx = []', "8: provider[0].mx: is empty; write at least one"),
+    ('[[adapt]]\nprovider = "yaho"\npattern = "x"\naction = "pause"\nfor = "1m"', '7: adapt[0].provider: "yaho" is no provider; did you mean yahoo?'),
+    ('[[adapt]]\npattern = "("\naction = "pause"\nfor = "1m"', '7: adapt[0].pattern: "(" is not a regular expression: missing ), unterminated subpattern at position 0'),
+    ('[[adapt]]\npattern = "x"\naction = "stop"', '6: adapt[0].for: missing; it has no default\n8: adapt[0].action: "stop" is not one of pause, slower or fewer'),
+    ('[[adapt]]\npattern = "x"\naction = "slower"\nfor = "1m"\nfactor = 0', "10: adapt[0].factor: 0 is too small; write more than 0.0"),
+    ('[[adapt]]\npattern = "x"\naction = "slower"\nfor = "1m"\nfactor = 1.5', "10: adapt[0].factor: 1.5 is too large; write less than 1.0"),
+    ('[[adapt]]\npattern = "x"\naction = "slower"\nfor = "1m"\nfactor = "half"', '10: adapt[0].factor: "half" is not a number'),
+    ('[[adapt]]\npattern = "x"\naction = "pause"\nseconds = "1m"', "6: adapt[0].for: missing; it has no default\n9: adapt[0].seconds: unknown key; known are provider, pattern, action, for, factor"),
+    ('[[source]]\nname = "a b"\naddresses = []', '7: source[0].name: "a b" is not a name; write letters, digits, dots, - and _, at most 64\n8: source[0].addresses: is empty; write at least one'),
+    ('[[source]]\nname = "a"\naddresses = [{address = "192.0.2.1", weight = 0}]', "8: source[0].addresses[0].weight: 0 is too small; write 1 or more"),
+    ('[[source]]\nname = "a"\naddresses = [\n{address = "192.0.2.1"},\n{adress = "192.0.2.1"}]', "10: source[0].addresses[1].address: missing; it has no default\n10: source[0].addresses[1].adress: unknown key; did you mean address?"),
+    ('[[source]]\nname = "a"\naddresses = [{address = "mta"}]\nsenders = ["*"]', '8: source[0].addresses[0].address: "mta" is not an IP address; write 192.0.2.1 or 2001:db8::1\n9: source[0].senders[0]: "*" is not a sender; write shop.example, *.shop.example, a@b.example or <>'),
+    ('[suppression]\nclasses = ["spam"]\nexpiry = "0s"', '7: suppression.classes[0]: "spam" is not a class of bounces; known are invalid-recipient, bad-domain, inactive-mailbox, full-mailbox, spam-block, reputation, authentication, policy, too-large, relaying, rate, greylist, dns, connection, tls, loop, expired, protocol, system, other\n8: suppression.expiry: "0s" is no time at all; write 30s, 5m, 2h or 1d'),
+]  # fmt: skip
+ROUTES = [
+    ('via = "a.b:25"\nsource = "x"', '9: route[0].source: "x" is no pool; write a [[source]] of that name'),
+    ('via = ["a.b:25",\n"mx"]', '9: route[0].via[1]: "mx" is not a host and a port; write smtp.example.net:25 or [::1]:2526'),
+    ("via = []", "8: route[0].via: is empty; write at least one"),
+    ('via = "a.b:25"\npriority = 10', "9: route[0].priority: 10 is too large; write 9 or less"),
+    ('via = "a.b:25"\nfrom = "a b"', '9: route[0].from: "a b" is not a sender; write shop.example, *.shop.example, a@b.example or <>'),
+    ('via = "a.b:25"\nsender = "a.b"', "9: route[0].sender: unknown key; known are match, from, via, tls, implicit_tls, username, password, password_file, auth, source, priority, semantics"),
+    ('via = "a.b:25"\nusername = "u"', "9: route[0].username: has no password; write password_file or password"),
+    ('via = "a.b:25"\ntls = "may"\nusername = "u"\npassword = "s3cret"', "9: route[0].tls: may would send the password in clear text; write encrypt or verify"),
+    ('via = "a.b:25"\ntls = "none"\nimplicit_tls = true', "9: route[0].tls: none cannot be with implicit_tls; write encrypt or verify"),
+    ('via = "mx"\nauth = "plain"', "9: route[0].auth: means nothing with via = mx; it is about a smarthost"),
+    ('via = "a.b:25"\nauth = "cram-md5"\nusername = "u"\npassword = "s3cret"', '9: route[0].auth: "cram-md5" is not one of plain, login or xoauth2'),
+    ('via = "a.b:25"\nusername = "u"\npassword_file = "/nowhere/at/all"', '10: route[0].password_file: "/nowhere/at/all" cannot be read: no such file or directory'),
+    ('via = "a.b:25"\nusername = "u"\npassword = 5', "10: route[0].password: not a string; write it in double quotes"),
+    ('via = "a.b:25"\nusername = "u"\npassword = ""', "10: route[0].password: not a password: it is empty or has control characters"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "lines"), DELIVERY)
+def test_mistakes_about_sending(text, lines):
+    assert problems(f"{MINIMUM}{text}\n") == [f"x.toml:{line}" for line in lines.split("\n")]
+
+
+@pytest.mark.parametrize(("text", "line"), ROUTES)
+def test_mistakes_in_routes(text, line):
+    assert problems(f'{MINIMUM}[[route]]\nmatch = "*"\n{text}\n') == [f"x.toml:{line}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[route]\nmatch = "*"\npassword = "s3cret"',
+        '[route]\nmatch = "*"\npasword = "s3cret"',
+        '[[route]]\nmatch = "*"\nvia = "a:25"\nusername = "u"\npassword = ["s3cret"]',
+        '[[route]]\nmatch = "*"\nvia = "a:25"\nusername = {password = "s3cret"}',
+        '[[route]]\nmatch = "*"\nvia = "a:25"\npasword = "s3cret"',
+        '[[route]]\nmatch = "*"\nvia = "a:25"\npassword = "s3cret',
+        'route = [{match = "*", via = "a:25", password = "s3cret", tls = 5}]',
+    ],
+)
+def test_no_mistake_tells_a_password(text):
+    assert "s3cret" not in "\n".join(problems(f"{MINIMUM}{text}\n"))
 
 
 @given(

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from backstamp.config.rules import ComplaintError, not_an_open_relay, repetitions
+from backstamp.config.rules import ComplaintError, bounce_class, not_an_open_relay, via
 from backstamp.config.units import Address
 
 PUBLIC = Address("0.0.0.0", 25)
@@ -59,25 +59,37 @@ def test_strangers_cannot_reach_loopback(host):
     not_an_open_relay(Address(host, 25), [ip_network("0.0.0.0/0"), ip_network("::/0")])
 
 
-def test_repetitions_are_found_in_every_spelling():
-    document = {
-        "listen": [{"address": "[::1]:25"}, {"address": "[0::1]:25"}, {"address": "127.0.0.1:25"}],
-        "route": [{"match": "Example.org"}, {"match": "*"}, {"match": "example.ORG"}],
-        "admin": {"address": "127.0.0.1:25"},
-    }
-    assert repetitions(document) == [
-        (("listen", 1, "address"), '"[::1]:25" is listen[0].address already'),
-        (("admin", "address"), '"127.0.0.1:25" is listen[2].address already'),
-        (("route", 2, "match"), '"example.org" is route[0].match already'),
-    ]
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("mx", ()),
+        ("sink:25", (Address("sink", 25),)),
+        (["sink:25", "[::1]:2526"], (Address("sink", 25), Address("::1", 2526))),
+    ],
+)
+def test_next_hops_of_a_route(value, found):
+    assert via(value) == found
 
 
-def test_port_0_is_another_one_every_time():
-    assert (
-        repetitions({"listen": [{"address": "127.0.0.1:0"}] * 2, "admin": {"address": "127.0.0.1:0"}}) == []
+def test_bad_next_hops_are_told_by_their_index():
+    with pytest.raises(ComplaintError) as raised:
+        via(["a:25", "mx", 5, "A:25"])
+    wrong = "is not a host and a port; write smtp.example.net:25 or [::1]:2526"
+    assert raised.value.places == (
+        ((1,), f'"mx" {wrong}'),
+        ((2,), f"5 {wrong}"),
+        ((3,), '"a:25" stands there already'),
     )
 
 
-@pytest.mark.parametrize("strange", [None, 5, "x", [], [5], [{}], [{"address": 5}], {"address": []}])
-def test_what_cannot_be_read_is_passed_over(strange):
-    assert repetitions({"listen": strange, "admin": strange, "route": strange}) == []
+@pytest.mark.parametrize("value", ["MX", "", 5, None, []])
+def test_what_is_no_next_hop(value):
+    with pytest.raises(ValueError, match=r"is not a host|is empty; write at least one"):
+        via(value)
+
+
+def test_classes_of_bounces():
+    assert bounce_class("invalid-recipient") == "invalid-recipient"
+    for value in ("suppressed", "invalid", 5, []):
+        with pytest.raises(ValueError, match="is not a class of bounces; known are invalid-recipient, "):
+            bounce_class(value)

@@ -6,19 +6,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
 from tests.support.queues import message
 
 from backstamp.clock import SystemClock
-from backstamp.delivery.candidates import Finder
 from backstamp.delivery.dispatcher import Dispatcher
-from backstamp.delivery.outside import Candidate
+from backstamp.delivery.outside import Candidate, Manner, Source
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.destination import DestinationPolicy, PolicyTable
 from backstamp.policy.mx import DnsFault, Exchanger, Exchangers
 from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
@@ -48,6 +47,8 @@ class Session:
     """A connection that takes everything, when it is let."""
 
     size_limit = None
+    peer = ""
+    tls = ""
 
     def __init__(self, world: "World", host: str) -> None:
         self.usable = True
@@ -63,7 +64,7 @@ class Session:
     ) -> Result:
         world = self._world
         world.busy[self._host] += 1
-        world.most = max(world.most, world.open)
+        world.most = max(world.most, world.held)
         await world.during(self._host)
         world.busy[self._host] -= 1
         dotting(range(len(transaction.recipients)))
@@ -71,7 +72,7 @@ class Session:
         return Result([OK] * len(transaction.recipients), OK, Reply(354), OK)
 
     async def close(self) -> None:
-        self._world.open -= 1
+        self._world.held -= 1
 
 
 class World:
@@ -83,30 +84,30 @@ class World:
         self.queue = MemoryQueue(clock=CLOCK, emit=self.emit)
         self.busy: Counter[str] = Counter()
         self.opened: Counter[str] = Counter()
-        self.open = self.most = 0
+        self.tries: Counter[str] = Counter()
+        self.held = self.most = 0
+        self.healed = False
         self.during: Callable[[str], Awaitable[None]] = self._at_once
         self.breaks: set[str] = set()
         policy.setdefault("retry", RetryPolicy((0.05,), 60.0))
+        policy.setdefault("private_addresses", True)
         self.policy = DestinationPolicy(**policy)
+        self.routes = list(routes)
         self.dispatcher = Dispatcher(
             self.queue,
-            self.connect,  # type: ignore[arg-type]
-            Finder(
-                Names(),
-                port=25,
-                private=True,
-                own_names=frozenset(),
-                own_addresses=frozenset(),
-                chance=lambda: 0,
-            ),
-            routes=RouteTable(routes),
-            policy=self.policy,
+            self,
+            Names(),
+            tables=self.tables(),
             reporter=Reporter(self.queue, hostname="r", clock=CLOCK, entropy=bytes, emit=self.emit),
             clock=CLOCK,
             chance=lambda: 0.0,
             tell=Teller(self.emit, CLOCK, trace=False),
+            hostname="r",
             connections=connections,
         )
+
+    def tables(self) -> Tables:
+        return Tables(RouteTable(self.routes), PolicyTable(self.policy))
 
     async def _at_once(self, host: str) -> None:
         await asyncio.sleep(0)
@@ -115,15 +116,22 @@ class World:
         self.events.append(event)
         self.told.set()
 
-    async def connect(self, candidate: Candidate, policy: DestinationPolicy) -> Session | Fault:
+    async def dial(self, candidate: Candidate, source: Source, seconds: float) -> str | Fault:
         await asyncio.sleep(0)
+        self.tries[candidate.name] += 1
         if candidate.name in self.breaks:
             raise ZeroDivisionError(candidate.name)
-        if candidate.name.startswith("dead"):
+        if candidate.name.startswith("dead") and not self.healed:
             return Fault(Phase.CONNECT, "refused", "no connection")
-        self.open += 1
+        return candidate.name
+
+    async def open(self, wire: str, candidate: Candidate, manner: Manner) -> Session:
+        self.held += 1
         self.opened[candidate.name] += 1
         return Session(self, candidate.name)
+
+    def hang_up(self, wire: str) -> None:
+        raise AssertionError("nobody races here")
 
     async def until(self, kind: type[Event], count: int) -> None:
         async with asyncio.timeout(10):
@@ -160,7 +168,7 @@ async def test_a_lane_is_forgotten_when_nobody_needs_it() -> None:
         async with asyncio.timeout(5):
             while world.dispatcher.lanes or world.dispatcher.connections:
                 await asyncio.sleep(0.01)
-        assert world.open == 0
+        assert world.held == 0
         await world.queue.append(message(b"b@d.example"))
         await world.until(events.Delivered, 2)
 
@@ -205,8 +213,8 @@ async def test_new_routes_are_for_new_lanes() -> None:
         async with asyncio.timeout(5):
             while world.dispatcher.lanes:
                 await asyncio.sleep(0.01)
-        routes = RouteTable([Route("*", Smarthost((NextHop("hub.example", 2525),)))])
-        world.dispatcher.reload(routes, world.policy)
+        world.routes = [Route("*", Smarthost((NextHop("hub.example", 2525),)))]
+        world.dispatcher.reload(world.tables(), 100)
         await world.queue.append(message(b"a@d.example"))
         await world.queue.append(message(b"a@e.example"))
         await world.until(events.Delivered, 3)
@@ -250,19 +258,11 @@ async def test_draining_gives_up_after_its_grace() -> None:
 async def test_a_dead_host_is_tried_by_one_and_not_by_every_message() -> None:
     """A lane whose first host is dead: its mail goes to the second, and nobody waits for the first again."""
     world = World(retry=RetryPolicy((60.0,), 600.0), connections=1)
-    tries: Counter[str] = Counter()
-    connect = world.connect
-
-    async def counting(candidate: Candidate, policy: DestinationPolicy) -> Session | Fault:
-        tries[candidate.name] += 1
-        return await connect(candidate, policy)
-
-    world.dispatcher._attempter._connect = counting  # type: ignore[assignment]
     for _ in range(20):
         await world.queue.append(message(b"a@dead.example"))
     async with world.running():
         await world.until(events.Deferred, 20)
-    assert tries["dead.example"] == 1
+    assert world.tries["dead.example"] == 1
     assert [event.mx for event in world.events if isinstance(event, events.HostDown)] == [
         "dead.example[127.0.0.1]:25"
     ]
@@ -271,16 +271,8 @@ async def test_a_dead_host_is_tried_by_one_and_not_by_every_message() -> None:
 async def test_a_host_that_comes_back_is_told_and_used() -> None:
     world = World(retry=RetryPolicy((0.05,), 60.0))
     await world.queue.append(message(b"a@dead.example"))
-    connect = world.connect
-    healed = False
-
-    async def healing(candidate: Candidate, policy: DestinationPolicy) -> Session | Fault:
-        name = candidate.name.replace("dead", "well") if healed else candidate.name
-        return await connect(msgspec.structs.replace(candidate, name=name), policy)
-
-    world.dispatcher._attempter._connect = healing  # type: ignore[assignment]
     async with world.running():
         await world.until(events.Deferred, 1)
-        healed = True
+        world.healed = True
         await world.until(events.Delivered, 1)
     assert sum(isinstance(event, events.HostUp) for event in world.events) == 1

@@ -1,8 +1,12 @@
 """What mail becomes for one peer: every combination of what it needs and what the peer takes."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
 import pytest
 
-from backstamp.delivery.prepare import left_out, mail_parameters
+from backstamp.delivery.prepare import for_peer, left_out, relayed
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.queue.port import Load
@@ -15,7 +19,7 @@ BOTH = frozenset({"8BITMIME", "SMTPUTF8", "PIPELINING"})
 
 
 def prepared(
-    content: bytes = ASCII,
+    content: Any = ASCII,
     parameters: bytes = b"",
     extensions: frozenset[str] = BOTH,
     *,
@@ -23,12 +27,15 @@ def prepared(
     size_limit: int | None = None,
 ) -> bytes | str:
     """Return the parameters, or the status of the refusal."""
-    load = Load(sender, parameters, {0: Recipient(b"b@example.net")}, content)
-    result = mail_parameters(load, host="mx.test", extensions=extensions, size_limit=size_limit)
+    recipients = {0: Recipient(b"b@example.net")}
+    load = Load(sender, parameters, recipients, content)
+    result = for_peer(
+        load, [*recipients.values()], host="mx.test", extensions=extensions, size_limit=size_limit
+    )
     if isinstance(result, Outcome):
         assert (result.verdict, result.scope, result.host) == (Verdict.FAILED, Scope.MESSAGE, "mx.test")
         return str(result.reply.enhanced)
-    return result
+    return result.parameters
 
 
 NONE: frozenset[str] = frozenset()
@@ -57,7 +64,7 @@ NONE: frozenset[str] = frozenset()
         (HEADER_8BIT, b"BODY=8BITMIME", frozenset({"8BITMIME"}), b"BODY=8BITMIME"),
         (b"\r\n" + "Grüße".encode(), b"SMTPUTF8", frozenset({"8BITMIME"}), b"BODY=8BITMIME"),
         (EMPTY, b"BODY=8BITMIME SMTPUTF8", NONE, b""),
-        (ASCII, b"RET=HDRS ENVID=BODY=8BITMIME", BOTH, b""),
+        (ASCII, b"RET=HDRS ENVID=SMTPUTF8", BOTH, b""),
     ],
 )
 def test_what_a_peer_is_told(
@@ -85,3 +92,116 @@ def test_a_recipient_beyond_ascii_is_left_out_alone() -> None:
 )
 def test_the_peers_size_limit(limit: int | None, expected: bytes | str) -> None:
     assert prepared(size_limit=limit) == expected
+
+
+class Kept(msgspec.Struct):
+    """A stored content of which only the facts are there."""
+
+    size: int
+    ascii: bool
+    header: bytes
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        raise AssertionError("nobody may read it here")
+
+
+@pytest.mark.parametrize(
+    ("kept", "extensions", "limit", "expected"),
+    [
+        (Kept(1000, True, b"A: b"), NONE, 1000, b""),
+        (Kept(1001, True, b"A: b"), BOTH, 1000, "5.3.4"),
+        (Kept(1000, False, b"A: b"), BOTH, None, b"BODY=8BITMIME SMTPUTF8"),
+        (Kept(1000, False, b"A: b"), frozenset({"8BITMIME"}), None, b"BODY=8BITMIME"),
+        (Kept(1000, False, b"A: \xc3\xbc"), frozenset({"8BITMIME"}), None, "5.6.9"),
+        (Kept(1000, False, b"A: b"), NONE, None, "5.6.3"),
+    ],
+)
+def test_a_stored_content_is_judged_by_what_is_known_of_it(
+    kept: Kept, extensions: frozenset[str], limit: int | None, expected: bytes | str
+) -> None:
+    parameters = b"SMTPUTF8" if not kept.ascii else b""
+    assert prepared(kept, parameters, extensions, size_limit=limit) == expected
+
+
+ASKED = b"RET=hdrs BODY=7BIT ENVID=Qq+2B1 MT-PRIORITY=-3 TENANT=shop REPORTS=01:0"
+
+
+@pytest.mark.parametrize(
+    ("extensions", "told"),
+    [
+        (NONE, b""),
+        (BOTH, b""),
+        (frozenset({"DSN"}), b"RET=hdrs ENVID=Qq+2B1"),
+        (frozenset({"MT-PRIORITY"}), b"MT-PRIORITY=-3"),
+        (frozenset({"DSN", "MT-PRIORITY"}), b"RET=hdrs ENVID=Qq+2B1 MT-PRIORITY=-3"),
+    ],
+)
+def test_rfc_3461_and_6710_what_is_asked_for_goes_on_where_it_is_understood(
+    extensions: frozenset[str], told: bytes
+) -> None:
+    """And what is the queue's own goes nowhere."""
+    assert prepared(ASCII, ASKED, extensions) == told
+
+
+def test_rfc_3461_nothing_is_added_that_was_not_asked_for() -> None:
+    assert prepared(ASCII, b"", frozenset({"DSN", "MT-PRIORITY"})) == b""
+
+
+PLAIN = Recipient(b"a@example.net")
+MARKED = Recipient(b"b@example.net", b"NOTIFY=never ORCPT=rfc822;B+2Bx@example.net")
+WIDE = Recipient(b"c@example.net", "ORCPT=utf-8;jürgen@example.net".encode())
+
+
+def addressed(recipients: list[Recipient], extensions: frozenset[str]) -> object:
+    load = Load(b"a@example.org", b"", dict(enumerate(recipients)), ASCII)
+    result = for_peer(load, recipients, host="mx.test", extensions=extensions, size_limit=None)
+    assert not isinstance(result, Outcome)
+    return result.recipients
+
+
+def test_rfc_3461_recipients_go_on_unchanged_to_a_peer_with_dsn() -> None:
+    recipients = [PLAIN, MARKED]
+    assert addressed(recipients, frozenset({"DSN"})) == recipients
+    assert addressed(recipients, frozenset({"DSN", "SMTPUTF8"})) is recipients
+
+
+def test_rfc_3461_a_peer_without_dsn_is_told_nothing() -> None:
+    assert addressed([PLAIN, MARKED], BOTH) == [PLAIN, Recipient(MARKED.address)]
+
+
+@pytest.mark.parametrize("extensions", [NONE, BOTH, frozenset({"DSN"})])
+def test_recipients_without_parameters_are_not_even_copied(extensions: frozenset[str]) -> None:
+    recipients = [PLAIN, Recipient(b"z@example.net")]
+    assert addressed(recipients, extensions) is recipients
+
+
+def test_rfc_6533_an_original_recipient_beyond_ascii_is_written_in_ascii_where_smtputf8_is_not_offered() -> (
+    None
+):
+    [found] = addressed([WIDE], frozenset({"DSN"}))  # type: ignore[misc]
+    assert found == Recipient(b"c@example.net", b"ORCPT=utf-8;j\\x{FC}rgen@example.net")
+    assert addressed([WIDE], frozenset({"DSN", "SMTPUTF8"})) == [WIDE]
+
+
+@pytest.mark.parametrize(
+    ("sender", "extensions", "owed"),
+    [
+        (b"a@example.org", NONE, (1, 3)),
+        (b"a@example.org", frozenset({"DSN"}), ()),
+        (b"", NONE, ()),
+    ],
+)
+def test_rfc_3461_who_is_owed_a_relayed_report(
+    sender: bytes, extensions: frozenset[str], owed: tuple[int, ...]
+) -> None:
+    notify = [
+        b"",
+        b"NOTIFY=success",
+        b"NOTIFY=NEVER",
+        b"ORCPT=rfc822;x@y NOTIFY=FAILURE,SUCCESS",
+        b"NOTIFY=DELAY",
+    ]
+    notify.append(b"NOTIFY=SUCCESS")  # who was not delivered
+    recipients = {number: Recipient(b"r%d@x.test" % number, one) for number, one in enumerate(notify)}
+    load = Load(sender, b"", recipients, ASCII)
+    assert relayed(load, range(5), extensions=extensions) == owed

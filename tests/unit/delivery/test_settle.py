@@ -1,5 +1,6 @@
 """Settling: every recipient of an attempt is failed, deferred or done, and what must be written follows."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,48 @@ def test_a_lifetime_ends_with_a_failed_attempt() -> None:
     assert over.failed == {0: Outcome(Verdict.FAILED, OVER, Scope.RECIPIENT, "mx.test")}
     assert over.reasons[0].reply == OVER
     assert over.deferred == {}
+
+
+def deferred(text: str) -> Outcome:
+    return Outcome(Verdict.DEFERRED, Reply(451, text), Scope.RECIPIENT, "mx.test")
+
+
+@pytest.mark.parametrize("age", [300.0, 3600.0, 86400.0])
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+def test_a_named_pause_is_met_and_at_most_a_tenth_later(age: float, chance: float) -> None:
+    now = ARRIVAL + age
+    found = {0: deferred("4.7.1 Greylisted, try again in 5 minutes")}
+    retry_at = settle(found, POLICY, now=now, arrival=ARRIVAL, chance=chance).retry_at
+    assert now + 300 <= retry_at <= now + 330
+
+
+def test_the_longest_of_several_named_pauses_counts() -> None:
+    """Who names none is tried with them: the host itself said when."""
+    found = {0: deferred("wait 5 minutes"), 1: deferred("wait 7 minutes"), 2: LATER, 3: UNKNOWN}
+    result = settle(found, POLICY, now=ARRIVAL + 86400, arrival=ARRIVAL, chance=0.0)
+    assert result.retry_at == ARRIVAL + 86400 + 420
+
+
+def test_a_named_pause_is_no_longer_than_the_last_wait() -> None:
+    result = settle({0: deferred("wait 20 hours")}, POLICY, now=ARRIVAL, arrival=ARRIVAL, chance=0.0)
+    assert result.retry_at == ARRIVAL + POLICY.schedule[-1]
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"), [(0.0, 10.0), (10.0, 10.0), (30.0, 30.0), (3600.0, 60.0), (-5.0, 10.0)]
+)
+def test_a_host_that_names_seconds_is_asked_no_more_often_than_the_first_wait(
+    age: float, wait: float
+) -> None:
+    now = ARRIVAL + age
+    result = settle({0: deferred("retry in 10 seconds")}, POLICY, now=now, arrival=ARRIVAL, chance=0.0)
+    assert result.retry_at == now + wait
+
+
+def test_what_a_failed_recipient_was_told_delays_nobody() -> None:
+    gone = Outcome(Verdict.FAILED, Reply(550, "blocked for 3 hours"), Scope.RECIPIENT, "mx.test")
+    result = settle({0: gone, 1: LATER}, POLICY, now=ARRIVAL, arrival=ARRIVAL, chance=0.0)
+    assert result.retry_at == ARRIVAL + 60
 
 
 def test_a_clock_that_jumped_back_gives_nobody_up() -> None:

@@ -3,6 +3,7 @@
 import re
 from ipaddress import ip_network
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +36,17 @@ verbs = st.sampled_from(
 )
 arguments = st.one_of(
     st.sampled_from(
-        [b"", b" x.example", b"<a@b.example>", b"<>", b"<a@b.example> SIZE=1", b" <ab>", b"<\xff@b>"]
+        [
+            b"",
+            b" x.example",
+            b"<a@b.example>",
+            b"<>",
+            b"<a@b.example> SIZE=1",
+            b"<a@b.example> MT-PRIORITY=9",
+            b"<a@b.example> NOTIFY=NEVER",
+            b" <ab>",
+            b"<\xff@b>",
+        ]
     ),
     st.binary(max_size=20),
 )
@@ -94,8 +105,13 @@ def test_a_message_ends_the_transaction_but_not_the_session() -> None:
 def test_parameters_need_ehlo(greeting: bytes) -> None:
     conversation = Conversation(SETTINGS, "127.0.0.1")
     conversation.command(greeting)
+    expected = b"250" if greeting.startswith(b"EHLO") else b"555"
     reply, _ = conversation.command(b"MAIL FROM:<a@b.example> SIZE=1\r\n")
-    assert reply.startswith(b"250" if greeting.startswith(b"EHLO") else b"555")
+    assert reply.startswith(expected)
+    conversation.command(b"RSET\r\n")
+    conversation.command(b"MAIL FROM:<a@b.example>\r\n")
+    reply, _ = conversation.command(b"RCPT TO:<c@d.example> NOTIFY=NEVER\r\n")
+    assert reply.startswith(expected)
 
 
 def test_a_client_that_may_not_relay_is_told_at_rcpt() -> None:
@@ -126,7 +142,7 @@ def test_postmaster_needs_no_domain() -> None:
     assert conversation.command(b"MAIL FROM:<postmaster>\r\n")[0].startswith(b"553 5.1.7")
     conversation.command(b"MAIL FROM:<a@b.example>\r\n")
     assert conversation.command(b"RCPT TO:<PostMaster>\r\n")[0].startswith(b"250")
-    assert conversation.command(b"RCPT TO:<postmaster> NOTIFY=NEVER\r\n")[0].startswith(b"555")
+    assert conversation.command(b"RCPT TO:<postmaster> BY=1\r\n")[0].startswith(b"555")
     assert conversation.command(b"RCPT TO:<postmasters>\r\n")[0].startswith(b"553")
     [recipient] = conversation.envelope().recipients
     assert recipient.address == b"PostMaster@relay.example.org"
@@ -153,3 +169,62 @@ def test_refused_recipients_are_errors_some_day() -> None:
     for _ in range(OVERSHOOT + ERRORS):
         assert conversation.command(b"RCPT TO:<c>\r\n")[1] is Action.NEXT
     assert conversation.command(b"RCPT TO:<c>\r\n")[1] is Action.CLOSE
+
+
+@pytest.mark.parametrize(
+    ("tenant", "priority", "said", "kept"),
+    [
+        ("", None, b"", b""),
+        ("shop", None, b"", b"TENANT=shop"),
+        ("shop", 3, b"", b"TENANT=shop MT-PRIORITY=3"),
+        ("", -2, b" BODY=7BIT", b"BODY=7BIT MT-PRIORITY=-2"),
+        ("shop", 3, b" MT-PRIORITY=1", b"MT-PRIORITY=1 TENANT=shop"),
+        ("", 8, b"", b"MT-PRIORITY=8"),
+    ],
+)
+def test_what_a_listener_says_of_its_mail(
+    tenant: str, priority: int | None, said: bytes, kept: bytes
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, tenant=tenant, priority=priority, priority_limit=4)
+    conversation = Conversation(settings, "127.0.0.1")
+    conversation.command(b"EHLO a.example\r\n")
+    reply, _ = conversation.command(b"MAIL FROM:<a@b.example>" + said + b"\r\n")
+    assert reply == b"250 2.1.0 Sender ok\r\n"
+    assert conversation.envelope().parameters == kept
+
+
+def test_an_envelope_id_is_no_declaration() -> None:
+    """RFC 6531: SMTPUTF8 is a parameter of its own; the word inside another's value is not."""
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    conversation.command(b"EHLO a.example\r\n")
+    conversation.command(b"MAIL FROM:<a@b.example> ENVID=SMTPUTF8\r\n")
+    assert not conversation.utf8
+    assert conversation.command("RCPT TO:<ü@d.example>\r\n".encode())[0].startswith(b"553 5.6.7")
+    conversation.command(b"RSET\r\n")
+    conversation.command(b"MAIL FROM:<a@b.example> SMTPUTF8\r\n")
+    assert conversation.utf8
+    conversation.envelope()
+    assert not conversation.utf8
+
+
+def test_who_is_suppressed_is_refused_and_the_others_are_taken() -> None:
+    asked: list[tuple[bytes, bytes]] = []
+
+    def refuse(address: bytes, tenant: bytes) -> bytes | None:
+        asked.append((address, tenant))
+        return b"550 5.7.1 no\r\n" if address == b"no@y.example" else None
+
+    conversation = Conversation(SETTINGS, "127.0.0.1", refuse)
+    conversation.command(b"EHLO x\r\n")
+    conversation.command(b"MAIL FROM:<a@Own.example>\r\n")
+    assert conversation.command(b"RCPT TO:<no@y.example>\r\n") == (b"550 5.7.1 no\r\n", Action.NEXT)
+    assert conversation.command(b"RCPT TO:<yes@y.example>\r\n")[0].startswith(b"250 ")
+    assert asked == [(b"no@y.example", b"own.example"), (b"yes@y.example", b"own.example")]
+    assert [one.address for one in conversation.envelope().recipients] == [b"yes@y.example"]
+
+
+def test_who_may_not_relay_does_not_learn_who_is_suppressed() -> None:
+    conversation = Conversation(SETTINGS, "192.0.2.1", lambda *_: b"550 5.7.1 suppressed\r\n")
+    conversation.command(b"EHLO x\r\n")
+    conversation.command(b"MAIL FROM:<a@b.example>\r\n")
+    assert conversation.command(b"RCPT TO:<no@y.example>\r\n")[0] == b"550 5.7.1 Relaying denied\r\n"

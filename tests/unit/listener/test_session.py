@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.door import door
 
@@ -119,6 +119,38 @@ async def test_a_loop_is_refused() -> None:
         async with door() as opened:
             replies = await opened.talk(START + hop * count + b"\r\nbody\r\n.\r\nQUIT\r\n")
             assert replies.splitlines()[-2].startswith(reply)
+
+
+@pytest.mark.parametrize("padding", [0, 3_000_000])
+async def test_a_tenant_is_noted_and_not_passed_on(padding: int) -> None:
+    """Of large mail too, which comes in pieces."""
+    body = b"\r\nbody\r\n" + (b"x" * 98 + b"\r\n") * (padding // 100)
+    header = b"Subject: x\r\nBackstamp-Tenant: Acme\r\nTo: y\r\n"
+    for honoured, kept in ((True, b"TENANT=Acme"), (False, b"TENANT=shop")):
+        async with door(tenant="shop", tenant_header=honoured) as opened:
+            await opened.talk(START + header + body + b".\r\nQUIT\r\n")
+            [message] = opened.queue.messages
+            assert content_of(message.content) == b"Subject: x\r\nTo: y\r\n" + body
+            assert message.envelope.parameters == kept
+            assert len(opened.queue.deposits) == bool(padding)
+
+
+@pytest.mark.parametrize(
+    "field", [b"", b"a b", b"x" * 65, b"=", b"a;b", b"\xc3\xbc", b"a\r\nBackstamp-Tenant: a", b"a\r\n b"]
+)
+@pytest.mark.parametrize("padding", [0, 3_000_000])
+async def test_what_is_no_tenant_is_refused(field: bytes, padding: int) -> None:
+    body = b"\r\n" + (b"x" * 98 + b"\r\n") * (padding // 100)
+    async with door() as opened:
+        replies = await opened.talk(START + b"Backstamp-Tenant: " + field + b"\r\n" + body + b".\r\nQUIT\r\n")
+        assert b"\r\n554 5.6.0 Backstamp-Tenant is not one name" in replies
+        assert opened.queue.messages == []
+
+
+async def test_without_its_only_field_a_content_does_not_become_a_header() -> None:
+    async with door() as opened:
+        await opened.talk(START + b"Backstamp-Tenant: a\r\njust words\r\n.\r\nQUIT\r\n")
+        assert content_of(opened.queue.messages[0].content) == b"\r\njust words\r\n"
 
 
 # ---- who, and how much ----
@@ -414,6 +446,7 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing() -> None:
         assert opened.listener.connections == 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 40))
 def test_any_content_arrives_as_it_was_or_is_refused(content: bytes, piece: int) -> None:
     """However it is cut; and what follows is a command again (security 1)."""

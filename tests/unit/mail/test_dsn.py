@@ -3,6 +3,7 @@
 import email
 import email.policy
 import quopri
+from collections.abc import AsyncIterator
 from email.message import Message
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backstamp.mail import dsn
-from backstamp.mail.dsn import Failure
+from backstamp.mail.content import Content
+from backstamp.mail.dsn import Action, Fate
 from backstamp.mail.reply import Reply
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dsn"
@@ -21,14 +23,15 @@ ORIGINAL = "01JW0000000000000000000000"
 HEADER = b"Received: from a\r\n\tby b; Thu, 14 Jan 2027\r\nSubject: Hello\r\nFrom: alice@example.org"
 CONTENT = HEADER + b"\r\n\r\nThe body is private.\r\n"
 UNKNOWN = Reply(550, "5.1.1 <bob@example.net>: Recipient address rejected:\nUser unknown")
-BOB = Failure(b"bob@example.net", b"", UNKNOWN, "mx.example.net", NOW)
+BOB = Fate(b"bob@example.net", b"", UNKNOWN, "mx.example.net", NOW)
 
 
 def make(
-    *failures: Failure,
+    *failures: Fate,
     sender: bytes = b"alice@example.org",
     parameters: bytes = b"",
-    original: bytes = CONTENT,
+    original: Content = CONTENT,
+    action: Action = Action.FAILED,
 ) -> bytes:
     return dsn.report(
         failures or (BOB,),
@@ -40,6 +43,7 @@ def make(
         original_parameters=parameters,
         arrival=NOW - 86400,
         original=original,
+        action=action,
     )
 
 
@@ -71,21 +75,21 @@ def body(part: Message) -> bytes:
 CASES = {
     "refused": make(),
     "several": make(
-        Failure(
+        Fate(
             b"bob@example.net",
             b"NOTIFY=FAILURE ORCPT=rfc822;bob+2Bx@example.net",
             UNKNOWN,
             "mx.example.net",
             NOW,
         ),
-        Failure(
+        Fate(
             b"carol@nowhere.example",
             b"",
             Reply(550, "5.1.2 nowhere.example: the domain does not exist"),
             "",
             NOW,
         ),
-        Failure(
+        Fate(
             b"dave@example.com",
             b"",
             Reply(
@@ -98,17 +102,25 @@ CASES = {
         parameters=b"RET=HDRS ENVID=QQ+2B314159",
     ),
     "no_header": make(original=b""),
-    "utf8_address": make(
-        Failure(
-            "jürgen@bücher.example".encode(), b"", Reply(550, "5.1.1 unbekannt: jürgen"), "mx.example", NOW
+    "whole": make(parameters=b"RET=FULL"),
+    "relayed": make(
+        Fate(
+            b"bob@example.net",
+            b"NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Bob+2Bx@example.net",
+            Reply(250, "2.0.0 Ok: queued as 4F2"),
+            "mx.example.net[192.0.2.1]:25",
+            NOW,
         ),
+        parameters=b"RET=FULL ENVID=QQ314159",
+        action=Action.RELAYED,
+    ),
+    "utf8_address": make(
+        Fate("jürgen@bücher.example".encode(), b"", Reply(550, "5.1.1 unbekannt: jürgen"), "mx.example", NOW),
         BOB,
         sender="алиса@example.org".encode(),
     ),
     "utf8_recipient": make(
-        Failure(
-            "jürgen@bücher.example".encode(), b"", Reply(550, "5.1.1 unbekannt: jürgen"), "mx.example", NOW
-        )
+        Fate("jürgen@bücher.example".encode(), b"", Reply(550, "5.1.1 unbekannt: jürgen"), "mx.example", NOW)
     ),
     "utf8_header": make(original="Subject: Grüße\r\nFrom: alice@example.org\r\n\r\nbody\r\n".encode()),
     "latin1_header": make(original=b"Subject: Gr\xfc\xdfe\r\nFrom: alice@example.org\r\n\r\nbody\r\n"),
@@ -176,7 +188,7 @@ def test_fields_of_the_message_and_of_the_recipient() -> None:
 
 
 def test_what_nobody_told_is_left_out() -> None:
-    message, recipient = blocks(parts(make(Failure(b"a@b.test", b"", Reply(550), "", NOW)))[1])
+    message, recipient = blocks(parts(make(Fate(b"a@b.test", b"", Reply(550), "", NOW)))[1])
     assert "Original-Envelope-Id" not in message
     assert "Original-Recipient" not in recipient
     assert "Remote-MTA" not in recipient
@@ -187,7 +199,7 @@ def test_what_nobody_told_is_left_out() -> None:
 @pytest.mark.parametrize("code", [250, 354, 0, 999])
 def test_the_status_is_one_that_can_stand_beside_failed(code: int) -> None:
     assert (
-        blocks(parts(make(Failure(b"a@b.test", b"", Reply(code, "2.0.0 ok"), "", NOW)))[1])[1]["Status"]
+        blocks(parts(make(Fate(b"a@b.test", b"", Reply(code, "2.0.0 ok"), "", NOW)))[1])[1]["Status"]
         == "5.0.0"
     )
 
@@ -205,7 +217,7 @@ def test_the_status_is_one_that_can_stand_beside_failed(code: int) -> None:
 def test_the_original_recipient_is_decoded_unless_it_would_break_the_line(
     written: bytes, shown: str | None
 ) -> None:
-    failure = Failure(b"a@x.test", b"ORCPT=" + written, UNKNOWN, "", NOW)
+    failure = Fate(b"a@x.test", b"ORCPT=" + written, UNKNOWN, "", NOW)
     assert blocks(parts(make(failure))[1])[1]["Original-Recipient"] == shown
 
 
@@ -240,7 +252,7 @@ def test_a_line_too_long_is_cut(mark: bytes) -> None:
 
 def test_a_guessed_boundary_ends_nothing() -> None:
     evil = f"Subject: x\r\n\t\r\n--{REPORT}=0--\r\nX: --{REPORT}=1".encode()
-    report = make(Failure(b"a@b.test", b"", Reply(550, f"x\n--{REPORT}=0"), "", NOW), original=evil)
+    report = make(Fate(b"a@b.test", b"", Reply(550, f"x\n--{REPORT}=0"), "", NOW), original=evil)
     assert f'boundary="{REPORT}=2"'.encode() in report
     assert len(parts(report)) == 3
 
@@ -291,10 +303,130 @@ def test_a_sender_beyond_ascii_gets_the_header_as_it_was(original: bytes, kind: 
     assert body(header).rstrip() == original.partition(b"\r\n\r\n")[0].rstrip()
 
 
+@pytest.mark.parametrize("said", [b"RET=FULL", b"ret=full"])
+def test_rfc_3461_the_whole_mail_comes_back_where_its_sender_asked(said: bytes) -> None:
+    words, _, whole = parts(make(parameters=said))
+    assert whole.get_content_type() == "message/rfc822"
+    assert body(whole) == CONTENT
+    assert b"Your message is attached." in body(words)
+
+
+@pytest.mark.parametrize(
+    ("said", "original"),
+    [
+        (b"RET=HDRS", CONTENT),
+        (b"", CONTENT),
+        (b"ENVID=RET=FULL", CONTENT),
+        (b"RET=FULL", HEADER + b"\r\n\r\n" + b"x\r\n" * (dsn.FULL_LIMIT // 3)),
+        (b"RET=FULL", CONTENT + b"x" * 999 + b"\r\n"),
+        (b"RET=FULL", CONTENT + b"bare\nbare\r"),
+        (b"RET=FULL", CONTENT + "Grüße\r\n".encode()),
+        (b"RET=FULL", CONTENT + b"Gr\xfc\xdfe\r\n"),
+    ],
+)
+def test_rfc_3461_else_the_header_alone_does(said: bytes, original: bytes) -> None:
+    """A whole mail that is large, or needs more than every server takes, would cost the report."""
+    words, _, header = parts(make(parameters=said, original=original))
+    assert header.get_content_type() == "text/rfc822-headers"
+    assert header.get_payload() == HEADER.decode() + "\r\n"
+    assert b"The header of your message is attached." in body(words)
+
+
+@pytest.mark.parametrize("size", [dsn.FULL_LIMIT, dsn.FULL_LIMIT + 1])
+def test_the_largest_mail_that_comes_back_whole(size: int) -> None:
+    line = b"x" * 98 + b"\r\n"
+    original = HEADER + b"\r\n\r\n" + line * (size // 100)
+    original = original[: size - 2] + b"\r\n"
+    kind = parts(make(parameters=b"RET=FULL", original=original))[2].get_content_type()
+    assert kind == ("message/rfc822" if size == dsn.FULL_LIMIT else "text/rfc822-headers")
+
+
+@pytest.mark.parametrize(
+    ("original", "kind"),
+    [
+        (CONTENT, "message/rfc822"),
+        (CONTENT + "Grüße\r\n".encode(), "message/rfc822"),
+        ("Subject: Grüße\r\n\r\nbody\r\n".encode(), "message/global"),
+        (CONTENT + b"Gr\xfc\xdfe\r\n", "text/rfc822-headers"),
+    ],
+)
+def test_rfc_6533_a_sender_beyond_ascii_gets_eight_bits_back(original: bytes, kind: str) -> None:
+    whole = parts(make(sender="алиса@example.org".encode(), parameters=b"RET=FULL", original=original))[2]
+    assert whole.get_content_type() == kind
+    if kind != "text/rfc822-headers":
+        assert body(whole) == original
+
+
+def test_a_stored_content_gives_its_header() -> None:
+    """It is large, or it would not be stored."""
+
+    class Kept:
+        size = 10
+        ascii = True
+        header = HEADER
+
+        def pieces(self) -> AsyncIterator[bytes]:
+            raise AssertionError("a report reads nothing")
+
+    header = parts(make(parameters=b"RET=FULL", original=Kept()))[2]
+    assert header.get_payload() == HEADER.decode() + "\r\n"
+
+
+def test_rfc_3461_a_relayed_report() -> None:
+    """Its status says that the next server tells no more (RFC 3886); only the header comes back (§4.3)."""
+    report = CASES["relayed"]
+    words, fields, header = parts(report)
+    message, recipient = blocks(fields)
+    assert email.message_from_bytes(report)["Subject"] == "Mail Relayed"
+    assert b"could not be delivered" not in body(words)
+    assert message["Original-Envelope-Id"] == "QQ314159"
+    assert recipient.items() == [
+        ("Original-Recipient", "rfc822; Bob+x@example.net"),
+        ("Final-Recipient", "rfc822; bob@example.net"),
+        ("Action", "relayed"),
+        ("Status", "2.1.9"),
+        ("Remote-MTA", "dns; mx.example.net"),
+        ("Diagnostic-Code", "smtp; 250 2.0.0 Ok: queued as 4F2"),
+        ("Last-Attempt-Date", "Fri, 15 Jan 2027 08:00:00 +0000"),
+    ]
+    assert header.get_content_type() == "text/rfc822-headers"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rfc_3464_every_report_has_what_must_be_there(name: str) -> None:
+    """RFC 6522 §3: words, then fields, then the mail; RFC 3464 §2.2, §2.3; RFC 3834 §5."""
+    top = email.message_from_bytes(CASES[name])
+    assert (top.get_content_type(), top.get_param("report-type")) == ("multipart/report", "delivery-status")
+    assert top["Auto-Submitted"] == "auto-replied"
+    found = parts(CASES[name])
+    kinds = [part.get_content_type() for part in found]
+    assert kinds[0] == "text/plain"
+    assert kinds[1] in {"message/delivery-status", "message/global-delivery-status"}
+    assert {*kinds[2:]} <= {
+        "message/rfc822",
+        "message/global",
+        "text/rfc822-headers",
+        "message/global-headers",
+    }
+    message, *recipients = blocks(found[1])
+    assert message["Reporting-MTA"] == "dns; relay.example.org"
+    assert recipients
+    for recipient in recipients:
+        assert str(recipient["Final-Recipient"]).partition("; ")[0] in {"rfc822", "utf-8"}
+        classes = {"failed": "5", "relayed": "2"}
+        assert recipient["Status"].partition(".")[0] == classes[recipient["Action"]]
+
+
 octets = st.one_of(st.binary(max_size=60), st.text(max_size=1200).map(str.encode), st.just(b"\xff" * 2000))
+contents = st.one_of(
+    st.binary(max_size=3000),
+    st.lists(
+        st.one_of(st.text(max_size=40).map(str.encode), st.just(f"--{REPORT}=0".encode())), max_size=20
+    ).map(b"\r\n".join),
+)
 failures = st.lists(
     st.builds(
-        Failure,
+        Fate,
         octets,
         octets.map(lambda value: b"ORCPT=rfc822;" + value),
         st.builds(Reply, st.integers(200, 599), st.text(max_size=1500)),
@@ -307,11 +439,12 @@ failures = st.lists(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example], deadline=None)
-@given(failures, octets, octets, st.binary(max_size=3000))
+@given(failures, octets, octets, contents, st.sampled_from(Action))
 def test_whatever_strangers_send_a_report_stays_one(
-    made: list[Failure], sender: bytes, envelope_id: bytes, original: bytes
+    made: list[Fate], sender: bytes, envelope_id: bytes, original: bytes, action: Action
 ) -> None:
-    report = make(*made, sender=sender, parameters=b"ENVID=" + envelope_id, original=original)
+    parameters = b"RET=FULL ENVID=" + envelope_id
+    report = make(*made, sender=sender, parameters=parameters, original=original, action=action)
     lines = report.split(b"\r\n")
     assert max(map(len, lines)) <= 998
     assert not any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines)
@@ -321,8 +454,8 @@ def test_whatever_strangers_send_a_report_stays_one(
     assert report.isascii() or not sender.isascii()
     recipients = [block["Final-Recipient"] for block in blocks(found[1])]
     assert len(recipients) - recipients.count(None) == len(made)
-    assert [block["Action"] for block in blocks(found[1])] == [None] + ["failed"] * len(made)
+    assert [block["Action"] for block in blocks(found[1])] == [None] + [action.value] * len(made)
     expected = make().split(b"\r\n")
-    assert [line.partition(b":")[0] for line in lines[:9]] == [
-        line.partition(b":")[0] for line in expected[:9]
+    assert [line.partition(b":")[0] for line in lines[:8]] == [
+        line.partition(b":")[0] for line in expected[:8]
     ]

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.mail.envelope import DomainRun, Recipient, domain_of, domain_runs, ordered, parameter
+from backstamp.mail.envelope import (
+    DomainRun,
+    Recipient,
+    domain_of,
+    domain_runs,
+    notifies,
+    ordered,
+    parameter,
+    replaced,
+)
 
 addresses = st.sampled_from(
     [b"a@x.test", b"b@x.test", b"A@X.TEST", b"a@y.test", b"a@z.test", b'"a@y.test"@x.test', b"postmaster"]
@@ -86,3 +95,32 @@ def test_runs() -> None:
 )
 def test_parameters(parameters: bytes, keyword: bytes, value: bytes | None) -> None:
     assert parameter(parameters, keyword) == value
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        (b"", {b"FAILURE", b"DELAY"}),
+        (b"ORCPT=rfc822;a@b", {b"FAILURE", b"DELAY"}),
+        (b"NOTIFY=NEVER", set()),
+        (b"notify=never", set()),
+        (b"NOTIFY=SUCCESS", {b"SUCCESS"}),
+        (b"ORCPT=rfc822;FAILURE NOTIFY=Delay,success", {b"SUCCESS", b"DELAY"}),
+        (b"NOTIFY=SUCCESS,FAILURE,DELAY", {b"SUCCESS", b"FAILURE", b"DELAY"}),
+    ],
+)
+def test_rfc_3461_what_a_sender_wants_to_know(parameters: bytes, told: set[bytes]) -> None:
+    assert {one for one in (b"SUCCESS", b"FAILURE", b"DELAY") if notifies(parameters, one)} == told
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (b"", b"TENANT=new"),
+        (b"TENANT=old", b"TENANT=new"),
+        (b"BODY=7BIT tenant=old RET=FULL TENANT=older", b"BODY=7BIT RET=FULL TENANT=new"),
+        (b"ENVID=TENANT", b"ENVID=TENANT TENANT=new"),
+    ],
+)
+def test_a_parameter_is_replaced(parameters: bytes, expected: bytes) -> None:
+    assert replaced(parameters, b"TENANT", b"new") == expected

@@ -93,3 +93,48 @@ def test_repairs(header: bytes, added: set[bytes]) -> None:
 )
 def test_added_fields_never_swallow_a_body(content: bytes, separator: bytes) -> None:
     assert headers.separator(content) == separator
+
+
+@pytest.mark.parametrize(
+    ("content", "without", "named"),
+    [
+        (b"A: b\r\n\r\nbody", b"A: b\r\n\r\nbody", []),
+        (b"A: b\r\nBackstamp-Tenant: Acme\r\nC: d\r\n\r\nbody", b"A: b\r\nC: d\r\n\r\nbody", [b"Acme"]),
+        (b"backstamp-TENANT \t:x\r\nA: b\r\n\r\nbody", b"A: b\r\n\r\nbody", [b"x"]),
+        (b"A: b\r\nBackstamp-Tenant: x\r\n\r\nbody", b"A: b\r\n\r\nbody", [b"x"]),
+        (b"Backstamp-Tenant: x\r\n\r\nbody", b"\r\nbody", [b"x"]),
+        (b"Backstamp-Tenant: x\r\n", b"", [b"x"]),
+        (b"Backstamp-Tenant:\r\n x\r\n\ty\r\nA: b\r\n", b"A: b\r\n", [b"x\r\n\ty"]),
+        (b"Backstamp-Tenant: x\r\nBackstamp-Tenant: y\r\nA: b\r\n", b"A: b\r\n", [b"x", b"y"]),
+        (b"A: b\r\n\r\nBackstamp-Tenant: x\r\n", b"A: b\r\n\r\nBackstamp-Tenant: x\r\n", []),
+        (b"\r\nBackstamp-Tenant: x\r\n", b"\r\nBackstamp-Tenant: x\r\n", []),
+        (b"X-Backstamp-Tenant: x\r\n", b"X-Backstamp-Tenant: x\r\n", []),
+        (b"A: b\r\n Backstamp-Tenant: x\r\n", b"A: b\r\n Backstamp-Tenant: x\r\n", []),
+    ],
+)
+def test_the_tenant_is_taken_out(content: bytes, without: bytes, named: list[bytes]) -> None:
+    assert headers.without_tenant(content) == (without, named)
+    assert headers.names_tenant(headers.normal(headers.block(content))) is bool(named)
+
+
+lines = st.sampled_from(
+    [
+        b"Backstamp-Tenant: a\r\n",
+        b"backstamp-tenant :b\r\n",
+        b" folded\r\n",
+        b"A: b\r\n",
+        b"\r\n",
+        b"junk\r\n",
+    ]
+)
+
+
+@given(st.lists(lines, max_size=8).map(b"".join))
+def test_whatever_the_header_nothing_of_a_tenant_stays_and_nothing_else_goes(content: bytes) -> None:
+    without, named = headers.without_tenant(content)
+    assert headers.without_tenant(without) == (without, [])
+    assert without.count(b"A: b") == content.count(b"A: b")
+    if not named:
+        assert without == content
+    body = content.partition(b"\r\n\r\n")[2]
+    assert without.endswith(body)

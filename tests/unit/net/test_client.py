@@ -7,10 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.session import connect
 
+from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
-from backstamp.net.client import Connection, Refusal, connect
+from backstamp.net.client import Refusal
+from backstamp.net.connection import Connection
 from backstamp.net.transaction import Machine, Result, Transaction
 from backstamp.policy.destination import Timeouts
 from backstamp.sink.script import reply
@@ -19,6 +22,10 @@ from backstamp.sink.server import KEYWORDS, Options, Received, Sink
 CONTENT = b"Subject: x\r\n\r\n.dot\r\n..\r\nend\r\n"
 QUICK = Timeouts(connect=0.3, greeting=0.3, mail=0.3, rcpt=0.3, data=0.3, block=0.3, final=0.3, quit=0.3)
 PLAIN = tuple(keyword for keyword in KEYWORDS if keyword != "PIPELINING")
+
+
+def to(*addresses: bytes) -> tuple[Recipient, ...]:
+    return tuple(Recipient(address) for address in addresses)
 
 
 class Peer:
@@ -32,7 +39,7 @@ class Peer:
 
     async def connect(self, timeouts: Timeouts = QUICK) -> Connection | Refusal | Fault:
         host, port = self.sink.address
-        opened = await connect(host, port, helo="relay.example.org", timeouts=timeouts)
+        opened = await connect(host, port, timeouts=timeouts)
         if isinstance(opened, Connection):
             self.open.append(opened)
         return opened
@@ -47,7 +54,7 @@ class Peer:
 
     async def send(self, connection: Connection, *recipients: bytes, content: bytes = CONTENT) -> Result:
         return await connection.transact(
-            Transaction(b"s@x.example", recipients or (b"r@y.example",), content), self.note
+            Transaction(b"s@x.example", to(*(recipients or (b"r@y.example",))), content), self.note
         )
 
 
@@ -268,7 +275,7 @@ async def test_settled_is_called_though_the_waiter_is_cancelled_in_the_same_turn
             peer.note(answer, accepted)
             task.cancel()
 
-        transaction = Transaction(b"s@x.example", (b"a@y.example",), CONTENT)
+        transaction = Transaction(b"s@x.example", to(b"a@y.example"), CONTENT)
         task = asyncio.create_task(connection.transact(transaction, settle))
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -285,7 +292,7 @@ async def test_a_bug_in_settled_is_not_swallowed() -> None:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await connection.transact(Transaction(b"", (b"a@y.example",), CONTENT), settle)
+            await connection.transact(Transaction(b"", to(b"a@y.example"), CONTENT), settle)
         await connection.close()
 
 
@@ -328,10 +335,10 @@ async def test_a_large_content_refused_on_the_way_is_not_in_doubt() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
-        connection = await connect(host, port, helo="relay.example.org", timeouts=Timeouts())
+        connection = await connect(host, port, timeouts=Timeouts())
         assert isinstance(connection, Connection)
         settled: list[object] = []
-        transaction = Transaction(b"", (b"a@y.example",), b"x" * 20_000_000)
+        transaction = Transaction(b"", to(b"a@y.example"), b"x" * 20_000_000)
         result = await connection.transact(transaction, lambda *seen: settled.append(seen))
         assert result.final == Reply(552, "5.3.4 too big")
         assert not result.in_doubt

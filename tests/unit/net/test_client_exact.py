@@ -9,17 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.peer import ONE_BY_ONE, PIPELINING, ExactPeer, ExactSession
+from tests.support.session import connect
 
-from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.envelope import Recipient
+from backstamp.mail.fault import Phase
 from backstamp.mail.reply import Reply
-from backstamp.net import client
-from backstamp.net.client import Connection, connect
-from backstamp.net.dial import dial
+from backstamp.net.connection import Connection
 from backstamp.net.transaction import Result, Transaction
 from backstamp.policy.destination import Timeouts
 
 QUICK = Timeouts(connect=0.5, greeting=0.5, mail=0.5, rcpt=0.5, data=0.5, block=0.5, final=0.5, quit=0.3)
-TWO = (b"a@y.example", b"b@y.example")
+TWO = (Recipient(b"a@y.example"), Recipient(b"b@y.example"))
 CONTENT = b"Subject: x\r\n\r\n.dot\r\n"
 
 
@@ -29,16 +29,16 @@ class Sent(msgspec.Struct):
     connection: Connection
 
 
-async def opened(peer: ExactPeer, timeouts: Timeouts = QUICK) -> Connection:
+async def opened(peer: ExactPeer, timeouts: Timeouts = QUICK, **how: Any) -> Connection:
     host, port = peer.address
-    connection = await connect(host, port, helo="relay.example.org", timeouts=timeouts)
+    connection = await connect(host, port, timeouts=timeouts, **how)
     assert isinstance(connection, Connection), connection
     return connection
 
 
 async def send(
     peer: ExactPeer,
-    recipients: tuple[bytes, ...] = TWO,
+    recipients: tuple[Recipient, ...] = TWO,
     *,
     content: bytes = CONTENT,
     timeouts: Timeouts = QUICK,
@@ -281,16 +281,12 @@ async def test_a_peer_that_does_not_answer_quit_is_left() -> None:
     assert peer.sessions[0].heard[-1] == b"QUIT"
 
 
-async def test_a_cancelled_transaction_keeps_what_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_transaction_keeps_what_was_not_sent() -> None:
     """Sent behind our back, it could only become a second copy. What the kernel has is out."""
 
-    async def narrow(*where: Any, **how: Any) -> socket.socket | Fault:
-        sock = await dial(*where, **how)
-        assert isinstance(sock, socket.socket)
+    def narrow(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        return sock
 
-    monkeypatch.setattr(client, "dial", narrow)
     halfway, cancelled, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
     settled: list[object] = []
 
@@ -305,7 +301,7 @@ async def test_a_cancelled_transaction_keeps_what_was_not_sent(monkeypatch: pyte
         ended.set()
 
     async with ExactPeer(play, window=4096) as peer:
-        connection = await opened(peer)
+        connection = await opened(peer, tune=narrow)
         # One write with its dot: without the end of the connection, the loop would go on sending it.
         transaction = Transaction(b"", TWO, b"x" * 250_000)
         task = asyncio.create_task(connection.transact(transaction, lambda *seen: settled.append(seen)))

@@ -5,10 +5,13 @@ import socket
 
 import pytest
 from tests.support.peer import ExactPeer, ExactSession
+from tests.support.session import connect
 
+from backstamp.mail.envelope import Recipient
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
-from backstamp.net.client import Connection, Refusal, connect
+from backstamp.net.client import Refusal
+from backstamp.net.connection import Connection
 from backstamp.net.transaction import Transaction
 from backstamp.policy.destination import Timeouts
 
@@ -17,7 +20,7 @@ QUICK = Timeouts(connect=0.5, greeting=0.5, mail=0.5, quit=0.3)
 
 async def opened(peer: ExactPeer) -> Connection | Refusal | Fault:
     host, port = peer.address
-    return await connect(host, port, helo="relay.example.org", timeouts=QUICK)
+    return await connect(host, port, timeouts=QUICK)
 
 
 async def silent(session: ExactSession) -> None:
@@ -96,7 +99,8 @@ async def test_a_host_that_answers_ehlo_and_hangs_up_is_a_value() -> None:
         for _ in range(20):
             found = await opened(peer)
             if isinstance(found, Connection):
-                result = await found.transact(Transaction(b"", (b"a@y.example",), b"x\r\n"), lambda *_: None)
+                transaction = Transaction(b"", (Recipient(b"a@y.example"),), b"x\r\n")
+                result = await found.transact(transaction, lambda *_: None)
                 assert result.fault is not None
                 assert not result.in_doubt
                 await found.close()
@@ -110,5 +114,5 @@ async def test_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as machine:
         machine.setattr(socket, "socket", refuse)
-        found = await connect("::1", 25, helo="relay.example.org", timeouts=QUICK)
+        found = await connect("::1", 25, timeouts=QUICK)
     assert found == Fault(Phase.CONNECT, "refused", "no connection: Address family not supported by protocol")

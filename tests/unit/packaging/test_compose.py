@@ -36,8 +36,10 @@ def test_relay_and_sink_speak_of_the_same_ports():
     services = compose()["services"]
     mounted = next(entry for entry in services["relay"]["volumes"] if entry.startswith("./"))
     settings = load(os.path.join(ROOT, mounted.split(":")[0]))
-    assert settings.routes[0].via.host == "sink"
-    assert services["sink"]["command"] == ["sink", "--listen", f"0.0.0.0:{settings.routes[0].via.port}"]
+    assert settings.routes[0].via is not None
+    (hop,) = settings.routes[0].via.hosts
+    assert hop.host == "sink"
+    assert services["sink"]["command"] == ["sink", "--listen", f"0.0.0.0:{hop.port}"]
     assert settings.admin is not None
     inside = {int(entry.rsplit(":", 1)[1]) for entry in services["relay"]["ports"]}
     assert inside == {settings.listeners[0].port, settings.admin.port}

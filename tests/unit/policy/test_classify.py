@@ -18,6 +18,8 @@ ROWS = {
     Phase.CONNECT: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, DEFERRED, HOST),
     Phase.GREETING: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, DEFERRED, HOST),
     Phase.EHLO: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, DEFERRED, HOST),
+    Phase.TLS: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, DEFERRED, HOST),
+    Phase.AUTH: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, DEFERRED, HOST),
     Phase.MAIL: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, FAILED, MESSAGE),
     Phase.RCPT: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, FAILED, RECIPIENT),
     Phase.DATA: (DEFERRED, DEFERRED, DEFERRED, DEFERRED, FAILED, MESSAGE),
@@ -59,6 +61,53 @@ def test_a_552_to_a_recipient_may_mean_too_many_of_them(text: str, verdict: Verd
 @pytest.mark.parametrize("phase", [Phase.MAIL, Phase.DATA, Phase.FINAL])
 def test_a_552_elsewhere_is_final(phase: Phase) -> None:
     assert classify.reply(Reply(552, "too big"), phase, "").verdict is FAILED
+
+
+@pytest.mark.parametrize(
+    ("words", "too_many"),
+    [
+        (Reply(452, "4.5.3 Error: too many recipients"), True),
+        (Reply(452, "Too many recipients"), True),
+        (Reply(452, "4.5.3 Domain policy size per transaction exceeded, try a separate transaction"), True),
+        (Reply(552, "Too many recipients"), True),
+        (Reply(552, "5.5.3 Too many recipients"), True),
+        (Reply(452, ""), True),
+        (Reply(452, "Too many recipients received this hour"), False),
+        (Reply(452, "4.5.3 Recipient rate exceeded"), False),
+        (Reply(452, "4.2.2 over quota"), False),
+        (Reply(452, "4.3.1 Insufficient system resources"), False),
+        (Reply(452, "Requested action not taken: insufficient system storage"), False),
+        (Reply(552, "5.2.2 mailbox full"), False),
+        (Reply(552, "Mailbox full"), False),
+        (Reply(450, "4.5.3 too many recipients"), False),
+        (Reply(550, "5.5.3 too many recipients"), False),
+    ],
+)
+def test_too_many_recipients_of_one_transaction(words: Reply, too_many: bool) -> None:
+    assert classify.too_many_recipients(words) is too_many
+
+
+BUSY = Reply(450, "4.7.1 Too many concurrent connections from 192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "phase", "scope"),
+    [
+        (BUSY, Phase.MAIL, HOST),
+        (BUSY, Phase.RCPT, RECIPIENT),
+        (BUSY, Phase.FINAL, MESSAGE),
+        (Reply(550, BUSY.text), Phase.MAIL, MESSAGE),
+        (Reply(450, "4.7.1 Too many messages from 192.0.2.1"), Phase.MAIL, MESSAGE),
+        (Reply(451, "4.7.650 rate limited due to IP reputation"), Phase.MAIL, MESSAGE),
+        (Reply(450, "4.7.1 too many connections per minute"), Phase.MAIL, MESSAGE),
+        (Reply(554, "5.7.1 blocked using zen.spamhaus.org"), Phase.MAIL, MESSAGE),
+        (Reply(554, "5.7.1 blocked using zen.spamhaus.org"), Phase.GREETING, HOST),
+        (Reply(421, "4.7.28 unusual rate of mail"), Phase.FINAL, HOST),
+    ],
+)
+def test_how_far_a_refusal_reaches(answer: Reply, phase: Phase, scope: Scope) -> None:
+    assert classify.reach(answer, phase) is scope
+    assert classify.reply(answer, phase, "mx.test").scope is scope
 
 
 @given(st.integers(-1, 1000), st.sampled_from(Phase))

@@ -274,7 +274,7 @@ async def test_a_running_queue_under_load_is_sound(tmp_path: Path) -> None:
     for number in range(60):
         await queue.append(message(b"a@x.example", content=b"x" * 500))
         for claim in await queue.claim(1) if number % 2 else ():
-            await queue.load(claim)
+            await queue.load([claim])
             await queue.stamp(claim, {0: Stamp.DELIVERED})
             queue.give_back(claim, 0.0)
         assert examine(tmp_path).sound

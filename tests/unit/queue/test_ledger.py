@@ -1,10 +1,12 @@
 """The books: what is claimable when, what is open, what is owed. The engines' contract covers the rest."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.mail.envelope import DomainRun, Envelope
+from backstamp.mail.envelope import DomainRun, Envelope, Flow
 from backstamp.mail.reply import Reply
+from backstamp.queue import ledger as ledgers
 from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.ledger import Ledger
 from backstamp.queue.port import Reason
@@ -12,6 +14,7 @@ from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import FINAL, NEXT, WAITING, Stamp
 
 T, D, F, B = Stamp.TODO, Stamp.DELIVERED, Stamp.FAILED, Stamp.BOUNCED
+MAIL = Envelope(b"s@origin.example", ())
 WHY = Reason((0,), Reply(550, "no"))
 
 
@@ -28,19 +31,19 @@ def entry(
 def test_claims_leave_when_they_are_due() -> None:
     ledger = Ledger(hot_limit=0)
     one = entry(ledger, segment())
-    ledger.release_later(one, [DomainRun(b"a", 0, 2)], due=5.0)
+    ledger.release_later(one, [DomainRun(b"a", 0, 2)], MAIL, due=5.0)
     assert ledger.take(10, 4.9) == []
     assert ledger.next_due() == 5.0
     [waiting] = ledger.scheduled()
     assert waiting.due == 5.0
     [claim] = ledger.take(10, 5.0)
-    assert (ledger.claimed, claim.waiting()) == (1, [0, 1])
+    assert (ledger.claimed, claim.ordinals(), claim.waiting) == (1, [0, 1], 2)
 
 
 def test_what_is_hurried_is_claimed_once() -> None:
     ledger = Ledger(hot_limit=0)
     one = entry(ledger, segment())
-    ledger.release_later(one, [DomainRun(b"a", 0, 1), DomainRun(b"b", 1, 1)], due=5.0)
+    ledger.release_later(one, [DomainRun(b"a", 0, 1), DomainRun(b"b", 1, 1)], MAIL, due=5.0)
     ledger.hurry(one, [1])
     ledger.hurry(one, [1])
     [claim] = ledger.take(10, 1.0)
@@ -54,7 +57,7 @@ def test_a_finished_message_and_its_deliveries_let_go_of_each_other() -> None:
     """Neither is seen by the garbage collector: a ring of them would stay for ever."""
     ledger = Ledger(hot_limit=0)
     one = entry(ledger, segment())
-    ledger.release(one, [DomainRun(b"a", 0, 1), DomainRun(b"b", 1, 1)])
+    ledger.release(one, [DomainRun(b"a", 0, 1), DomainRun(b"b", 1, 1)], MAIL)
     assert [claim.entry for claim in one.deliveries] == [one, one]
     ledger.mark(one, {0: D, 1: D})
     ledger.close(one)
@@ -64,12 +67,27 @@ def test_a_finished_message_and_its_deliveries_let_go_of_each_other() -> None:
     assert ledger.claimed == 0
 
 
+def test_flows_are_shared_and_what_is_kept_of_them_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_NAMES", 4)
+    ledger, home = Ledger(hot_limit=0), segment()
+    domains = [b"%d.example" % number for number in range(20)]
+    for first, domain in enumerate(domains):
+        plain, said = Envelope(b"s@" + domain, ()), Envelope(b"t@" + domain, (), b"BODY=8BITMIME")
+        for envelope in (plain, said, plain):
+            one = entry(ledger, home, first, 1, queue_id=domain.ljust(16))
+            ledger.release(one, [DomainRun(b"a", 0, 1)], envelope)
+        assert len(ledger._flows) <= 5
+    claims = ledger.take(100, 0.0)
+    assert [claim.flow for claim in claims] == [Flow(domain) for domain in domains for _ in range(3)]
+    assert len({id(claim.flow) for claim in claims}) == len(domains)
+
+
 def test_hot_mail_is_bounded_and_cools_after_the_first_attempt() -> None:
     ledger, home = Ledger(hot_limit=1), segment()
     first, second = entry(ledger, home), entry(ledger, home, 2, queue_id=b"2" * 16)
     for one in (first, second):
         ledger.keep_hot(one, Envelope(b"", ()), b"x")
-        ledger.release(one, [DomainRun(b"a", 0, 2)])
+        ledger.release(one, [DomainRun(b"a", 0, 2)], MAIL)
     assert first.hot is not None
     assert second.hot is None
     claim, _ = ledger.take(10, 0.0)

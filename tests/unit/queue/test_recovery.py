@@ -52,7 +52,7 @@ async def waiting(queue: LocalQueue) -> dict[bytes, bytes]:
     found = {}
     while queue.ledger.scheduled():
         for delivery in await queue.claim(1000):
-            found[delivery.queue_id] = (await queue.load(delivery)).content
+            found[delivery.queue_id] = (await queue.load([delivery])).content
     return found
 
 
@@ -99,7 +99,7 @@ async def test_a_durable_stamp_survives_a_kill(tmp_path: Path) -> None:
         if delivery.domain == b"one.example":
             await queue.stamp(delivery, {1: Stamp.DELIVERED})
     again = await local_queue(await crash(queue, tmp_path / "q"))
-    left = [list((await again.load(delivery)).recipients) for delivery in await again.claim(10)]
+    left = [list((await again.load([delivery])).recipients) for delivery in await again.claim(10)]
     assert left == [[0], [2]]
     await again.close()
 
@@ -201,7 +201,7 @@ async def test_damaged_content_is_found_when_it_is_claimed(tmp_path: Path) -> No
     queue = await local_queue(tmp_path / "q", events)
     [delivery] = await queue.claim(1)
     with pytest.raises(DamagedError):
-        await queue.load(delivery)
+        await queue.load([delivery])
     owed = await queue.claim_report()
     assert (owed.ordinals, owed.content) == ((0,), b"")
     assert owed.reasons[0].reply.code == 554

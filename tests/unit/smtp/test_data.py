@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.smtp.data import bare, find_end, stuff, unstuff
+from backstamp.smtp.data import Stuffer, bare, find_end, stuff, unstuff
 
 pieces = st.lists(
     st.sampled_from([b"\r\n", b".", b"\r\n.", b"x", b"..", b" ", b"\xff", b"line"]), max_size=30
@@ -51,11 +51,40 @@ def test_nothing_but_crlf_dot_crlf_ends(raw: bytes) -> None:
         assert b"\r\n.\r\n" not in (b"\r\n" + raw)[: behind + 1]
 
 
-@given(octets)
+@given(octets | contents)
 def test_stuffed_content_never_ends_early_and_always_ends(content: bytes) -> None:
-    wire = stuff(content)
-    assert find_end(wire) is None
-    assert find_end(wire + b".\r\n") == (len(wire), len(wire) + 3)
+    wire = stuff(content) + b".\r\n"
+    assert find_end(wire) == (len(wire) - 3, len(wire))
+    assert find_end(wire[:-3]) is None
+
+
+def test_a_content_that_needs_no_change_is_not_copied() -> None:
+    content = b"Subject: x\r\n\r\na.b\r\n"
+    assert stuff(content) is content
+
+
+@given(octets | contents, st.lists(st.integers(0, 9), min_size=1))
+def test_stuffing_is_the_same_however_the_content_is_cut(content: bytes, cuts: list[int]) -> None:
+    stuffer = Stuffer()
+    out = []
+    at = step = 0
+    while at < len(content):
+        # A cut of nothing is a piece without octets; one at least keeps it going.
+        size = cuts[step % len(cuts)] if step % 2 else max(1, cuts[step % len(cuts)])
+        out.append(stuffer.feed(content[at : at + size]))
+        at += size
+        step += 1
+    assert b"".join([*out, stuffer.end()]) == stuff(content)
+
+
+def test_every_cut_of_a_content_with_dots_everywhere() -> None:
+    content = b".\r\n..\r\n.a\r\n\r\n.\r.\n.\r\r\n.x"
+    for first in range(len(content) + 1):
+        for second in range(first, len(content) + 1):
+            stuffer = Stuffer()
+            parts = (content[:first], content[first:second], content[second:])
+            wire = b"".join(stuffer.feed(part) for part in parts) + stuffer.end()
+            assert wire == stuff(content), (first, second)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,16 @@ from backstamp.smtp.parameters import ParameterError
         (b"SIZE=1000", b""),
         (b"size=0 body=7bit", b"BODY=7BIT"),
         (b"BODY=8BITMIME  SMTPUTF8", b"BODY=8BITMIME SMTPUTF8"),
+        (b"ret=Full envid=Ab+2Bc+20d", b"RET=Full ENVID=Ab+2Bc+20d"),
+        (b"MT-PRIORITY=9", b"MT-PRIORITY=9"),
+        (b"mt-priority=-9", b"MT-PRIORITY=-9"),
+        (b"MT-PRIORITY=0", b"MT-PRIORITY=0"),
+        (b"ENVID=" + b"x" * 100, b"ENVID=" + b"x" * 100),
+        (b"ENVID=" + b"+3D" * 100, b"ENVID=" + b"+3D" * 100),
     ],
 )
 def test_what_goes_with_the_message(text: bytes, kept: bytes) -> None:
-    assert parameters.mail(text, message_size=1000) == kept
+    assert parameters.mail(text, message_size=1000) == (kept, None)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,19 @@ def test_what_goes_with_the_message(text: bytes, kept: bytes) -> None:
         (b"BODY=BINARYMIME", 501),
         (b"SMTPUTF8=yes", 501),
         (b"SMTPUTF8 smtputf8", 501),
-        (b"RET=HDRS", 555),
+        (b"RET", 501),
+        (b"RET=ALL", 501),
+        (b"ENVID", 501),
+        (b"ENVID=a+0D+0Ab", 501),
+        (b"ENVID=a+0d", 501),
+        (b"ENVID=" + b"x" * 101, 501),
+        (b"MT-PRIORITY", 501),
+        (b"MT-PRIORITY=+1", 501),
+        (b"MT-PRIORITY=-0", 501),
+        (b"MT-PRIORITY=10", 501),
+        (b"TENANT=other", 555),
+        (b"REPORTS=01:0", 555),
+        (b"NOTIFY=NEVER", 555),
         (b"AUTH=<>", 555),
         (b"=x", 501),
         (b"A=b=c", 501),
@@ -46,23 +64,111 @@ def test_what_is_refused(text: bytes, code: int) -> None:
     assert refused.value.code == code
 
 
-def test_rcpt_takes_none_yet() -> None:
-    parameters.rcpt(b" ")
-    for text, code in ((b"NOTIFY=NEVER", 555), (b"\x01", 501)):
+@pytest.mark.parametrize(("said", "limit", "kept"), [(3, 4, None), (4, 4, None), (5, 4, 4), (0, -2, -2)])
+def test_rfc_6710_a_priority_above_the_limit_is_lowered(said: int, limit: int, kept: int | None) -> None:
+    text = b"MT-PRIORITY=%d" % said
+    expected = (text if kept is None else b"MT-PRIORITY=%d" % kept, kept)
+    assert parameters.mail(text, message_size=1000, priority_limit=limit) == expected
+
+
+LONG = b"ORCPT=rfc822;" + b"x" * 493
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (b" ", b""),
+        (b"notify=Never", b"NOTIFY=Never"),
+        (b"NOTIFY=SUCCESS,failure,DELAY", b"NOTIFY=SUCCESS,failure,DELAY"),
+        (b"ORCPT=rfc822;A+2Bb@X.test notify=DELAY", b"ORCPT=rfc822;A+2Bb@X.test NOTIFY=DELAY"),
+        (b"ORCPT=x-odd;anything", b"ORCPT=x-odd;anything"),
+        (b"ORCPT=UTF-8;j\\x{FC}rgen@x.test", b"ORCPT=UTF-8;j\\x{FC}rgen@x.test"),
+        (LONG, LONG),
+    ],
+)
+def test_rfc_3461_what_goes_with_the_recipient(text: bytes, kept: bytes) -> None:
+    assert parameters.rcpt(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"\x01", 501),
+        (b"NOTIFY", 501),
+        (b"NOTIFY=,", 501),
+        (b"NOTIFY=NEVER,DELAY", 501),
+        (b"NOTIFY=NEVER,NEVER", 501),
+        (b"NOTIFY=DELAY,DELAY", 501),
+        (b"NOTIFY=DELAY NOTIFY=DELAY", 501),
+        (b"ORCPT", 501),
+        (b"ORCPT=a@b.test", 501),
+        (b"ORCPT=;a@b.test", 501),
+        (b"ORCPT=rfc 822;a", 501),
+        (b"ORCPT=rfc(822;a@b.test", 501),
+        (b"ORCPT=rfc822;", 501),
+        (b"ORCPT=rfc822;a+0D+0Ab", 501),
+        (b"ORCPT=utf-8;a\\x{D}b", 501),
+        (b"ORCPT=utf-8;a+2Bb", 501),
+        (b"ORCPT=utf-8;\xc3\xbc", 501),
+        (LONG + b"x", 501),
+        (b"ENVID=x", 555),
+        (b"MT-PRIORITY=1", 555),
+    ],
+)
+def test_rfc_3461_what_is_refused_of_a_recipient(text: bytes, code: int) -> None:
+    with pytest.raises(ParameterError) as refused:
+        parameters.rcpt(text)
+    assert refused.value.code == code
+
+
+def test_rfc_6533_an_original_recipient_may_be_beyond_ascii_with_smtputf8() -> None:
+    text = "ORCPT=utf-8;jürgen@x.test".encode()
+    assert parameters.rcpt(text, utf8=True) == text
+    for wrong in (b"ORCPT=utf-8;\xfc", "ORCPT=rfc822;jürgen@x.test".encode(), "NOTIFY=ü".encode()):
         with pytest.raises(ParameterError) as refused:
-            parameters.rcpt(text)
-        assert refused.value.code == code
+            parameters.rcpt(wrong, utf8=True)
+        assert refused.value.code == 501
 
 
-@given(st.binary(max_size=60))
+words = st.sampled_from(
+    [
+        b"BODY=8BITMIME",
+        b"SMTPUTF8",
+        b"RET=",
+        b"ENVID=",
+        b"MT-PRIORITY=",
+        b"NOTIFY=",
+        b"ORCPT=utf-8;",
+        b"TENANT=",
+        b" ",
+    ]
+)
+texts = st.lists(st.one_of(words, st.binary(max_size=9)), max_size=6).map(b"".join)
+
+
+@given(texts)
 def test_any_octets_are_taken_or_refused(text: bytes) -> None:
     try:
-        kept = parameters.mail(text, message_size=1000)
+        kept, _ = parameters.mail(text, message_size=1000)
     except ParameterError as error:
         assert error.code in {501, 552, 555}
         str(error).encode("ascii")
     else:
-        assert set(kept.split()) <= {b"BODY=7BIT", b"BODY=8BITMIME", b"SMTPUTF8"}
+        known = {b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"MT-PRIORITY"}
+        assert {item.partition(b"=")[0] for item in kept.split(b" ") if item} <= known
+        assert parameters.mail(kept, message_size=1000) == (kept, None)
+
+
+@given(texts, st.booleans())
+def test_any_octets_are_taken_or_refused_of_a_recipient(text: bytes, utf8: bool) -> None:
+    try:
+        kept = parameters.rcpt(text, utf8=utf8)
+    except ParameterError as error:
+        assert error.code in {501, 555}
+        str(error).encode("ascii")
+    else:
+        assert len(kept.splitlines()) <= 1
+        assert parameters.rcpt(kept, utf8=utf8) == kept
 
 
 def test_what_is_offered() -> None:
@@ -72,4 +178,6 @@ def test_what_is_offered() -> None:
         "SMTPUTF8",
         "PIPELINING",
         "ENHANCEDSTATUSCODES",
+        "DSN",
+        "MT-PRIORITY",
     )

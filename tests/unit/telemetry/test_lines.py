@@ -26,7 +26,8 @@ EVENTS: list[Event] = [
         retry_at=1_764_000_060.0,
     ),
     events.Failed(
-        time=NOW, queue_id="Q", recipient="c@d.example", reply="550 no", mx="mx", duration=0.0, scope="host"
+        time=NOW, queue_id="Q", recipient="c@d.example", reply="550 no", mx="mx", duration=0.0, scope="host",
+        bounce_class="spam-block",
     ),
     events.Bounced(time=NOW, queue_id="Q", report="R", sender="a@b.example", recipients=("c@d.example",)),
     events.Bounced(time=NOW, queue_id="Q", report="", sender="", recipients=("c@d.example",)),
@@ -36,6 +37,12 @@ EVENTS: list[Event] = [
     events.HostUp(time=NOW, mx="mx[192.0.2.1]:25", duration=90.0),
     events.Held(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="gone"),
     events.Operated(time=NOW, queue_id="Q", verb="remove", recipients=("c@d.example",)),
+    events.Suppressed(
+        time=NOW, source="bounce", recipient="c@d.example", tenant="t", bounce_class="invalid-recipient",
+        reply="550 no", until=1_764_000_060.0,
+    ),
+    events.Suppressed(time=NOW, source="import", entries=3),
+    events.Unsuppressed(time=NOW, recipient="c@d.example", tenant="t"),
     events.Resumed(time=NOW, problem="no space left", duration=2.5),
     events.Recovered(time=NOW, segments=1, messages=2, recipients=3, duration=0.1),
     events.Alarm(time=NOW, problem="a problem", action="an action"),
@@ -66,6 +73,12 @@ def test_text_is_one_readable_line(event: Event) -> None:
 
 def test_every_event_is_tested() -> None:
     assert {type(event) for event in EVENTS} == set(Event.__subclasses__())
+
+
+def test_why_stands_in_the_text_where_it_is_known() -> None:
+    words = {type(event).__name__: lines.text(event).decode() for event in EVENTS}
+    assert "stamped F (spam-block): mx said 550 no" in words["Failed"]
+    assert "(" not in words["Deferred"]
 
 
 def test_the_stamp_stands_in_the_text() -> None:

@@ -32,6 +32,20 @@ def test_events_are_counted() -> None:
     assert found["backstamp_transaction_duration_seconds_sum"] == 0.06
 
 
+def test_what_was_no_delivery_is_counted_by_class() -> None:
+    metrics = Metrics()
+    common = {"time": 0, "queue_id": "Q", "recipient": "r", "mx": "m", "duration": 0.0, "scope": "host"}
+    for kind in ("greylist", "greylist", "rate"):
+        metrics.count(events.Deferred(**common, reply="451", retry_at=1.0, bounce_class=kind))
+    metrics.count(events.Failed(**common, reply="550", bounce_class="rate"))
+    found = exposed(metrics)
+    name = "backstamp_recipients_undelivered_total"
+    assert found[name + '{class="greylist",verdict="deferred"}'] == 2
+    assert found[name + '{class="rate",verdict="deferred"}'] == 1
+    assert found[name + '{class="rate",verdict="failed"}'] == 1
+    assert found["backstamp_recipients_deferred_total"] == 3
+
+
 def test_gauges_are_asked_when_somebody_looks() -> None:
     metrics = Metrics()
     waiting = [1]

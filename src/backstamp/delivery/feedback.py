@@ -1,0 +1,119 @@
+"""What hosts teach: from their replies and faults to the throttles of a lane, each change told with why.
+
+A lane learns with its provider's throttle where it has one, else with its own; what a reply
+asks for by a rule (`policy.adapt`) is done there. Nothing here waits.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from backstamp.clock import Clock
+from backstamp.delivery.lane import Lane
+from backstamp.delivery.tell import Teller
+from backstamp.delivery.throttle import Throttle
+from backstamp.mail.fault import Phase
+from backstamp.mail.outcome import Outcome
+from backstamp.mail.reply import Reply
+from backstamp.net.transaction import Result
+from backstamp.policy.adapt import Action, Adaptations, too_many_connections
+
+
+class Feedback:
+    """Takes note of how hosts behave."""
+
+    def __init__(
+        self, adaptations: Adaptations, clock: Clock, tell: Teller, changed: Callable[[], None]
+    ) -> None:
+        self.adaptations = adaptations
+        self._clock = clock
+        self._tell = tell
+        self._changed = changed
+
+    def transacted(
+        self, lane: Lane[Any], result: Result, host: str, *, sent: int, probe: Throttle | None
+    ) -> None:
+        """A transaction ended, after `sent` earlier ones; `probe` is whose ceiling its session was to try."""
+        final = result.final
+        if final is not None and final.positive:
+            self._answered(lane, probe)
+        elif result.fault is not None:
+            self.failed(lane)
+        for phase, reply in _refusals(result):
+            if phase is Phase.MAIL and reply.code == 421 and sent:
+                if lane.ended(sent):
+                    why = f"{host} said {reply}"
+                    self._told(lane.teaches, f"{sent} messages a connection", why, 0.0)
+                if not too_many_connections(reply, phase):
+                    # It has had its share of this connection: that is no failure.
+                    continue
+            self.heard(lane, reply, phase, host)
+
+    def _answered(self, lane: Lane[Any], probe: Throttle | None) -> None:
+        now = self._clock.monotonic()
+        for throttle in lane.throttles:
+            if throttle.window.answered(now, probe=throttle is probe, held=throttle.held):
+                allowed = throttle.window.ceiling or throttle.window.most
+                self._told(throttle, f"up to {allowed} connections", "one more was let have", 0.0)
+
+    def failed(self, lane: Lane[Any]) -> None:
+        """A host gave no session, or broke one off."""
+        now = self._clock.monotonic()
+        for throttle in lane.throttles:
+            throttle.window.failed(now)
+
+    def heard(self, lane: Lane[Any], reply: Reply, phase: Phase, host: str) -> None:
+        """A host said no: it may have said how it wants to be treated."""
+        if reply.code < 400:
+            return
+        throttle = lane.teaches
+        now = self._clock.monotonic()
+        words = f"{host} said {reply}"
+        if throttle.held > 1 and too_many_connections(reply, phase):
+            if throttle.window.refused(now, throttle.held - 1):
+                self._told(throttle, f"up to {throttle.window.ceiling} connections", words, 0.0)
+            throttle.why = words
+            return
+        if reply.code == 421:
+            throttle.window.failed(now)
+        change = self.adaptations.decide(lane.way.provider, reply)
+        if change is None:
+            return
+        why = f"{words} (rule {change.why})"
+        match change.action:
+            case Action.PAUSE:
+                if throttle.pause(now, change.seconds, why):
+                    self._told(throttle, "paused", why, change.seconds)
+            case Action.SLOWER:
+                if (rate := throttle.slower(now, change.factor, change.seconds, why)) is not None:
+                    self._told(throttle, f"one message in {rate.seconds:.3g} s", why, change.seconds)
+            case Action.FEWER:
+                if (allowed := throttle.fewer(now, change.factor, change.seconds, why)) is not None:
+                    self._told(throttle, f"up to {allowed} connections", why, change.seconds)
+
+    def taken(self, lane: Lane[Any], result: Result, refused: Outcome) -> None:
+        """A host had no room for more recipients in a transaction than it took."""
+        accepted = sum(reply is not None and reply.positive for reply in result.recipients)
+        if 0 < accepted < lane.recipients:
+            lane.taught = accepted
+            why = f"{refused.host} said {refused.reply}"
+            self._told(lane.teaches, f"{accepted} recipients a transaction", why, 0.0)
+
+    def _told(self, throttle: Throttle, change: str, why: str, seconds: float) -> None:
+        self._tell.throttled(throttle.key, change, why, seconds)
+        self._changed()
+
+
+def _refusals(result: Result) -> Iterator[tuple[Phase, Reply]]:
+    """Yield what a host refused in a transaction, each reply once."""
+    seen = set()
+    mail, data, final = result.mail, result.data, result.final
+    for phase, replies in (
+        (Phase.MAIL, (mail,)),
+        (Phase.RCPT, result.recipients),
+        (Phase.DATA, (data,)),
+        (Phase.FINAL, (final,)),
+    ):
+        for reply in replies:
+            if reply is not None and reply.code >= 400 and (key := str(reply)) not in seen:
+                seen.add(key)
+                yield phase, reply

@@ -1,0 +1,309 @@
+"""Opening a session for a lane: hosts in order, the addresses of each in a race, TLS or not.
+
+Dead hosts are met by their last answer, not by a connect. Addresses of one host race as
+happy eyeballs do (RFC 8305), a quarter of a second apart, and only where a permit is to be had:
+a racing connection is one the host counts. A handshake that breaks where nothing demands
+TLS is answered by clear text on a fresh connection, and remembered for a day.
+"""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import aclosing
+from typing import Any, Final
+
+from backstamp.clock import Clock
+from backstamp.delivery import hosts
+from backstamp.delivery.feedback import Feedback
+from backstamp.delivery.hosts import Hosts
+from backstamp.delivery.lane import Lane
+from backstamp.delivery.outside import Candidate, Manner, Net, Session, Source
+from backstamp.delivery.tell import Teller
+from backstamp.delivery.throttle import Throttle
+from backstamp.mail.fault import Fault, Phase
+from backstamp.mail.outcome import Outcome, Verdict
+from backstamp.net.client import Refusal
+from backstamp.policy import classify
+from backstamp.policy.destination import Tls
+
+STAGGER: Final = 0.25
+"""Seconds between two connects to addresses of one host (RFC 8305 §8: Connection Attempt Delay)."""
+
+CLEAR: Final = 86400.0
+"""Seconds a broken TLS is remembered."""
+
+REMEMBERED: Final = 10_000
+"""Hosts whose broken TLS is remembered; the one that was met longest ago is forgotten first."""
+
+Place = tuple[str, int]
+"""Address and port."""
+
+
+class Slot:
+    """One place for a connection in a lane, kept from message to message."""
+
+    def __init__(self, lane: Lane[Any]) -> None:
+        self._lane = lane
+        self.session: Session | None = None
+        self.candidate: Candidate | None = None
+        self.host = ""
+        self.sent = 0
+        """Messages sent over this session."""
+        self.turns = 0
+        """Messages sent since the permit was taken."""
+        self.probe: Throttle | None = None
+        """Whose ceiling this session is to try."""
+        self.coming = False
+        """Counted among those who were called and have not taken anything yet."""
+        self._booked = False
+
+    def arrived(self) -> None:
+        """Whoever was called is here, or will not come."""
+        if self.coming:
+            self.coming = False
+            self._lane.coming -= 1
+
+    def book(self) -> None:
+        """Count the message that is about to be sent against the lane's rates."""
+        self._booked = True
+        for throttle in self._lane.throttles:
+            throttle.booked += 1
+
+    def unbook(self) -> None:
+        """It is sent now, or not at all."""
+        if self._booked:
+            self._booked = False
+            for throttle in self._lane.throttles:
+                throttle.booked -= 1
+
+    async def close(self) -> None:
+        """Say QUIT and let go."""
+        session, self.session, self.sent, self.probe = self.session, None, 0, None
+        if session is not None:
+            self._lane.sessions -= 1
+            await session.close()
+
+    def take(self, session: Session, candidate: Candidate) -> None:
+        """Keep a session that was opened."""
+        self.session, self.candidate, self.host = session, candidate, str(candidate)
+        lane = self._lane
+        lane.sessions += 1
+        self.probe = next((one for one in lane.throttles if one.window.probes(one.held)), None)
+
+
+def worse(last: Outcome | None, outcome: Outcome) -> Outcome:
+    """Return which of two failures is told: temporary trouble outweighs what is final at another host."""
+    if last is None or last.verdict is Verdict.FAILED or outcome.verdict is Verdict.DEFERRED:
+        return outcome
+    return last
+
+
+class Opener:
+    """Opens sessions. One for all lanes: between them it remembers which hosts are dead, and whose TLS is."""
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        hostname: str,
+        clock: Clock,
+        tell: Teller,
+        feedback: Feedback,
+        own_names: frozenset[str],
+    ) -> None:
+        self._net = net
+        self._hostname = hostname
+        self._clock = clock
+        self._tell = tell
+        self._feedback = feedback
+        self._own_names = own_names
+        self.dead = Hosts()
+        self._clear: OrderedDict[Place, float] = OrderedDict()
+
+    async def open(self, lane: Lane[Any], slot: Slot, tried: set[Candidate]) -> Outcome | None:
+        """Give a slot a session with a host that was not tried yet; return the last failure on the way to it.
+
+        Whether there is a session the slot tells; without one and without a failure nobody was left
+        to try. `tried` grows by the hosts that were tried. The caller holds a permit of the lane.
+        """
+        await slot.close()
+        last: Outcome | None = None
+        async with aclosing(lane.way.find()) as found:  # type: ignore[type-var]  # it is a generator
+            async for host in found:
+                if isinstance(host, Outcome):
+                    last = worse(last, host)
+                    continue
+                group = [one for one in host if one not in tried and self._source(lane, one) is not None]
+                while group:
+                    connected, last = await self._race(lane, group, tried, last)
+                    if connected is None:
+                        break
+                    outcome = await self._greet(lane, slot, *connected)
+                    if outcome is None:
+                        return last
+                    last = worse(last, outcome)
+        return last
+
+    def clear(self, candidate: Candidate) -> bool:
+        """Tell whether a host is spoken to in clear text because its TLS broke."""
+        return self._clear.get((candidate.address, candidate.port), 0.0) > self._clock.monotonic()
+
+    def _source(self, lane: Lane[Any], candidate: Candidate) -> Source | None:
+        """Return from where to connect to an address, None if this relay has nothing of its family there."""
+        sources = lane.way.sources
+        if not sources:
+            return Source("", self._hostname)
+        six = ":" in candidate.address
+        found = next((source for source in sources if (":" in source.address) == six), None)
+        return found
+
+    # ---- connecting ----
+
+    async def _race(
+        self, lane: Lane[Any], group: list[Candidate], tried: set[Candidate], last: Outcome | None
+    ) -> tuple[tuple[Candidate, Any] | None, Outcome | None]:
+        """Connect to the first address of a host that answers, taking from the group who was tried."""
+        running: dict[asyncio.Task[Any], Candidate] = {}
+        extra = 0
+        try:
+            while group or running:
+                if group and (not running or _race_permit(lane, self._clock.monotonic())):
+                    extra += bool(running)
+                    candidate = group.pop(0)
+                    tried.add(candidate)
+                    known = self._met(lane, candidate)
+                    if known is None:
+                        running[asyncio.ensure_future(self._dial(lane, candidate))] = candidate
+                    else:
+                        last = worse(last, known)
+                if running:
+                    patience = STAGGER if group else None
+                    done, _ = await asyncio.wait(
+                        running, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in done:
+                        candidate = running.pop(task)
+                        wire = task.result()
+                        if not isinstance(wire, Fault):
+                            return (candidate, wire), last
+                        last = worse(last, self._down(lane, candidate, wire))
+                while extra > max(0, len(running) - 1):
+                    extra -= 1
+                    _give(lane)
+            return None, last
+        finally:
+            await self._call_off(running)
+            for _ in range(extra):
+                _give(lane)
+
+    async def _call_off(self, running: dict[asyncio.Task[Any], Candidate]) -> None:
+        """End the connects that lost."""
+        for task in running:
+            task.cancel()
+        for task in running:
+            await asyncio.wait([task])
+            if not task.cancelled() and task.exception() is None and not isinstance(task.result(), Fault):
+                self._net.hang_up(task.result())
+
+    async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
+        now = self._clock.monotonic()
+        if (at := lane.connect(now)) > now:
+            await asyncio.sleep(at - now)
+        source = self._source(lane, candidate)
+        assert source is not None
+        return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
+
+    # ---- greeting ----
+
+    async def _greet(self, lane: Lane[Any], slot: Slot, candidate: Candidate, wire: Any) -> Outcome | None:
+        """Make a session of a connection; return why there is none."""
+        way = lane.way
+        source = self._source(lane, candidate)
+        assert source is not None
+        manner = Manner(
+            way.policy,
+            source.helo or self._hostname,
+            way.policy.tls,
+            starttls=not self.clear(candidate),
+            implicit_tls=way.implicit_tls,
+            credentials=way.credentials,
+        )
+        opened = await self._net.open(wire, candidate, manner)
+        if isinstance(opened, Fault) and opened.phase is Phase.TLS and _may_be_clear(manner):
+            self._remember(candidate, opened.text)
+            wire = await self._dial(lane, candidate)
+            if isinstance(wire, Fault):
+                return self._down(lane, candidate, wire)
+            manner = Manner(manner.policy, manner.helo, manner.tls, starttls=False)
+            opened = await self._net.open(wire, candidate, manner)
+        if isinstance(opened, Fault):
+            return self._down(lane, candidate, opened)
+        if isinstance(opened, Refusal):
+            return self._refused(lane, candidate, opened)
+        self._up(candidate)
+        if opened.peer in self._own_names and not way.route:
+            await opened.close()
+            return classify.loop(lane.way.name)
+        slot.take(opened, candidate)
+        return None
+
+    def _remember(self, candidate: Candidate, why: str) -> None:
+        place = (candidate.address, candidate.port)
+        if place not in self._clear:
+            self._tell.tls_failed(str(candidate), why)
+        self._clear[place] = self._clock.monotonic() + CLEAR
+        self._clear.move_to_end(place)
+        if len(self._clear) > REMEMBERED:
+            self._clear.popitem(last=False)
+
+    # ---- dead hosts ----
+
+    def _pause(self, lane: Lane[Any]) -> float:
+        return hosts.pause(lane.way.policy.retry.schedule[0])
+
+    def _met(self, lane: Lane[Any], candidate: Candidate) -> Outcome | None:
+        place = (candidate.address, candidate.port)
+        return self.dead.met(place, self._clock.monotonic(), self._pause(lane))
+
+    def _down(self, lane: Lane[Any], candidate: Candidate, fault: Fault) -> Outcome:
+        outcome = classify.fault(fault, str(candidate))
+        self._dead(lane, candidate, outcome)
+        return outcome
+
+    def _refused(self, lane: Lane[Any], candidate: Candidate, refusal: Refusal) -> Outcome:
+        outcome = classify.reply(refusal.reply, refusal.phase, str(candidate))
+        self._feedback.heard(lane, refusal.reply, refusal.phase, str(candidate))
+        if lane.sessions:
+            # It has sessions of ours, and has only had enough of them.
+            return outcome
+        self._dead(lane, candidate, outcome)
+        return outcome
+
+    def _dead(self, lane: Lane[Any], candidate: Candidate, outcome: Outcome) -> None:
+        self._feedback.failed(lane)
+        place = (candidate.address, candidate.port)
+        if self.dead.failed(place, outcome, self._clock.monotonic(), self._pause(lane)):
+            self._tell.host_down(outcome)
+
+    def _up(self, candidate: Candidate) -> None:
+        down = self.dead.answered((candidate.address, candidate.port), self._clock.monotonic())
+        if down is not None:
+            self._tell.host_up(str(candidate), down)
+
+
+def _may_be_clear(manner: Manner) -> bool:
+    return manner.tls <= Tls.MAY and manner.starttls and not manner.implicit_tls and not manner.credentials
+
+
+def _race_permit(lane: Lane[Any], now: float) -> bool:
+    """Take one more permit for a racing connect, if there is one at once."""
+    at, _ = lane.may_connect(now)
+    if at > now:
+        return False
+    for throttle in lane.throttles:
+        throttle.held += 1
+    return True
+
+
+def _give(lane: Lane[Any]) -> None:
+    for throttle in lane.throttles:
+        throttle.held -= 1

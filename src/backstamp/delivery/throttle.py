@@ -1,0 +1,196 @@
+"""A throttle: what one destination, or one provider's, lets this relay do. Pure.
+
+It holds a window of connections, the rates, and what the destination taught: a ceiling, a
+pause, a slower rate. A lane asks all of its throttles, its own and its provider's, before a
+connection is begun and before a message goes; whoever got a yes holds a permit until it gives
+it back. Times are monotonic seconds; what is to be remembered over a restart leaves as
+`Learned`, in seconds since the epoch.
+"""
+
+from typing import Final
+
+import msgspec
+
+from backstamp.policy.destination import DestinationPolicy, Rate
+from backstamp.policy.rate import Pacer
+from backstamp.policy.window import PROBE, Window
+
+MINUTE: Final = 60.0
+
+SLOWEST: Final = Rate(1, 60.0)
+"""No reply slows a destination down below one message a minute."""
+
+
+class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a destination taught, to be remembered. Times are seconds since the epoch."""
+
+    key: str
+    ceiling: int | None = None
+    probe_at: float = 0.0
+    pause: float = PROBE
+    """Seconds between two tries for more than the ceiling."""
+    paused_until: float = 0.0
+    slow_until: float = 0.0
+    slow: Rate | None = None
+    why: str = ""
+
+
+class Throttle:
+    """The limits of one destination or provider, and how much of them is taken."""
+
+    def __init__(self, key: str, policy: DestinationPolicy) -> None:
+        self.key = key
+        self.policy = policy
+        self.window = Window(policy.connections, policy.initial_connections)
+        self.held = 0
+        """Connections on the way or open: permits given."""
+        self.booked = 0
+        """Messages about to be sent whose turn was granted."""
+        self.paused_until = float("-inf")
+        self.slow_until = float("-inf")
+        self.slow: Rate | None = None
+        self.why = ""
+        """The reply behind what was taught last."""
+        self._messages = _pacer(policy.message_rate)
+        self._connections = _pacer(policy.connection_rate)
+        self._minute = [0.0, 0.0, 0.0]
+        """Begin of this minute, messages in it, messages in the one before."""
+
+    # ---- asking ----
+
+    def may_connect(self, now: float) -> float:
+        """Return from when on one more connection may be begun: not later than `now` if at once.
+
+        Infinite: when another connection has been given back.
+        """
+        if self.held >= self.window.limit(now):
+            probe = self.window.probe_at
+            # A probe comes with time; anything else with a permit that is given back.
+            return probe if self.window.ceiling == self.held and probe > now else float("inf")
+        at = max(now, self.paused_until)
+        return at if self._connections is None else max(at, self._connections.earliest(now))
+
+    def may_send(self, now: float) -> float:
+        """Return from when on one more message may be sent: not later than `now` if at once."""
+        at = max(now, self.paused_until)
+        messages = self._messages
+        return at if messages is None else max(at, messages.earliest(now, self.booked))
+
+    @property
+    def paced(self) -> bool:
+        """Whether messages have a rate."""
+        return self._messages is not None
+
+    # ---- taking ----
+
+    def connect(self, now: float) -> float:
+        """Count a connection that is about to be begun; return when it may be, `now` or later."""
+        return now if self._connections is None else self._connections.take(now)
+
+    def send(self, now: float) -> float:
+        """Count a message that is about to be sent; return when it may be, `now` or later."""
+        if now >= self._minute[0] + MINUTE:
+            fresh = now < self._minute[0] + 2 * MINUTE
+            self._minute = [now, 0.0, self._minute[1] if fresh else 0.0]
+        self._minute[1] += 1
+        if self.slow is not None and now >= self.slow_until:
+            self._fast()
+        return now if self._messages is None else self._messages.take(now)
+
+    # ---- learning ----
+
+    def adopt(self, policy: DestinationPolicy) -> None:
+        """Take another policy; what was taught stays."""
+        if policy == self.policy:
+            return
+        self.policy = policy
+        self.window.adopt(policy.connections, policy.initial_connections)
+        self._connections = _pacer(policy.connection_rate, self._connections)
+        self._messages = _pacer(self.slow or policy.message_rate, self._messages)
+
+    def pause(self, now: float, seconds: float, why: str) -> bool:
+        """Send nothing and begin nothing for so many seconds; tell whether that is news."""
+        until = now + seconds
+        # Sessions that were open meet the same reply one after the other: one pause, told once.
+        news = until > self.paused_until + seconds / 2
+        self.paused_until = max(self.paused_until, until)
+        self.why = why
+        return news
+
+    def slower(self, now: float, factor: float, seconds: float, why: str) -> Rate | None:
+        """Send slower, at a factor of what it was, for so many seconds; return the rate if that is news."""
+        if self.slow is not None and now < self.slow_until - seconds / 2:
+            return None
+        rate = self.slow or self.policy.message_rate
+        per_minute = rate.count * MINUTE / rate.seconds if rate is not None else self._recent(now)
+        slowed = max(per_minute * factor, SLOWEST.count * MINUTE / SLOWEST.seconds)
+        self.slow = Rate(1, MINUTE / slowed)
+        self.slow_until = now + seconds
+        self.why = why
+        self._messages = _pacer(self.slow, self._messages)
+        return self.slow
+
+    def fewer(self, now: float, factor: float, seconds: float, why: str) -> int | None:
+        """Hold fewer connections for so many seconds; return how many if that is news."""
+        window = self.window
+        if window.ceiling is not None and window.probe_at > now + seconds / 2:
+            return None
+        window.lower(now, factor, seconds)
+        self.why = why
+        return window.ceiling
+
+    def _recent(self, now: float) -> float:
+        """Return messages a minute, of late."""
+        begin, these, before = self._minute
+        passed = min(MINUTE, max(1.0, now - begin))
+        return max(these * MINUTE / passed, before)
+
+    def _fast(self) -> None:
+        self.slow = None
+        self._messages = _pacer(self.policy.message_rate, self._messages)
+
+    # ---- remembering ----
+
+    def learned(self, now: float, wall: float) -> Learned | None:
+        """Return what is worth remembering, None if nothing is."""
+        window = self.window
+        paused = self.paused_until > now
+        slow = self.slow if self.slow_until > now else None
+        if window.ceiling is None and not paused and slow is None:
+            return None
+        shift = wall - now
+        return Learned(
+            self.key,
+            window.ceiling,
+            window.probe_at + shift if window.ceiling is not None else 0.0,
+            window.pause,
+            self.paused_until + shift if paused else 0.0,
+            self.slow_until + shift if slow is not None else 0.0,
+            slow,
+            self.why,
+        )
+
+    def recall(self, learned: Learned, now: float, wall: float) -> None:
+        """Take in what was remembered; what is over by now counts no more."""
+        shift = now - wall
+        window = self.window
+        if learned.ceiling is not None and learned.ceiling < window.most:
+            window.ceiling = max(1, learned.ceiling)
+            window.probe_at = learned.probe_at + shift
+            window.pause = learned.pause
+        if learned.paused_until > wall:
+            self.paused_until = learned.paused_until + shift
+        if learned.slow is not None and learned.slow_until > wall:
+            self.slow = learned.slow
+            self.slow_until = learned.slow_until + shift
+            self._messages = _pacer(self.slow, self._messages)
+        self.why = learned.why
+
+
+def _pacer(rate: Rate | None, earlier: Pacer | None = None) -> Pacer | None:
+    """Return what keeps a rate; what went at an earlier one still counts."""
+    if rate is None or earlier is None:
+        return None if rate is None else Pacer(rate)
+    if rate != earlier.rate:
+        earlier.set(rate)
+    return earlier

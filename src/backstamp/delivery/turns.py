@@ -1,0 +1,162 @@
+"""Who goes next inside a lane: priorities, then tenants in turn, then large mail beside small. Pure.
+
+Tenants take turns by the octets they send (deficit round robin, Shreedhar and Varghese 1995,
+in the form that charges after the turn, so that whoever is new goes at once). A turn is one
+transaction. Inside a tenant, mail of one transaction and mail of many alternate, so that a
+mailing holds up nobody's single message. A higher priority goes first, but for one turn in
+ten, so that nothing waits for ever.
+"""
+
+from collections import OrderedDict, deque
+from typing import Final, Generic, TypeVar
+
+QUANTUM: Final = 4096
+"""Octets a tenant may send in a turn without paying for them by waiting; smaller mail counts as much."""
+
+STRICT: Final = 9
+"""Turns in a row that go to a higher priority while a lower one waits."""
+
+T = TypeVar("T")
+
+
+class _Tenant(Generic[T]):
+    __slots__ = ("balance", "large", "small", "turn")
+
+    def __init__(self) -> None:
+        self.small: deque[T] = deque()
+        self.large: deque[T] = deque()
+        self.balance = 0.0
+        """In quanta; a tenant in debt is passed over until the others had their turns."""
+        self.turn = False
+        """Whether the next turn is for large mail, if there is some of both."""
+
+    def take(self) -> T:
+        large = bool(self.large) and (self.turn or not self.small)
+        self.turn = not large
+        return self.large.popleft() if large else self.small.popleft()
+
+
+class _Ring(Generic[T]):
+    """The tenants of one priority that have something waiting, in the order of their turns."""
+
+    __slots__ = ("last", "tenants")
+
+    def __init__(self) -> None:
+        self.tenants: OrderedDict[bytes, _Tenant[T]] = OrderedDict()
+        self.last = b""
+        """Who had the last turn."""
+
+    def add(self, item: T, name: bytes, *, large: bool) -> None:
+        tenant = self.tenants.get(name)
+        if tenant is None:
+            tenant = self.tenants[name] = _Tenant()
+            if self.last in self.tenants:
+                # Whoever is new goes before the one that just had its turn.
+                self.tenants.move_to_end(self.last)
+        (tenant.large if large else tenant.small).append(item)
+
+    def take(self) -> T:
+        tenants = self.tenants
+        if len(tenants) == 1:
+            [(name, tenant)] = tenants.items()
+            tenant.balance = 0.0
+        else:
+            name, tenant = self._next()
+        self.last = name
+        item = tenant.take()
+        if tenant.small or tenant.large:
+            tenants.move_to_end(name)
+        else:
+            del tenants[name]
+        return item
+
+    def _next(self) -> tuple[bytes, _Tenant[T]]:
+        """Return the first tenant that is not in debt when each got its quantum."""
+        tenants = self.tenants
+        while True:
+            for _ in range(len(tenants)):
+                name, tenant = next(iter(tenants.items()))
+                tenant.balance = min(1.0, tenant.balance + 1)
+                if tenant.balance > 0:
+                    return name, tenant
+                tenants.move_to_end(name)
+            # All are in debt: as many rounds pass at once as it takes to free the first.
+            rounds = -max(tenant.balance for tenant in tenants.values())
+            for tenant in tenants.values():
+                tenant.balance += rounds
+
+
+class Turns(Generic[T]):
+    """What waits in a lane, in the order in which it gets turns."""
+
+    def __init__(self) -> None:
+        self._rings: dict[int, _Ring[T]] = {}
+        self._order: list[int] = []
+        """Priorities with somebody waiting, the highest first."""
+        self._row = 0
+        """Turns in a row of the highest."""
+        self._lower = 0
+        """Which of the lower ones had the last turn in ten."""
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, item: T, tenant: bytes, priority: int, *, large: bool) -> None:
+        """Let an item wait for its turn; what has more to send comes back so after each."""
+        ring = self._rings.get(priority)
+        if ring is None:
+            ring = self._rings[priority] = _Ring()
+        if not ring.tenants:
+            self._order = sorted((*self._order, priority), reverse=True)
+        ring.add(item, tenant, large=large)
+        self._count += 1
+
+    def take(self) -> T | None:
+        """Return whose turn it is."""
+        if not self._count:
+            return None
+        place = 0
+        if len(self._order) > 1:
+            self._row += 1
+            if self._row > STRICT:
+                self._row = 0
+                # The lower ones share that turn: the lowest must not have all of them.
+                place = self._lower = self._lower % (len(self._order) - 1) + 1
+        priority = self._order[place]
+        ring = self._rings[priority]
+        item = ring.take()
+        self._count -= 1
+        if not ring.tenants:
+            # The ring stays: it knows who had the last turn.
+            self._order.remove(priority)
+        return item
+
+    def charge(self, tenant: bytes, priority: int, octets: int) -> None:
+        """Let a tenant pay for the turn it had; one that has nothing more waiting owes nothing."""
+        ring = self._rings.get(priority)
+        if ring is not None and len(ring.tenants) > 1 and (found := ring.tenants.get(tenant)) is not None:
+            found.balance -= max(1.0, octets / QUANTUM)
+
+    def ahead(self, tenant: bytes, priority: int) -> tuple[int, int]:
+        """Return how many items wait that go before or beside a tenant's next: all, and its own."""
+        all_ = own = 0
+        for level, ring in self._rings.items():
+            for name, waiting in ring.tenants.items():
+                count = len(waiting.small) + len(waiting.large)
+                all_ += count if level >= priority else 0
+                own += count if name == tenant and level == priority else 0
+        return all_, own
+
+    def clear(self) -> list[T]:
+        """Take everything out and return it, in no order."""
+        left = [
+            item
+            for ring in self._rings.values()
+            for tenant in ring.tenants.values()
+            for item in (*tenant.small, *tenant.large)
+        ]
+        self._rings.clear()
+        self._order.clear()
+        self._count = 0
+        return left

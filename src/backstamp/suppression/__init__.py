@@ -1,0 +1,1 @@
+"""The suppression list as a shell: its file, its thread, its place beside the queue."""

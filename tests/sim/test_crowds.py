@@ -1,0 +1,72 @@
+"""Very many destinations at once: the dead and the slow hold up nobody; what can go together does."""
+
+import pytest
+from tests.sim import habits, traffic
+from tests.sim.harness import Simulation, simulate
+
+from backstamp.mail.fault import Phase
+from backstamp.policy.destination import DestinationPolicy, PolicyTable
+from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
+
+
+async def last_of_the_living(sim: Simulation, count: int, *, dead: int, stalling: int) -> float:
+    """Mail to everybody twice; return when 99 in 100 of the recipients at sound hosts had theirs."""
+    names = [f"d{number}.example" for number in range(count)]
+    for number, name in enumerate(names):
+        manner: list[habits.Habit] = []
+        if number % 100 == 1 and dead:
+            manner = [habits.Dead(silent=True)]
+        elif number % 100 == 2 and stalling:
+            manner = [habits.Slow(250, Phase.GREETING, Phase.MAIL)]
+        sim.world.simple(name, *manner)
+    sound = [name for number, name in enumerate(names) if number % 100 not in (1, 2)]
+    sick = [name for number, name in enumerate(names) if number % 100 in (1, 2)]
+    recipients = [b"%d@%b" % (number, name.encode()) for name in sound for number in (1, 2)]
+    others = [b"%d@%b" % (number, name.encode()) for name in sick for number in (1, 2)]
+    async with sim.running():
+        if dead or stalling:
+            await sim.feed(traffic.mailing(others, tenant=b"sick.example"))
+        await sim.feed(traffic.mailing(recipients, tenant=b"sound.example"))
+        await sim.empty(within=600)
+    assert await sim.verdict() == []
+    return sim.percentile(b"sound.example", 0.99)
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_dead_and_stalling_destinations_hold_up_nobody(count: int) -> None:
+    alone = simulate(lambda sim: last_of_the_living(sim, count, dead=0, stalling=0), connections=count // 5)
+    among = simulate(lambda sim: last_of_the_living(sim, count, dead=1, stalling=1), connections=count // 5)
+    assert among <= 1.2 * alone
+
+
+def test_a_thousand_domains_behind_one_smarthost_are_few_transactions() -> None:
+    async def test(sim: Simulation) -> None:
+        [smarthost] = sim.world.host("smart.example")
+        people = [b"user@d%d.example" % number for number in range(1000)]
+        async with sim.running():
+            await sim.feed(traffic.mailing(people, each=1000))
+            assert await sim.empty(within=600)
+        assert await sim.verdict() == []
+        assert len(smarthost.mails) == 10
+
+    routes = RouteTable([Route("*", Smarthost((NextHop("smart.example", 25),)))])
+    simulate(test, routes=routes, policies=PolicyTable(DestinationPolicy(recipients_per_transaction=100)))
+
+
+def test_a_site_that_moves_takes_its_mail_along() -> None:
+    async def test(sim: Simulation) -> None:
+        world = sim.world
+        [old], [new] = world.host("old.example"), world.host("new.example")
+        names = [f"d{number}.example" for number in range(20)]
+        for name in names:
+            world.domain(name, "old.example")
+            world.domain(name, "new.example", since=100)
+        async with sim.running():
+            await sim.feed(traffic.mailing(traffic.crowd(sim.chance, 2000, traffic.zipf(names)), rate=10))
+            assert await sim.empty(within=600)
+        assert await sim.verdict() == []
+        assert max(at for at, _, _ in old.mails) < 100 + 61 + 10
+        assert len(new.mails) > 200
+        assert sim.counts["deferred"] == 0
+
+    simulate(test)
