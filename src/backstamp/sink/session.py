@@ -73,6 +73,7 @@ class Session(asyncio.Protocol):
         self._tell(b"CONNECT")
         limit = sink.options.connections
         if limit is not None and len(sink.open) > limit:
+            sink.refused += 1
             self._do(Step(octets=reply(421, "4.7.0 Too many connections"), close=True))
         else:
             self._answer("CONNECT", reply(220, f"{sink.options.hostname} ESMTP sink"))
