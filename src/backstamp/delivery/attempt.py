@@ -91,7 +91,7 @@ class Attempter:
         job.out += 1
         try:
             load = await self._load(job, lane.way.policy.retry)
-            if load is not None and job.pending:
+            if job.pending:
                 batch = self._batch(job, lane)
                 await self._attempt(job, load, batch, lane, slot)
         except DamagedError:
@@ -121,12 +121,10 @@ class Attempter:
             job.out -= 1
             self._end(job, retry)
 
-    async def _load(self, job: Job, retry: RetryPolicy) -> Load | None:
-        """Return a job's message, read at its first turn; None if nobody of it waits any more."""
+    async def _load(self, job: Job, retry: RetryPolicy) -> Load:
+        """Return a job's message, read at its first turn."""
         if job.load is None:
-            if not any(claim.waiting for claim in job.claims):
-                # Held or removed while it waited for its turn.
-                return None
+            # Nobody waits, where all were held or removed while it waited for its turn.
             load = await self._queue.load(job.claims)
             pending = dict(load.recipients)
             if self._suppression:
@@ -235,9 +233,10 @@ class Attempter:
         session = slot.session
         assert session is not None
         extensions = session.extensions
-        self._done(progress, prepare.left_out(progress.pending, host=slot.host, extensions=extensions), 0.0)
-        if not progress.pending:
-            return
+        if left := prepare.left_out(progress.pending, host=slot.host, extensions=extensions):
+            self._done(progress, left, 0.0)
+            if not progress.pending:
+                return
         prepared = prepare.for_peer(
             load,
             tuple(progress.pending.values()),
@@ -314,8 +313,7 @@ class Attempter:
             await slot.close()
             return
         self._tell.delivered(job, load.recipients, outcomes, duration)
-        took = [ordinal for ordinal, one in outcomes.items() if one.verdict is Verdict.DELIVERED]
-        if owed := prepare.relayed(load, took, extensions=extensions):
+        if owed := prepare.relayed(load, outcomes, extensions=extensions):
             await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
 
     def _answered(self, claim: Delivery, load: Load, ordinals: Sequence[int]) -> None:

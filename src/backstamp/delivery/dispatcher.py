@@ -122,6 +122,7 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._stopping = False
         self._group: asyncio.TaskGroup
+        self._loop: asyncio.AbstractEventLoop
         self._sources: list[asyncio.Task[None]] = []
 
     @property
@@ -158,6 +159,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver until `drain`."""
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._sources = [
@@ -279,7 +281,7 @@ class Dispatcher:
                 self._givers += 1
                 self._spawn(self._give_up())
             return None
-        key, way = bound.lane(claim.queue_id)
+        key, way = bound.lane(claim)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
@@ -332,7 +334,7 @@ class Dispatcher:
         """Let as many workers come as have something to take, now or when the lane's rates allow."""
         now = self._clock.monotonic()
         while (lane.wants_idle or lane.wants_worker) and not self._stopping:
-            at, _ = lane.may_send(now)
+            at = lane.may_send(now)
             if at > now:
                 self._later(lane, at)
                 return
@@ -378,7 +380,7 @@ class Dispatcher:
     def _later(self, lane: AnyLane, at: float) -> None:
         """Look at a lane again at a monotonic time."""
         timer = self._timers.get(lane)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         when = loop.time() + max(0.0, at - self._clock.monotonic())
         if timer is not None:
             if timer.when() <= when:
@@ -410,11 +412,12 @@ class Dispatcher:
                 if job is None:
                     continue
                 slot.book()
-                if await self._here(job, lane):
+                if job.load is not None or not lane.questions or await self._here(job, lane):
                     await self._attempter.run(job, lane, slot)
                 slot.unbook()
                 self._serve(lane)
-                self._kick(lane)
+                if lane.wants_worker:
+                    self._kick(lane)
         except asyncio.CancelledError:
             # Nobody but the end of everything cancels a worker.
             self._stopping = True
@@ -448,8 +451,6 @@ class Dispatcher:
 
     async def _here(self, job: Job, lane: AnyLane) -> bool:
         """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
-        if job.load is not None or not lane.questions:
-            return True
         now = self._clock.monotonic()
         gone = []
         for claim in job.claims:
@@ -464,7 +465,7 @@ class Dispatcher:
                     # It was so a moment ago: nobody waits for the answer that it still is.
                     self._asked[question] = []
                     self._group.create_task(self._find(question, claim.domain, sender), name="find")
-            if bound.way is None or bound.lane(claim.queue_id)[0] != lane.key:
+            if bound.way is None or bound.lane(claim)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:
             job.claims.remove(claim)
@@ -483,7 +484,7 @@ class Dispatcher:
             if lane.turns:
                 if wanted and slot.turns >= TURNS:
                     return False
-                at, _ = lane.may_send(now)
+                at = lane.may_send(now)
                 if at <= now:
                     return True
                 self._later(lane, at)
@@ -498,7 +499,7 @@ class Dispatcher:
 
     async def _rest(self, lane: AnyLane) -> bool:
         """Wait for something to do; False if there was nothing for the policy's idle time."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         worker: Worker = loop.create_future()
         lane.idle.append(worker)
         self._resting[worker] = lane

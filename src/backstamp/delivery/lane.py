@@ -138,7 +138,7 @@ class Lane(Generic[W]):
         return most if self.sends is None else min(most, self.sends)
 
     def ended(self, taken: int) -> bool:
-        """A host said 421 after so many messages of a connection; tell whether it is its limit, and news."""
+        """A host said 421 after so many messages of a connection; tell whether its limit was learned."""
         twice, self._ended = taken == self._ended, taken
         if not (twice and 0 < taken < self.messages):
             return False
@@ -213,16 +213,23 @@ class Lane(Generic[W]):
         """Return from when on one more connection may be begun, and who says so if it is not now."""
         return _latest((throttle.may_connect(now), throttle) for throttle in self.throttles)
 
-    def may_send(self, now: float) -> tuple[float, Throttle | None]:
-        """Return from when on one more message may be sent, and who says so if it is not now."""
-        return _latest((throttle.may_send(now), throttle) for throttle in self.throttles)
+    def may_send(self, now: float) -> float:
+        """Return from when on one more message may be sent: not later than `now` if at once."""
+        at = now
+        for throttle in self.throttles:
+            if throttle.paced or throttle.paused_until > at:
+                at = max(at, throttle.may_send(now))
+        return at
 
     def send(self, now: float) -> float:
         """Count a message that goes now if all rates let it; return when to ask again, `now` if it goes.
 
         Nothing is taken ahead: it would count at one throttle when it goes by another's leave, later.
         """
-        at = max([throttle.send_at(now) for throttle in self.throttles])
+        at = now
+        for throttle in self.throttles:
+            if throttle.paced:
+                at = max(at, throttle.send_at(now))
         if at <= now:
             for throttle in self.throttles:
                 throttle.send(now)
@@ -248,7 +255,8 @@ class Lane(Generic[W]):
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
-        return all(throttle.held <= throttle.window.limit(now) for throttle in self.throttles)
+        # A list, not a generator: this is asked before every message.
+        return not [one for one in self.throttles if one.held > one.window.limit(now)]
 
     @property
     def wants_idle(self) -> bool:

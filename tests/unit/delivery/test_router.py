@@ -1,6 +1,7 @@
 """Routing: from domain and sender to a way, its lane and its limits."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 from backstamp.delivery.candidates import Finder
@@ -14,7 +15,7 @@ from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
 from backstamp.policy.source import PoolAddress, SourcePool, SourceTable
 
 HUB = Smarthost((NextHop("hub.example", 2525), NextHop("spare.example", 25)))
-ID = bytes(16)
+ID: Any = SimpleNamespace(queue_id=bytes(16))
 ADDRESS = "11.0.0.1"
 
 
@@ -194,7 +195,8 @@ def test_a_message_keeps_its_address_of_a_pool_and_its_lane() -> None:
     one = router(sources=SourceTable([POOL]), policies=PolicyTable(DestinationPolicy(source="out")))
     found = by_mx(one)
     assert found.pool is POOL
-    low, high = ID, b"\xff" * 16
+    low: Any = ID
+    high: Any = SimpleNamespace(queue_id=b"\xff" * 16)
     key, way = found.lane(low)
     assert way.sources == (Source("2001:db8::1", "six.example"), Source("192.0.2.1", "one.example"))
     assert way.name == "mx.d.example from 2001:db8::1, 192.0.2.1"
