@@ -22,7 +22,7 @@ from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
 from backstamp.delivery.reports import Reporter
-from backstamp.delivery.router import Bound, Question, Router, Tables
+from backstamp.delivery.router import Bound, Router, Tables
 from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned, Throttle
@@ -85,7 +85,13 @@ class Dispatcher:
         self.router = Router(tables, resolver, finder)
         self.feedback = Feedback(tables.adaptations, clock, tell, taught)
         self.opener = Opener(
-            net, hostname=hostname, clock=clock, tell=tell, feedback=self.feedback, own_names=own_names
+            net,
+            hostname=hostname,
+            clock=clock,
+            tell=tell,
+            feedback=self.feedback,
+            own_names=own_names,
+            freed=self._serve,
         )
         self._attempter = Attempter(
             queue,
@@ -145,9 +151,11 @@ class Dispatcher:
         self.feedback.adaptations = tables.adaptations
         self._bounds.clear()
         moved: list[Delivery] = []
-        for lane in self._lanes.values():
+        for lane in [*self._lanes.values()]:
             moved += lane.leave()
-        self._group.create_task(self._placed(moved), name="reload")
+            self._leave(lane)
+        if moved:
+            self._group.create_task(self._placed(moved), name="reload")
 
     async def run(self) -> None:
         """Deliver until `drain`."""
@@ -232,17 +240,25 @@ class Dispatcher:
         if bound is not None:
             self._answered(question, bound)
         else:
-            self._group.create_task(self._find(question, asked), name="find")
+            self._group.create_task(self._find(question, claim.domain, sender), name="find")
 
-    async def _find(self, question: object, asked: Question) -> None:
+    async def _find(self, question: object, domain: bytes, sender: str) -> None:
+        tables = None
         async with self._asking:
-            try:
-                bound = self.router.by_route(asked) or await self.router.by_mx(asked, self._clock.monotonic())
-            except Exception as error:  # a bug in finding one way costs nobody else anything
-                self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
-                policy = self.router.tables.policies.default
-                bound = Bound(self._clock.monotonic(), classify.broken(), policy)
+            # A reload meanwhile makes it an answer from tables that hold no more.
+            while tables is not self.router.tables:
+                tables = self.router.tables
+                bound = await self._way(domain, sender)
         self._answered(question, bound)
+
+    async def _way(self, domain: bytes, sender: str) -> Bound:
+        now = self._clock.monotonic()
+        try:
+            asked = self.router.question(domain, sender)
+            return self.router.by_route(asked) or await self.router.by_mx(asked, now)
+        except Exception as error:  # a bug in finding one way costs nobody else anything
+            self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
+            return Bound(now, classify.broken(), self.router.tables.policies.default)
 
     def _answered(self, question: object, bound: Bound) -> None:
         if len(self._bounds) >= BOUND:
@@ -442,14 +458,13 @@ class Dispatcher:
             bound = self._bounds.get(question)
             if bound is None or bound.until <= now:
                 sender = question[1] if isinstance(question, tuple) else ""
-                asked = self.router.question(claim.domain, sender)
                 if bound is None or bound.useless(now):
-                    await self._find(question, asked)
+                    await self._find(question, claim.domain, sender)
                     bound = self._bounds[question]
                 elif question not in self._asked:
                     # It was so a moment ago: nobody waits for the answer that it still is.
                     self._asked[question] = []
-                    self._group.create_task(self._find(question, asked), name="find")
+                    self._group.create_task(self._find(question, claim.domain, sender), name="find")
             if bound.way is None or bound.lane(claim)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:
