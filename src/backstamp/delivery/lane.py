@@ -213,11 +213,14 @@ class Lane(Generic[W]):
 
     def send(self, now: float) -> float:
         """Count a message that is about to be sent; return when it may be, `now` or later."""
-        return max([throttle.send(now) for throttle in self.throttles])
+        # All count it for the moment it goes: who counted it earlier would let another go too near to it.
+        at = max([throttle.sends_at(now) for throttle in self.throttles])
+        return max([throttle.send(at) for throttle in self.throttles])
 
     def connect(self, now: float) -> float:
         """Count a connection that is about to be begun; return when it may be, `now` or later."""
-        return max([throttle.connect(now) for throttle in self.throttles])
+        at = max([throttle.connects_at(now) for throttle in self.throttles])
+        return max([throttle.connect(at) for throttle in self.throttles])
 
     @property
     def teaches(self) -> Throttle:

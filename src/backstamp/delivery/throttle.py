@@ -83,6 +83,14 @@ class Throttle:
 
     # ---- taking ----
 
+    def connects_at(self, now: float) -> float:
+        """Return when the rate allows one more connection, `now` or later."""
+        return now if self._connections is None else self._connections.earliest(now)
+
+    def sends_at(self, now: float) -> float:
+        """Return when the rate allows one more message, `now` or later."""
+        return now if self._messages is None else self._messages.earliest(now)
+
     def connect(self, now: float) -> float:
         """Count a connection that is about to be begun; return when it may be, `now` or later."""
         return now if self._connections is None else self._connections.take(now)
