@@ -114,7 +114,7 @@ class Throttle:
         self.policy = policy
         self.window.adopt(policy.connections, policy.initial_connections)
         self._connections = _pacer(policy.connection_rate, self._connections)
-        self._messages = _pacer(self.slow or policy.message_rate, self._messages)
+        self._messages = _pacer(_slower(self.slow, policy.message_rate), self._messages)
 
     def pause(self, now: float, seconds: float, why: str) -> bool:
         """Send nothing and begin nothing for so many seconds; tell whether that is news."""
@@ -129,13 +129,13 @@ class Throttle:
         """Send slower, at a factor of what it was, for so many seconds; return the rate if that is news."""
         if self.slow is not None and now < self.slow_until - seconds / 2:
             return None
-        rate = self.slow or self.policy.message_rate
+        rate = _slower(self.slow, self.policy.message_rate)
         per_minute = rate.count * MINUTE / rate.seconds if rate is not None else self._recent(now)
         slowed = max(per_minute * factor, SLOWEST.count * MINUTE / SLOWEST.seconds)
         self.slow = Rate(1, MINUTE / slowed)
         self.slow_until = now + seconds
         self.why = why
-        self._messages = _pacer(self.slow, self._messages)
+        self._messages = _pacer(_slower(self.slow, self.policy.message_rate), self._messages)
         return self.slow
 
     def fewer(self, now: float, factor: float, seconds: float, why: str) -> int | None:
@@ -191,8 +191,15 @@ class Throttle:
         if learned.slow is not None and learned.slow_until > wall:
             self.slow = learned.slow
             self.slow_until = learned.slow_until + shift
-            self._messages = _pacer(self.slow, self._messages)
+            self._messages = _pacer(_slower(self.slow, self.policy.message_rate), self._messages)
         self.why = learned.why
+
+
+def _slower(slow: Rate | None, rate: Rate | None) -> Rate | None:
+    """Return the slower of two rates: what is `SLOWEST` by a reply may be fast for the operator."""
+    if slow is None or rate is None:
+        return slow or rate
+    return max(slow, rate, key=lambda one: one.seconds / one.count)
 
 
 def _pacer(rate: Rate | None, earlier: Pacer | None = None) -> Pacer | None:
