@@ -314,17 +314,18 @@ class Asks(habits.Habit):
         return None
 
 
+@pytest.mark.parametrize("at", [0.1, 5.0, 21.0, 30.0])
 @pytest.mark.parametrize("seconds", [0, 20])
-def test_in_a_pause_nothing_begins(seconds: float) -> None:
+def test_in_a_pause_nothing_begins(seconds: float, at: float) -> None:
     """Not even what a host kept waiting with its greeting while another session was told of the pause."""
     rules = Adaptations([Adaptation("*", "noisy", Action.PAUSE, 60.0)])
 
     async def test(sim: Simulation) -> None:
-        asks = Asks(5.0)
+        asks = Asks(at)
         greets = habits.Slow(seconds, Phase.GREETING, share=0.5)
         sim.world.simple("d.example", asks, greets, habits.MessagesPerConnection(7))
         async with sim.running():
-            await sim.feed(traffic.mailing(traffic.people(5000, "d.example")))
+            await sim.feed(traffic.mailing(traffic.people(3000, "d.example"), rate=70))
             assert await sim.empty(within=DAY)
         assert await sim.verdict() == []
         assert asks.asked is not None

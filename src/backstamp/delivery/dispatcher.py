@@ -388,6 +388,10 @@ class Dispatcher:
                         slot.arrived()
                         await self._down(lane, outcome)
                         continue
+                    now = self._clock.monotonic()
+                    if lane.may_send(now)[0] > now:
+                        # While the host kept this one waiting another was told of a pause, or had the turn.
+                        continue
                 slot.arrived()
                 job = lane.take()
                 if job is None:
