@@ -84,7 +84,9 @@ def _places(dispatcher: Dispatcher) -> Iterator[str]:
         for throttle in lane.throttles[:-1]:
             if dispatcher._throttles.get(throttle.key) is not throttle:
                 yield f"{lane.way.name} has a throttle of its own that others do not see: {throttle.key}"
-    yield from (f"{lane.way.name} is not listed and has a timer" for lane in dispatcher._timers if lane not in lanes)
+    yield from (
+        f"{lane.way.name} is not listed and has a timer" for lane in dispatcher._timers if lane not in lanes
+    )
     for throttle, waiting in dispatcher._permits._waiting.items():
         for lane in waiting:
             if lane not in lanes:

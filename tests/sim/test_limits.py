@@ -264,7 +264,9 @@ def test_a_rule_below_a_provider_keeps_both() -> None:
             sim.world.domain(name, f"mx{number}.big.example", f"mx{number}.bad.big.example")
             sim.world.host(f"mx{number}.bad.big.example", promises=[shared, *own])
             # Whoever is put off by the first exchanger asks the second in the same attempt.
-            sim.world.host(f"mx{number}.big.example", habits.RateLimit(1, 90, code=421), promises=[shared, *own])
+            sim.world.host(
+                f"mx{number}.big.example", habits.RateLimit(1, 90, code=421), promises=[shared, *own]
+            )
         async with sim.running():
             await sim.feed(traffic.mailing(traffic.crowd(sim.chance, 600, traffic.zipf(names, 0.1))))
             assert await sim.empty(within=DAY)
@@ -334,7 +336,9 @@ def test_in_a_pause_nothing_begins(seconds: float, at: float) -> None:
     simulate(test, tables=Tables(adaptations=rules), looks=10.0)
 
 
-def test_what_is_kept_in_mind_is_bounded_and_limits_hold_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_in_mind_is_bounded_and_limits_hold_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A destination that was forgotten in between has no fresh allowance."""
     monkeypatch.setattr(dispatcher, "BOUND", 10)
     rate = Rate(1, 600.0)

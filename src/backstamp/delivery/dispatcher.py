@@ -30,7 +30,7 @@ from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem
-from backstamp.queue.port import DamagedError, Delivery, Outlet
+from backstamp.queue.port import DamagedError, Delivery, Load, Outlet
 
 CLAIMS: Final = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
@@ -144,8 +144,14 @@ class Dispatcher:
         self.feedback.adaptations = tables.adaptations
         self._bounds.clear()
         moved: list[Delivery] = []
-        for lane in self._lanes.values():
+        for lane in [*self._lanes.values()]:
             moved += lane.leave()
+            lane.stale = True
+            if lane.empty:
+                self._leave(lane)
+        for worker in [*self._resting]:
+            # Its session was opened as the old tables say, and may be one too many now.
+            self._retire(worker)
         self._group.create_task(self._placed(moved), name="reload")
 
     async def run(self) -> None:
@@ -264,15 +270,21 @@ class Dispatcher:
                 self._spawn(self._give_up())
             return None
         key, way = bound.lane(claim.queue_id)
+        lane = self._lane(key, bound, way)
+        if bound.moves:
+            lane.questions[claim.domain] = question
+        lane.offer(claim)
+        return lane
+
+    def _lane(self, key: Hashable, bound: Bound, way: Way) -> AnyLane:
+        """Return the lane of a way, which goes by what holds for it now."""
+        assert bound.way is not None
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
         elif lane.origin is not bound.way:
             lane.adopt(way, bound.way)
             self._limits(bound, way)
-        if bound.moves:
-            lane.questions[claim.domain] = question
-        lane.offer(claim)
         return lane
 
     def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
@@ -390,7 +402,7 @@ class Dispatcher:
                         continue
                     now = self._clock.monotonic()
                     if lane.may_send(now)[0] > now:
-                        # While the host kept this one waiting another was told of a pause, or had the turn.
+                        # While the host kept this one waiting, another was told of a pause or had the turn.
                         continue
                 slot.arrived()
                 job = lane.take()
@@ -435,7 +447,9 @@ class Dispatcher:
 
     async def _here(self, job: Job, lane: AnyLane) -> bool:
         """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
-        if job.load is not None or not lane.questions:
+        if job.load is not None:
+            return not lane.stale or await self._follow(job, job.load, lane)
+        if not lane.questions:
             return True
         now = self._clock.monotonic()
         gone = []
@@ -460,6 +474,31 @@ class Dispatcher:
                 self._kick(other)
         return bool(job.claims)
 
+    async def _follow(self, job: Job, load: Load, lane: AnyLane) -> bool:
+        """Find the way anew for a job that was begun under other tables; tell whether it stays in its lane."""
+        sender = load.sender.decode("utf-8", "backslashreplace") or "<>"
+        personal = self.router.tables.personal
+        found = {}
+        for domain in {claim.domain: None for claim in job.claims}:
+            question: object = (domain, sender) if personal else domain
+            bound = self._bounds.get(question)
+            if bound is None or bound.useless(self._clock.monotonic()):
+                await self._find(question, self.router.question(domain, sender if personal else ""))
+                bound = self._bounds[question]
+            if bound.way is not None:
+                key, way = bound.lane(job.queue_id)
+                found[key] = bound, way
+        if len(found) != 1:
+            # Its domains part, or have no way any more: it ends where it was begun.
+            return True
+        [(key, (bound, way))] = found.items()
+        other = self._lane(key, bound, way)
+        if other is lane:
+            return True
+        other.back(job)
+        self._kick(other)
+        return False
+
     async def _next(self, lane: AnyLane, slot: Slot) -> bool:
         """Wait until there is something to do for a worker; False: it is to go."""
         while not self._stopping:
@@ -475,8 +514,8 @@ class Dispatcher:
                 if at <= now:
                     return True
                 self._later(lane, at)
-            if wanted or slot.session is None or at - now > lane.way.policy.idle:
-                # An idle connection is a luxury where another lane waits for one.
+            if wanted or lane.stale or slot.session is None or at - now > lane.way.policy.idle:
+                # An idle connection is a luxury where another lane waits for one, or may have to.
                 return False
             slot.arrived()
             if not await self._rest(lane):

@@ -95,6 +95,8 @@ class Lane(Generic[W]):
         self.key = key
         self.way = self.origin = way
         """How its mail goes, and what that was made from (`adopt`)."""
+        self.stale = False
+        """Whether there are new tables, and nobody asked them for this lane yet."""
         self.throttles = throttles
         """The provider's or the lane's own first, those that never learn last."""
         self.taught: int | None = None
@@ -120,6 +122,7 @@ class Lane(Generic[W]):
     def adopt(self, way: Way, origin: Way) -> None:
         """Take another way with the same key: other policies, or the same again."""
         self.way, self.origin = way, origin
+        self.stale = False
 
     @property
     def recipients(self) -> int:
@@ -213,7 +216,7 @@ class Lane(Generic[W]):
 
     def send(self, now: float) -> float:
         """Count a message that is about to be sent; return when it may be, `now` or later."""
-        # All count it for the moment it goes: who counted it earlier would let another go too near to it.
+        # All count it for the moment it goes: who counted it earlier would let another too near.
         at = max([throttle.sends_at(now) for throttle in self.throttles])
         return max([throttle.send(at) for throttle in self.throttles])
 
