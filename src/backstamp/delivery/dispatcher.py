@@ -98,7 +98,7 @@ class Dispatcher:
             suppression=suppression,
             kick=self._kick,
         )
-        self._all = Throttle("all", DestinationPolicy(connections=connections))
+        self._all = Throttle("all", DestinationPolicy(connections=connections), learns=False)
         self._all.window.size = connections
         self._throttles: OrderedDict[str, Throttle] = OrderedDict()
         self._remembered = {one.key: one for one in learned}
@@ -282,6 +282,8 @@ class Dispatcher:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
+            for throttle in lane.throttles:
+                throttle.lanes += 1
         elif lane.origin is not bound.way:
             lane.adopt(way, bound.way)
             self._limits(bound, way)
@@ -305,11 +307,13 @@ class Dispatcher:
         throttle = self._throttles[key] = Throttle(key, policy)
         if (known := self._remembered.pop(key, None)) is not None:
             throttle.recall(known, self._clock.monotonic(), self._clock.wall())
-        if len(self._throttles) > BOUND:
-            # One that nobody holds: what is in use is what moved to the end of late.
+        for _ in range(min(2, len(self._throttles) - BOUND)):
             oldest = next(iter(self._throttles.values()))
-            if not oldest.held:
+            # Whatever keeps somebody back stays, whatever their number.
+            if oldest.idle(self._clock.monotonic()):
                 del self._throttles[oldest.key]
+            else:
+                self._throttles.move_to_end(oldest.key)
         return throttle
 
     async def _give_up(self) -> None:
@@ -402,7 +406,7 @@ class Dispatcher:
                         continue
                     now = self._clock.monotonic()
                     if lane.may_send(now)[0] > now:
-                        # While the host kept this one waiting, another was told of a pause or had the turn.
+                        # Meanwhile another may have been told of a pause, or had the turn.
                         continue
                 slot.arrived()
                 job = lane.take()
@@ -475,7 +479,7 @@ class Dispatcher:
         return bool(job.claims)
 
     async def _follow(self, job: Job, load: Load, lane: AnyLane) -> bool:
-        """Find the way anew for a job that was begun under other tables; tell whether it stays in its lane."""
+        """Find the way anew for a job begun under other tables; tell whether it stays in its lane."""
         sender = load.sender.decode("utf-8", "backslashreplace") or "<>"
         personal = self.router.tables.personal
         found = {}
@@ -561,7 +565,9 @@ class Dispatcher:
             self._permits.forget(lane)
             if (timer := self._timers.pop(lane, None)) is not None:
                 timer.cancel()
-            self._lanes.pop(lane.key, None)
+            if self._lanes.pop(lane.key, None) is not None:
+                for throttle in lane.throttles:
+                    throttle.lanes -= 1
 
 
 def _ready(slot: Slot, lane: AnyLane) -> bool:

@@ -50,7 +50,7 @@ class Feedback:
 
     def _answered(self, lane: Lane[Any], probe: Throttle | None) -> None:
         now = self._clock.monotonic()
-        for throttle in lane.throttles:
+        for throttle in lane.learners:
             if throttle.window.answered(now, probe=throttle is probe, held=throttle.held):
                 allowed = throttle.window.ceiling or throttle.window.most
                 self._told(throttle, f"up to {allowed} connections", "one more was let have", 0.0)
@@ -58,7 +58,7 @@ class Feedback:
     def failed(self, lane: Lane[Any]) -> None:
         """A host gave no session, or broke one off."""
         now = self._clock.monotonic()
-        for throttle in lane.throttles:
+        for throttle in lane.learners:
             throttle.window.failed(now)
 
     def heard(self, lane: Lane[Any], reply: Reply, phase: Phase, host: str) -> None:

@@ -7,7 +7,7 @@ the dispatcher's tasks; idle ones are woken last in, first out, so that the fewe
 connections stay warm.
 """
 
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -137,7 +137,7 @@ class Lane(Generic[W]):
         return most if self.sends is None else min(most, self.sends)
 
     def ended(self, taken: int) -> bool:
-        """A host said 421 after so many messages of a connection; tell whether that is its limit, and news."""
+        """A host said 421 after so many messages of a connection; tell whether it is its limit, and news."""
         twice, self._ended = taken == self._ended, taken
         if not (twice and 0 < taken < self.messages):
             return False
@@ -216,7 +216,7 @@ class Lane(Generic[W]):
 
     def send(self, now: float) -> float:
         """Count a message that is about to be sent; return when it may be, `now` or later."""
-        # All count it for the moment it goes: who counted it earlier would let another too near.
+        # All count it for the moment it goes: one that counts it earlier lets another too near.
         at = max([throttle.sends_at(now) for throttle in self.throttles])
         return max([throttle.send(at) for throttle in self.throttles])
 
@@ -229,6 +229,11 @@ class Lane(Generic[W]):
     def teaches(self) -> Throttle:
         """The throttle that learns from this lane's hosts: the provider's, else its own."""
         return self.throttles[0]
+
+    @property
+    def learners(self) -> Iterator[Throttle]:
+        """The throttles whose windows follow how this lane's hosts do."""
+        return (throttle for throttle in self.throttles if throttle.learns)
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
