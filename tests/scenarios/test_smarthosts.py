@@ -227,3 +227,23 @@ async def test_a_password_file_is_read_at_start_and_at_reload(tmp_path: Path) ->
         assert "TLSv1.3" in log
         assert "s3same" not in log
         assert "wrong one" not in log
+
+
+async def test_credentials_that_are_refused_hold_up_nobody_with_others(tmp_path: Path) -> None:
+    """Two senders with accounts of their own at one smarthost: a wrong password is one sender's trouble."""
+    async with (
+        Host(tls="starttls", auth=("me", "sesame!")) as host,
+        configured(
+            tmp_path,
+            to(host, more=ME) + to(host, more='from = "old.test"\nusername = "me"\npassword = "changed"'),
+            schedule=LATE,
+        ) as running,
+    ):
+        await send(running.address, ["a@y.test"], sender="a@old.test")
+        await running.until(events.Deferred)
+        await send(running.address, ["b@y.test"], sender="a@else.test")
+        await running.until(events.Delivered)
+        assert len(running.events(events.Deferred)) == 1
+        await send(running.address, ["c@y.test"], sender="a@old.test")
+        await running.until(events.Deferred, 2)
+        assert len(host.lines(b"AUTH")) == 2

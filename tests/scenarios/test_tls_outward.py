@@ -231,3 +231,26 @@ async def test_implicit_tls_against_a_host_without_it_waits(tmp_path: Path) -> N
         await running.until(events.Deferred)
         assert not host.lines(b"EHLO")
         assert not host.taken
+
+
+async def test_a_certificate_nobody_trusts_costs_only_those_who_must_trust_it(
+    tmp_path: Path, trusted: trustme.CA
+) -> None:
+    zone = {**ZONE, "strict.test": {"MX": ["10 mx.y.test."]}}
+    async with (
+        Host(hostname="mx.y.test", tls="starttls") as host,
+        DnsServer(zone) as server,
+        configured(
+            tmp_path,
+            '[[destination]]\nmatch = "strict.test"\ntls = "verify"',
+            port=host.address[1],
+            nameservers=[server.address],
+            schedule=LATE,
+        ) as running,
+    ):
+        await send(running.address, ["a@strict.test"])
+        await running.until(events.Deferred)
+        await send(running.address, ["b@y.test"])
+        await running.until(events.Delivered)
+        assert len(running.events(events.Deferred)) == 1
+        assert host.taken[0].tls

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Host(Sink):
         """When each was said, in seconds of the loop."""
         self.most = 0
         """Connections open at a time, at most."""
+        self.noticed: Callable[[], None] = lambda: None
+        """Called when something was said."""
         self._news = asyncio.Event()
 
     def _receive(self, message: Received) -> None:
@@ -62,6 +64,7 @@ class Host(Sink):
         self.said.append(heard)
         self.times.append(asyncio.get_running_loop().time())
         self.most = max(self.most, len(self.open))
+        self.noticed()
         self._news.set()
 
     def lines(self, verb: bytes) -> list[bytes]:
