@@ -234,7 +234,7 @@ class Opener:
             credentials=way.credentials,
         )
         opened = await self._net.open(wire, candidate, manner)
-        if isinstance(opened, Fault) and opened.phase is Phase.TLS and _may_be_clear(manner):
+        if isinstance(opened, Fault) and _may_be_clear(manner, opened):
             self._remember(candidate, opened.text)
             wire = await self._dial(lane, candidate)
             if isinstance(wire, Fault):
@@ -311,8 +311,10 @@ class Opener:
             self._tell.host_up(str(candidate), max(down))
 
 
-def _may_be_clear(manner: Manner) -> bool:
-    return manner.tls <= Tls.MAY and manner.starttls and not manner.implicit_tls and not manner.credentials
+def _may_be_clear(manner: Manner, fault: Fault) -> bool:
+    """Tell whether a broken TLS may be answered by clear text. What looks like an attack is not (RFC 3207 §6)."""
+    demanded = manner.tls > Tls.MAY or manner.implicit_tls or manner.credentials is not None
+    return fault.phase is Phase.TLS and fault.problem != "protocol" and manner.starttls and not demanded
 
 
 def _race_permit(lane: Lane[Any], now: float) -> bool:
