@@ -210,13 +210,23 @@ class Opener:
         self._freed(lane)
 
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
-        now = self._clock.monotonic()
-        while (at := lane.connect(now)) > now:
-            await asyncio.sleep(at - now)
-            now = self._clock.monotonic()
+        await self._paced(lane)
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
+
+    async def _paced(self, lane: Lane[Any]) -> None:
+        """Wait until the rates let a connection be begun. Who waits is counted: others come behind."""
+        for throttle in lane.throttles:
+            throttle.calling += 1
+        try:
+            now = self._clock.monotonic()
+            while (at := lane.connect(now)) > now:
+                await asyncio.sleep(at - now)
+                now = self._clock.monotonic()
+        finally:
+            for throttle in lane.throttles:
+                throttle.calling -= 1
 
     # ---- greeting ----
 
