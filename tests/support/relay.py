@@ -104,6 +104,13 @@ async def relay(
         admin=Address("127.0.0.1", 0) if admin else None,
         log_attempts=True,
     )
+    async with run(settings, directory) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def run(settings: Settings, directory: Path) -> AsyncIterator[RunningRelay]:
+    """Run a relay with settings as they are; it is stopped in order."""
     with tempfile.TemporaryFile() as output:
         log = RecordingLog(os.dup(output.fileno()))
         running = Relay(settings, log, log.metrics)
@@ -123,4 +130,4 @@ def via(address: tuple[str, int], match: str = "*") -> Route:
     return Route(match, Smarthost((NextHop(*address),)))
 
 
-__all__ = ["FAST", "RecordingLog", "RunningRelay", "events", "relay", "via"]
+__all__ = ["FAST", "RecordingLog", "RunningRelay", "events", "relay", "run", "via"]

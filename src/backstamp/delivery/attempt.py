@@ -312,7 +312,7 @@ class Attempter:
         if not durable:
             await slot.close()
             return
-        self._tell.delivered(job, load.recipients, outcomes, duration)
+        self._tell.delivered(job, load.recipients, outcomes, duration, session.tls)
         if owed := prepare.relayed(load, outcomes, extensions=extensions):
             await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
 

@@ -27,10 +27,10 @@ from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned, Throttle
 from backstamp.mail.outcome import Outcome
-from backstamp.policy import classify
+from backstamp.policy import classify, route
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem
-from backstamp.queue.port import DamagedError, Delivery, Outlet
+from backstamp.queue.port import DamagedError, Delivery, Load, Outlet
 
 CLAIMS: Final = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
@@ -153,7 +153,11 @@ class Dispatcher:
         moved: list[Delivery] = []
         for lane in [*self._lanes.values()]:
             moved += lane.leave()
+            lane.stale = True
             self._leave(lane)
+        for worker in [*self._resting]:
+            # Its session was opened as the old tables say, and may be one too many now.
+            self._retire(worker)
         if moved:
             self._group.create_task(self._placed(moved), name="reload")
 
@@ -226,7 +230,7 @@ class Dispatcher:
             self._queue.give_back(claim, self._clock.wall() + 60)
             return None
         self._queue.rest(claim)
-        return load.sender.decode("utf-8", "backslashreplace") or "<>"
+        return route.sender_name(load.sender)
 
     def _ask(self, question: object, claim: Delivery, sender: str) -> None:
         """Find the way for a question; whoever asks meanwhile waits for the same answer."""
@@ -282,15 +286,23 @@ class Dispatcher:
                 self._spawn(self._give_up())
             return None
         key, way = bound.lane(claim)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
-        elif lane.origin is not bound.way:
-            lane.adopt(way, bound.way)
-            self._limits(bound, way)
+        lane = self._lane(key, bound, way)
         if bound.moves:
             lane.questions[claim.domain] = question
         lane.offer(claim)
+        return lane
+
+    def _lane(self, key: Hashable, bound: Bound, way: Way) -> AnyLane:
+        """Return the lane of a way, which goes by what holds for it now."""
+        assert bound.way is not None
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
+            for throttle in lane.throttles:
+                throttle.lanes += 1
+        elif lane.origin is not bound.way:
+            lane.adopt(way, bound.way)
+            self._limits(bound, way)
         return lane
 
     def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
@@ -311,11 +323,13 @@ class Dispatcher:
         throttle = self._throttles[key] = Throttle(key, policy)
         if (known := self._remembered.pop(key, None)) is not None:
             throttle.recall(known, self._clock.monotonic(), self._clock.wall())
-        if len(self._throttles) > BOUND:
-            # One that nobody holds: what is in use is what moved to the end of late.
+        for _ in range(min(2, len(self._throttles) - BOUND)):
             oldest = next(iter(self._throttles.values()))
-            if not oldest.held:
+            # Whatever keeps somebody back stays, whatever their number.
+            if oldest.idle(self._clock.monotonic()):
                 del self._throttles[oldest.key]
+            else:
+                self._throttles.move_to_end(oldest.key)
         return throttle
 
     async def _give_up(self) -> None:
@@ -373,7 +387,7 @@ class Dispatcher:
     def _make_room(self, throttle: Throttle) -> None:
         """Let the worker go that has been idle longest where others wait for a permit."""
         for worker, lane in self._resting.items():
-            if throttle in lane.throttles:
+            if throttle in lane.throttles and not lane.turns:
                 self._retire(worker)
                 return
 
@@ -407,12 +421,17 @@ class Dispatcher:
                         slot.arrived()
                         await self._down(lane, outcome)
                         continue
+                    now = self._clock.monotonic()
+                    if lane.may_send(now) > now:
+                        # Meanwhile another may have been told of a pause, or had the turn.
+                        continue
                 slot.arrived()
                 job = lane.take()
                 if job is None:
                     continue
                 slot.book()
-                if job.load is not None or not lane.questions or await self._here(job, lane):
+                moves = lane.stale or (job.load is None and lane.questions)
+                if not moves or await self._here(job, lane):
                     await self._attempter.run(job, lane, slot)
                 slot.unbook()
                 self._serve(lane)
@@ -451,6 +470,8 @@ class Dispatcher:
 
     async def _here(self, job: Job, lane: AnyLane) -> bool:
         """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
+        if job.load is not None:
+            return not lane.stale or await self._follow(job, job.load, lane)
         now = self._clock.monotonic()
         gone = []
         for claim in job.claims:
@@ -473,23 +494,47 @@ class Dispatcher:
                 self._kick(other)
         return bool(job.claims)
 
+    async def _follow(self, job: Job, load: Load, lane: AnyLane) -> bool:
+        """Find the way anew for a job begun under other tables; tell whether it stays in its lane."""
+        sender = load.sender.decode("utf-8", "backslashreplace") or "<>"
+        personal = self.router.tables.personal
+        found = {}
+        for domain in {claim.domain: None for claim in job.claims}:
+            question: object = (domain, sender) if personal else domain
+            bound = self._bounds.get(question)
+            if bound is None or bound.useless(self._clock.monotonic()):
+                await self._find(question, domain, sender if personal else "")
+                bound = self._bounds[question]
+            if bound.way is not None:
+                key, way = bound.lane(job.claims[0])
+                found[key] = bound, way
+        if len(found) != 1:
+            # Its domains part, or have no way any more: it ends where it was begun.
+            return True
+        [(key, (bound, way))] = found.items()
+        other = self._lane(key, bound, way)
+        if other is lane:
+            return True
+        other.back(job)
+        self._kick(other)
+        return False
+
     async def _next(self, lane: AnyLane, slot: Slot) -> bool:
         """Wait until there is something to do for a worker; False: it is to go."""
         while not self._stopping:
             now = self._clock.monotonic()
             if not lane.held(now):
                 return False
-            wanted = self._permits.wanted(lane)
+            if self._permits.wanted(lane) and (not lane.turns or slot.turns >= TURNS):
+                # An idle connection is a luxury where another lane waits for one, and a busy one is shared.
+                return False
             at = now
             if lane.turns:
-                if wanted and slot.turns >= TURNS:
-                    return False
                 at = lane.may_send(now)
                 if at <= now:
                     return True
                 self._later(lane, at)
-            if wanted or slot.session is None or at - now > lane.way.policy.idle:
-                # An idle connection is a luxury where another lane waits for one.
+            if lane.stale or slot.session is None or at - now > lane.way.policy.idle:
                 return False
             slot.arrived()
             if not await self._rest(lane):
@@ -537,7 +582,9 @@ class Dispatcher:
             self._permits.forget(lane)
             if (timer := self._timers.pop(lane, None)) is not None:
                 timer.cancel()
-            self._lanes.pop(lane.key, None)
+            if self._lanes.pop(lane.key, None) is not None:
+                for throttle in lane.throttles:
+                    throttle.lanes -= 1
 
 
 def _ready(slot: Slot, lane: AnyLane) -> bool:

@@ -7,7 +7,7 @@ the dispatcher's tasks; idle ones are woken last in, first out, so that the fewe
 connections stay warm.
 """
 
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -97,6 +97,8 @@ class Lane(Generic[W]):
         self.key = key
         self.way = self.origin = way
         """How its mail goes, and what that was made from (`adopt`)."""
+        self.stale = False
+        """Whether there are new tables, and nobody asked them for this lane yet."""
         self.throttles = throttles
         """The provider's or the lane's own first, those that never learn last."""
         self.taught: int | None = None
@@ -124,6 +126,7 @@ class Lane(Generic[W]):
     def adopt(self, way: Way, origin: Way) -> None:
         """Take another way with the same key: other policies, or the same again."""
         self.way, self.origin = way, origin
+        self.stale = False
 
     @property
     def recipients(self) -> int:

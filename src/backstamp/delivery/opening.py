@@ -255,7 +255,7 @@ class Opener:
             return self._down(lane, candidate, opened)
         if isinstance(opened, Refusal):
             return self._refused(lane, candidate, opened)
-        self._up(candidate)
+        self._up(lane, candidate)
         if opened.peer in self._own_names and not way.route:
             await opened.close()
             return classify.loop(lane.way.name)
@@ -276,13 +276,25 @@ class Opener:
     def _pause(self, lane: Lane[Any]) -> float:
         return hosts.pause(lane.way.policy.retry.schedule[0])
 
+    def _places(self, lane: Lane[Any], candidate: Candidate) -> tuple[hosts.Place, hosts.Place]:
+        """Return where a host's trouble is noted: that with this lane only, and that with all from its source.
+
+        Its TLS and credentials are a lane's own; a host may block one address of ours and not another.
+        """
+        source = self._source(lane, candidate)
+        address, port = candidate.address, candidate.port
+        return (lane.key, address, port), (source.address if source is not None else "", address, port)
+
     def _met(self, lane: Lane[Any], candidate: Candidate) -> Outcome | None:
-        place = (candidate.address, candidate.port)
-        return self.dead.met(place, self._clock.monotonic(), self._pause(lane))
+        now, pause = self._clock.monotonic(), self._pause(lane)
+        for place in self._places(lane, candidate):
+            if (outcome := self.dead.met(place, now, pause)) is not None:
+                return outcome
+        return None
 
     def _down(self, lane: Lane[Any], candidate: Candidate, fault: Fault) -> Outcome:
         outcome = classify.fault(fault, str(candidate))
-        self._dead(lane, candidate, outcome)
+        self._dead(lane, candidate, outcome, fault.phase)
         return outcome
 
     def _refused(self, lane: Lane[Any], candidate: Candidate, refusal: Refusal) -> Outcome:
@@ -291,19 +303,22 @@ class Opener:
         if lane.sessions:
             # It has sessions of ours, and has only had enough of them.
             return outcome
-        self._dead(lane, candidate, outcome)
+        self._dead(lane, candidate, outcome, refusal.phase)
         return outcome
 
-    def _dead(self, lane: Lane[Any], candidate: Candidate, outcome: Outcome) -> None:
+    def _dead(self, lane: Lane[Any], candidate: Candidate, outcome: Outcome, phase: Phase) -> None:
         self._feedback.failed(lane)
-        place = (candidate.address, candidate.port)
+        own, general = self._places(lane, candidate)
+        place = own if phase in {Phase.TLS, Phase.AUTH} else general
         if self.dead.failed(place, outcome, self._clock.monotonic(), self._pause(lane)):
             self._tell.host_down(outcome)
 
-    def _up(self, candidate: Candidate) -> None:
-        down = self.dead.answered((candidate.address, candidate.port), self._clock.monotonic())
-        if down is not None:
-            self._tell.host_up(str(candidate), down)
+    def _up(self, lane: Lane[Any], candidate: Candidate) -> None:
+        now = self._clock.monotonic()
+        answered = [self.dead.answered(place, now) for place in self._places(lane, candidate)]
+        down = [seconds for seconds in answered if seconds is not None]
+        if down:
+            self._tell.host_up(str(candidate), max(down))
 
 
 def _may_be_clear(manner: Manner) -> bool:

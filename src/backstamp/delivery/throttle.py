@@ -40,6 +40,8 @@ class Throttle:
 
     def __init__(self, key: str, policy: DestinationPolicy, *, learns: bool = True) -> None:
         self.key = key
+        self.learns = learns
+        """Whether hosts' failures and answers change its window."""
         self.policy = policy
         self.learns = learns
         """Whether hosts have a say in its window; that of all lanes together is the operator's alone."""
@@ -50,6 +52,8 @@ class Throttle:
         """Those of them that wait for the rate of connections."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
+        self.lanes = 0
+        """Lanes that obey it."""
         self.paused_until = float("-inf")
         self.slow_until = float("-inf")
         self.slow: Rate | None = None
@@ -81,6 +85,10 @@ class Throttle:
         at = max(now, self.paused_until)
         messages = self._messages
         return at if messages is None else max(at, messages.earliest(now, self.booked))
+
+    def idle(self, now: float) -> bool:
+        """Tell whether nobody needs it, and one made anew would allow no more than it does."""
+        return not self.lanes and self.may_send(now) <= now and self.connect_at(now) <= now
 
     @property
     def paced(self) -> bool:

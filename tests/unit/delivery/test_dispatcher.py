@@ -356,7 +356,9 @@ async def test_who_may_hold_no_connection_any_more_wakes_who_is_idle(make: Calla
             await world.queue.append(message(b"a@d.example"))
         await world.until(events.Delivered, 3)
         assert world.held == 2
-        tables = Tables(RouteTable(), PolicyTable(DestinationPolicy(connections=1, idle=60.0)))
+        tables = Tables(
+            RouteTable(), PolicyTable(DestinationPolicy(connections=1, idle=60.0, private_addresses=True))
+        )
         world.dispatcher.reload(tables, 1000)
         await world.queue.append(message(b"a@d.example"))
         await asyncio.sleep(1.5)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.policy.route import Credentials, NextHop, Route, RouteTable, Smarthost
+from backstamp.policy.route import Credentials, NextHop, Route, RouteTable, Smarthost, sender_name
 
 labels = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(".".join)
 matches = st.one_of(labels, labels.map("*.{}".format), st.just("*"))
@@ -96,3 +96,17 @@ def test_a_route_may_lead_back_to_mx() -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(Credentials("user", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (b"", "<>"),
+        (b"A.b@Shop.Example", "A.b@shop.example"),
+        ("ü@bücher.example".encode(), "ü@xn--bcher-kva.example"),
+        (b'"a@b"@c.example', '"a@b"@c.example'),
+        (b"\xff@c.example", "\\xff@c.example"),
+    ],
+)
+def test_a_reverse_path_is_named_with_its_domain_in_a_labels(path: bytes, name: str) -> None:
+    assert sender_name(path) == name

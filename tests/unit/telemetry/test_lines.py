@@ -21,6 +21,10 @@ EVENTS: list[Event] = [
     events.Delivered(
         time=NOW, queue_id="Q", recipient="c@d.example", reply="250 ok", mx="mx", duration=0.001, delay=2.5
     ),
+    events.Delivered(
+        time=NOW, queue_id="Q", recipient="c@d.example", reply="250 ok", mx="mx", duration=0.001, delay=2.5,
+        tls="TLSv1.3 TLS_AES_256_GCM_SHA384",
+    ),
     events.Deferred(
         time=NOW, queue_id="Q", recipient="c@d.example", reply="450 later", mx="", duration=0.0, scope="host",
         retry_at=1_764_000_060.0,
