@@ -7,7 +7,7 @@ the dispatcher's tasks; idle ones are woken last in, first out, so that the fewe
 connections stay warm.
 """
 
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 import msgspec

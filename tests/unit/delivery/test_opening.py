@@ -449,7 +449,7 @@ async def test_a_dead_host_is_met_by_its_last_answer() -> None:
 async def test_a_dead_address_in_a_race_costs_no_time() -> None:
     world = World((at("a"), at("b"), at("c")))
     world.delays = {"a": 50.0, "c": 1.0}
-    world.opener.dead.failed(("b", 25), classify.fault(REFUSED, "b"), 0.0, 30.0)
+    world.opener.dead.failed(("", "b", 25), classify.fault(REFUSED, "b"), 0.0, 30.0)
     assert (await world.opened()).address == "c"
     assert world.dialled == [(0.0, "a"), (STAGGER, "c")]
     assert world.throttle.held == 0
