@@ -277,7 +277,7 @@ class Opener:
         return hosts.pause(lane.way.policy.retry.schedule[0])
 
     def _places(self, lane: Lane[Any], candidate: Candidate) -> tuple[hosts.Place, hosts.Place]:
-        """Return where a host's trouble is noted: that with this lane only, and that with all from its source.
+        """Return where a host's trouble is noted: that with this lane only, that with all from its source.
 
         Its TLS and credentials are a lane's own; a host may block one address of ours and not another.
         """

@@ -40,8 +40,6 @@ class Throttle:
 
     def __init__(self, key: str, policy: DestinationPolicy, *, learns: bool = True) -> None:
         self.key = key
-        self.learns = learns
-        """Whether hosts' failures and answers change its window."""
         self.policy = policy
         self.learns = learns
         """Whether hosts have a say in its window; that of all lanes together is the operator's alone."""
