@@ -210,13 +210,23 @@ class Opener:
         self._freed(lane)
 
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
-        now = self._clock.monotonic()
-        while (at := lane.connect(now)) > now:
-            await asyncio.sleep(at - now)
-            now = self._clock.monotonic()
+        await self._paced(lane)
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
+
+    async def _paced(self, lane: Lane[Any]) -> None:
+        """Wait until the rates let a connection be begun. Who waits is counted: others come behind."""
+        for throttle in lane.throttles:
+            throttle.calling += 1
+        try:
+            now = self._clock.monotonic()
+            while (at := lane.connect(now)) > now:
+                await asyncio.sleep(at - now)
+                now = self._clock.monotonic()
+        finally:
+            for throttle in lane.throttles:
+                throttle.calling -= 1
 
     # ---- greeting ----
 
@@ -267,7 +277,7 @@ class Opener:
         return hosts.pause(lane.way.policy.retry.schedule[0])
 
     def _places(self, lane: Lane[Any], candidate: Candidate) -> tuple[hosts.Place, hosts.Place]:
-        """Return where a host's trouble is noted: that with this lane only, and that with all from its source.
+        """Return where a host's trouble is noted: that with this lane only, that with all from its source.
 
         Its TLS and credentials are a lane's own; a host may block one address of ours and not another.
         """

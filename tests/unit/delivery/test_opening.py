@@ -229,9 +229,15 @@ async def test_a_racer_keeps_the_rate_of_connections() -> None:
 async def test_a_connection_waits_for_its_rate() -> None:
     world = World((at("a"),), connection_rate=Rate(1, 60.0))
     await world.opened()
-    await world.opened()
+    waiting = asyncio.ensure_future(world.opened())
+    await asyncio.sleep(1.0)
+    # Whoever asks for a permit meanwhile has one behind that.
+    assert world.throttle.calling == 1
+    assert world.throttle.may_connect(world.loop.time()) >= 120.0
+    await waiting
     assert [address for _, address in world.dialled] == ["a", "a"]
     assert 60.0 <= world.dialled[1][0] < 60.1
+    assert world.throttle.calling == 0
 
 
 @virtually
