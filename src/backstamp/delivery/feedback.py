@@ -60,9 +60,8 @@ class Feedback:
         now = self._clock.monotonic()
         words = f"{host} said {reply}"
         if throttle.held > 1 and too_many_connections(reply, phase):
-            if throttle.window.refused(now, throttle.held - 1):
-                self._told(throttle, f"up to {throttle.window.ceiling} connections", words, 0.0)
-            throttle.why = words
+            if (allowed := throttle.refused(now, words)) is not None:
+                self._told(throttle, f"up to {allowed} connections", words, 0.0)
             return
         if reply.code == 421:
             throttle.window.failed(now)

@@ -7,6 +7,7 @@ attempt tries it, the others wait for that one's word. Sessions that are open do
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -23,7 +24,9 @@ Host = tuple[str, int]
 """Address and port."""
 
 
-class _Dead(msgspec.Struct):
+class Dead(msgspec.Struct):
+    """A host that gave no session; times are monotonic seconds."""
+
     outcome: Outcome
     since: float
     again: float
@@ -35,10 +38,18 @@ class Hosts:
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
-        self._dead: OrderedDict[Host, _Dead] = OrderedDict()
+        self._dead: OrderedDict[Host, Dead] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._dead)
+
+    def __iter__(self) -> Iterator[Dead]:
+        """Yield the dead ones."""
+        return iter(self._dead.values())
+
+    def get(self, host: Host) -> Dead | None:
+        """Return what is remembered of a host, None if it is not dead. It may be tried or not: see `met`."""
+        return self._dead.get(host)
 
     def met(self, host: Host, now: float, pause: float) -> Outcome | None:
         """Return what a dead host did last; None if it is to be tried, by the caller."""
@@ -54,7 +65,7 @@ class Hosts:
     def failed(self, host: Host, outcome: Outcome, now: float, pause: float) -> bool:
         """Note that a host gave no session; tell whether that is news."""
         dead = self._dead.pop(host, None)
-        self._dead[host] = _Dead(outcome, now if dead is None else dead.since, now + pause)
+        self._dead[host] = Dead(outcome, now if dead is None else dead.since, now + pause)
         if len(self._dead) > self._size:
             self._dead.popitem(last=False)
         return dead is None
