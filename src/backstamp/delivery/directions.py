@@ -37,7 +37,7 @@ def _lines(facts: Directions) -> Iterator[str]:
     limits = [line for limit in facts.way.limits for line in told.limiting(limit, facts.now)]
     yield from labelled("limits", limits)
     yield from labelled("down", [told.down(one, facts.now) for one in facts.way.down])
-    yield from labelled("policy", _policy(facts))
+    yield from labelled("policy", told.values(facts.way, whole=True))
 
 
 def _listed(facts: Directions) -> Iterator[str]:
@@ -89,11 +89,3 @@ def _lane(waiting: Waiting | None) -> str:
     found = f"{count(waiting.messages, 'message')} wait for this way; {count(waiting.sessions, 'connection')} open"
     opening = waiting.workers - waiting.sessions
     return sentence(f"{found}, {opening} being opened" if opening > 0 else found)
-
-
-def _policy(facts: Directions) -> Iterator[str]:
-    assert facts.way is not None
-    for knob in facts.way.knobs:
-        if knob.key not in ("timeouts", "source"):
-            own = "" if knob.origin == "default" else f"   from {told.table(facts.way, knob.origin)}"
-            yield f"{knob.key} = {knob.value}{own}"

@@ -5,7 +5,7 @@ the source, the policy, and what its lane and limits stand at. The resolver is a
 connected to and nothing is changed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from backstamp.clock import Clock
@@ -86,23 +86,22 @@ class DryRun:
 
     async def _hosts(self, question: Question, bound: Bound) -> tuple[tuple[Host, ...], bool]:
         """Return the hosts in the order of tries, and whether there is no MX."""
+        policy = bound.way.policy if bound.way is not None else bound.retry
+        assert policy is not None
         route = question.route
-        if route is not None and route.via is not None and bound.way is not None:
-            policy = bound.way.policy
+        if route is not None and route.via is not None:
+            hops = route.via.hosts
             return tuple(
-                [
-                    await self._host(hop.host, hop.port, None, policy, bound, judged=False)
-                    for hop in route.via.hosts
-                ]
+                [await self._host(one.host, one.port, None, policy, bound, judged=False) for one in hops]
             ), False
         exchangers = await self._resolver.exchangers(to_alabel(question.domain))
         if isinstance(exchangers, DnsFault):
             return (), False
-        policy = bound.way.policy if bound.way is not None else bound.retry
-        assert policy is not None
         return tuple([one async for one in self._exchangers(exchangers, policy, bound)]), exchangers.implicit
 
-    async def _exchangers(self, found: Exchangers, policy: DestinationPolicy, bound: Bound):
+    async def _exchangers(
+        self, found: Exchangers, policy: DestinationPolicy, bound: Bound
+    ) -> AsyncIterator[Host]:
         own = self._dispatcher.router.finder.own_names
         kept = mx.without_self(found.hosts, own)
         left = ADDRESSES_PER_ATTEMPT
@@ -148,9 +147,8 @@ class DryRun:
         addresses = []
         for one in judgements:
             good += not one.refused
-            if not one.refused and good > min(ADDRESSES_PER_HOST, left):
-                one = Address(one.address, "enough others come before it")
-            addresses.append(one)
+            enough = not one.refused and good > min(ADDRESSES_PER_HOST, left)
+            addresses.append(Address(one.address, "enough others come before it") if enough else one)
         problem = "" if found else "it has no address"
         return Host(printable(name), port, preference, (*addresses, *skipped), problem)
 

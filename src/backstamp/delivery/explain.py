@@ -11,14 +11,15 @@ from backstamp.delivery import told
 from backstamp.delivery.facts import Destination, Explained, Limit, State, Waiting
 from backstamp.delivery.history import Heard
 from backstamp.delivery.phrases import (
+    ago,
     count,
     labelled,
     listed,
+    moment,
     octets,
     paragraph,
     sentence,
     some,
-    span,
     when,
 )
 from backstamp.delivery.remedies import remedies
@@ -31,6 +32,13 @@ _WORDS = {
     "B": "failed and reported",
     "H": "held",
     "X": "removed",
+}
+
+_SOON = {
+    State.RESOLVING: "As soon as the name servers answer.",
+    State.TURN: "As soon as its turn comes.",
+    State.OPENING: "As soon as the connection stands.",
+    State.PERMIT: "As soon as a connection is given back.",
 }
 
 
@@ -93,6 +101,7 @@ def _block(facts: Explained, one: Destination) -> Iterator[str]:
         yield from labelled(
             "limits", [text for limit in one.way.limits for text in told.limiting(limit, now)]
         )
+        yield from labelled("policy", told.values(one.way, whole=False))
         yield from labelled("hosts", [told.down(host, now) for host in one.way.down])
     yield from labelled("change it", remedies(facts, one))
 
@@ -176,9 +185,10 @@ def _failed(facts: Explained, one: Destination) -> str:
 
 
 def _put_off(facts: Explained, one: Destination) -> str:
+    now = facts.now
     if one.past is not None:
         latest = one.past.heard[0]
-        return f"It was put off {span(facts.now - latest.last)} ago: {_quote(latest)}"
+        return f"It was put off {ago(latest.last, now)}: {_quote(latest)}"
     if one.attempts:
         return "It was put off; what was answered is not kept any more."
     if facts.arrival < facts.started:
@@ -251,7 +261,7 @@ def _next(facts: Explained, one: Destination) -> Iterator[str]:
     elif one.state is State.DUE and (facts.closed or facts.stopping):
         yield "As soon as deliveries may begin again."
     else:
-        yield "As soon as what it waits for is there."
+        yield _SOON.get(one.state, "At once.")
 
 
 def _by(one: Destination) -> str:
@@ -268,36 +278,38 @@ def _by(one: Destination) -> str:
 def _so_far(facts: Explained, one: Destination) -> Iterator[str]:
     now = facts.now
     for said in one.failures:
-        yield f"{when(said.time, now)}: {f'{said.host} said ' if said.host else ''}{said.reply}"
+        who = f"{said.host} said " if said.host else ""
+        yield f'{when(said.time, now)}: {who}"{said.reply}".'
     past = one.past
-    if past is None:
-        if one.attempts:
-            yield f"{sentence(count(one.attempts, 'try', 'tries'))[:-1]} since the relay started."
-        if facts.arrival < facts.started:
-            yield f"Nothing is known of tries before the relay started, {when(facts.started, now)}."
-        return
-    tries = count(max(one.attempts, 1), "try", "tries")
-    yield f"{tries} that put it off, the first {when(past.first, now)}:"
-    for heard in past.heard:
-        yield f"{_times(heard, now)} {_quote(heard)}"
-    if facts.arrival < facts.started:
-        yield f"Nothing is known of tries before the relay started, {when(facts.started, now)}."
+    if past is not None:
+        tries = count(max(one.attempts, *(heard.times for heard in past.heard)), "try", "tries")
+        yield f"{tries}, the first at {when(past.first, now)}."
+        # The last answer stands above where it is the reason.
+        for heard in past.heard[one.state in (State.SCHEDULED, State.HELD) and past.heard[0].times == 1 :]:
+            yield f"{_times(heard, now)}: {_quote(heard)}"
+    elif one.attempts:
+        yield f"{count(one.attempts, 'try', 'tries')} since the relay started; the answers are not kept any more."
+    elif one.state is not State.REPORT and facts.arrival >= facts.started:
+        yield "It was not tried yet."
+    if facts.arrival < facts.started and one.state is not State.REPORT:
+        yield f"Nothing is known of tries before the relay started at {when(facts.started, now)}."
 
 
 def _times(heard: Heard, now: float) -> str:
     if heard.times == 1:
-        return f"{when(heard.last, now)},"
-    return f"{heard.times:,} times, last {when(heard.last, now)},"
+        return f"At {when(heard.last, now)}"
+    return f"{heard.times:,} times from {moment(heard.first, now)} to {when(heard.last, now)}"
 
 
 def _quote(heard: Heard) -> str:
     who = f"{heard.host} said" if heard.host else "this relay found"
     kind = f" ({heard.bounce_class})" if heard.bounce_class else ""
-    return f"{who}{kind}: {heard.reply}"
+    return f'{who} "{heard.reply}"{kind}.'
 
 
 def _end(facts: Explained, expires: float) -> str:
-    last = "the sender gets a report" if not facts.report else "nobody is told but the events"
+    last = "nobody is told but the events" if facts.report else "the sender gets a report"
+    at = when(expires, facts.now)
     if expires <= facts.now:
-        return f"Its lifetime is over since {when(expires, facts.now)}: the next try that fails is the last, and {last}."
-    return f"A try that fails after {when(expires, facts.now)} is the last; then {last}."
+        return f"Its lifetime is over since {at}: the next try that fails is the last, and {last}."
+    return f"A try that fails after {at} is the last; then {last}."

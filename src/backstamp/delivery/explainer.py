@@ -13,13 +13,12 @@ from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.facts import Destination, Explained, Listed, Person, Said, State, Step
 from backstamp.delivery.history import Past
 from backstamp.delivery.looking import Looker, Standing
-from backstamp.delivery.router import Bound, Question
+from backstamp.delivery.router import Bound
 from backstamp.mail.envelope import domain_of
 from backstamp.policy import pause, retry
 from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.suppression import Suppressed
 from backstamp.queue import ids
-from backstamp.queue.port import Delivery
 from backstamp.queue.view import DeliveryView, Opened, RecipientView
 from backstamp.text import printable
 

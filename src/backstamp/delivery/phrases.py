@@ -43,6 +43,11 @@ def when(time: float, now: float) -> str:
     return f"{moment(time, now)} ({relative})"
 
 
+def ago(time: float, now: float) -> str:
+    """Return how long a time has been: `48 s ago`, `a moment ago`."""
+    return f"{span(now - time)} ago" if now - time >= 0.5 else "a moment ago"
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return `1 message`, `3 messages`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

@@ -10,8 +10,8 @@ HINTS: Final = {
     "greylist": "Greylisting ends by itself: the host wants to see a second try from the same address.",
     "rate": "The other side wants less at a time.",
     "reputation": "The other side mistrusts this relay's address: see the page its reply names.",
-    "authentication": "The other side wants SPF, DKIM or DMARC of the sender's domain in order, or a name for "
-    "this relay's address.",
+    "authentication": "The other side wants the sender's SPF, DKIM or DMARC in order, or a name for this "
+    "relay's address.",
     "spam-block": "The other side refuses the content.",
     "full-mailbox": "The recipient has to make room.",
     "tls": "TLS does not come about: see what is demanded above.",
@@ -37,8 +37,10 @@ def remedies(facts: Explained, one: Destination) -> Iterator[str]:
         case State.RATE:
             yield from _rate(one)
         case State.PAUSE:
-            yield "`queue retry` does not shorten a pause. A rule of your own does: [[adapt]] with the reply's"
-            yield "words as pattern, before the shipped ones; it counts from the next such reply on."
+            yield (
+                "`queue retry` does not shorten a pause. A rule of your own makes the next one shorter: "
+                "[[adapt]] with words of the reply as its pattern comes before the shipped ones."
+            )
         case State.RESOLVING:
             yield HINTS["dns"]
     if facts.closed:
@@ -71,7 +73,9 @@ def _connections(one: Destination) -> Iterator[str]:
     elif limit.connection_rate and limit.held < limit.allowed:
         yield f"More new connections: {_key(one.way, limit, 'connection_rate')}."
     else:
-        yield f"More connections: {_key(one.way, limit, 'connections')}. It begins with few and grows by itself."
+        yield f"More connections: {_key(one.way, limit, 'connections')}."
+        if limit.allowed < limit.most:
+            yield "They begin with few, and grow by themselves as mail is taken."
 
 
 def _rate(one: Destination) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from backstamp.delivery.facts import Doing, Down, Limit, Way
-from backstamp.delivery.phrases import count, listed, sentence, site, some, span, when
+from backstamp.delivery.phrases import ago, count, listed, sentence, site, some, span, when
 
 TLS: Final = {
     "none": "clear text, even where TLS is offered",
@@ -56,10 +56,22 @@ def going(way: Way) -> Iterator[str]:
     login = f", with AUTH as {way.username}" if way.username else ""
     sources = f" From {listed(way.sources)}." if way.sources else ""
     yield f"With {tls}{login}.{sources}"
-    for origin in ("rule", "provider", "route", "sender"):
-        own = [f"{knob.key} = {knob.value}" for knob in way.knobs if knob.origin == origin]
-        if own:
-            yield f"{table(way, origin)}: {', '.join(own)}."
+
+
+def values(way: Way, *, whole: bool) -> Iterator[str]:
+    """Yield the policy by who says it; of what is as everywhere only that it is, unless the whole is wanted."""
+    shown = [knob for knob in way.knobs if knob.key not in ("timeouts", "source")]
+    own = False
+    for origin in ("route", "rule", "provider"):
+        said = [f"{knob.key} {knob.value}" for knob in way.knobs if knob.origin == origin]
+        if said:
+            own = True
+            yield sentence(f"{table(way, origin)}: {', '.join(said)}")
+    if whole:
+        said = [f"{knob.key} {knob.value}" for knob in shown if knob.origin == "default"]
+        yield sentence(f"[delivery] and [retry]: {', '.join(said)}")
+    else:
+        yield "All else is as in [delivery] and [retry]." if own else "All is as in [delivery] and [retry]."
 
 
 def limiting(limit: Limit, now: float) -> Iterator[str]:
@@ -92,7 +104,7 @@ def because(limit: Limit, what: str, now: float) -> str:
     reason = limit.learned.get(what)
     if reason is None:
         return ""
-    return f", because {span(now - reason.since)} ago {reason.why.rstrip('.')}" if reason.why else ""
+    return f", because {ago(reason.since, now)} {reason.why.rstrip('.')}" if reason.why else ""
 
 
 def holding(limit: Limit) -> str:

@@ -288,7 +288,7 @@ class Ledger:
         return self._reporting[queue_id]
 
     def owed(self, entry: Entry) -> Debt | None:
-        """Return what is owed to the sender of a message, None if nothing is. Nothing in it is to be changed."""
+        """Return what is owed to the sender of a message, None if nothing is. To be read only."""
         return self._debts.get(entry)
 
     def reporting(self, entry: Entry) -> bool:

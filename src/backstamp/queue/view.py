@@ -64,8 +64,8 @@ class DeliveryView(msgspec.Struct, frozen=True):
 class Opened(msgspec.Struct, frozen=True):
     """A message of the running queue with all that the queue knows of it.
 
-    `report`: it is a report of this relay's. `reasons` are why recipients failed whose report is owed, `reporting` whether it is being made;
-    `doubts` who was in doubt when the relay started, by ordinal; `closed` whether deliveries may not start.
+    `report`: it is a report of this relay's. `reasons` are why recipients failed whose report is owed,
+    `reporting` whether that is being made; `closed` whether deliveries may not start.
     """
 
     message: MessageView
@@ -75,7 +75,6 @@ class Opened(msgspec.Struct, frozen=True):
     deliveries: tuple[DeliveryView, ...]
     reasons: tuple[Reason, ...] = ()
     reporting: bool = False
-    doubts: tuple[int, ...] = ()
     closed: bool = False
 
 

@@ -65,7 +65,6 @@ class LedgerView:
             ),
             () if debt is None else tuple(debt.reasons),
             self._engine.ledger.reporting(entry),
-            self._engine.doubts.get(entry.queue_id, ()),
             self._engine.gate.waiters is not None,
         )
 
