@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Sequence
 from backstamp import __version__
 from backstamp.admin.explain import ExplainRoutes
 from backstamp.admin.server import AdminServer
+from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
 from backstamp.delivery.dispatcher import Dispatcher
@@ -23,6 +24,7 @@ from backstamp.delivery.explainer import Explainer
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
+from backstamp.learned import LearnedFile
 from backstamp.listener.server import Listener
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import Envelope, domain_runs
@@ -37,6 +39,7 @@ from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.recovery import FormatError
 from backstamp.queue.views import LedgerView
+from backstamp.suppression.keeper import SuppressionList
 from backstamp.telemetry.events import Alarm, Started, Stopped
 from backstamp.telemetry.log import EventLog
 from backstamp.telemetry.metrics import Metrics
@@ -65,6 +68,8 @@ class Relay:
         self._clock = clock or SystemClock()
         self._listeners: list[Listener] = []
         self.queue: LocalQueue
+        self.suppression: SuppressionList
+        self._learned: LearnedFile
         self._dispatcher: Dispatcher
         self._resolver: Resolver
         self._admin: AdminServer | None = None
@@ -91,6 +96,7 @@ class Relay:
         """
         await self._open_queue()
         try:
+            await self._open_suppression()
             self._compose()
             async with asyncio.TaskGroup() as group:
                 try:
@@ -98,6 +104,8 @@ class Relay:
                     tasks = [
                         group.create_task(self._dispatcher.run(), name="dispatcher"),
                         group.create_task(self._watch(), name="watch"),
+                        group.create_task(self.suppression.run(), name="suppression"),
+                        group.create_task(self._learned.run(self._dispatcher.learned), name="learned"),
                     ]
                     self._started()
                     if ready is not None:
@@ -110,6 +118,7 @@ class Relay:
         except* StartError as errors:
             raise _first(errors) from None
         finally:
+            await self.suppression.close()
             await self.queue.close()
             await self._resolver.close()
         waiting = self.queue.ledger.waiting
@@ -121,7 +130,8 @@ class Relay:
         Addresses, the queue and the admin side need a restart; an alarm says so if they differ.
         """
         self._routes = RouteTable(settings.routes)
-        self._dispatcher.reload(self._tables(settings))
+        self._dispatcher.reload(self._tables(settings), settings.connections)
+        self.suppression.policy = settings.suppression
         by_address = {(new.host, new.port): new for new in settings.listeners}
         fixed = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
         for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
@@ -156,9 +166,20 @@ class Relay:
         except OSError as error:
             raise StartError(f"queue directory {root}: {_reason(error)}") from None
 
+    async def _open_suppression(self) -> None:
+        root, clock, emit = self._settings.queue_directory, self._clock, self._log.emit
+        self.suppression = SuppressionList(
+            DiskFiles(), root, self._settings.suppression, clock=clock, emit=emit
+        )
+        try:
+            await self.suppression.open()
+        except OSError as error:
+            raise StartError(f"queue directory {root}: the suppression list: {_reason(error)}") from None
+
     def _compose(self) -> None:
         settings, clock, emit = self._settings, self._clock, self._log.emit
         self._resolver = Resolver(settings.nameservers, clock=clock)
+        self._learned = LearnedFile(DiskFiles(), settings.queue_directory, clock=clock, emit=emit)
         self._dispatcher = Dispatcher(
             self.queue,
             self._opener,
@@ -173,10 +194,20 @@ class Relay:
             hostname=settings.hostname,
             own_names=frozenset({settings.hostname.lower()}),
             own_addresses=frozenset(listener.host for listener in settings.listeners),
+            connections=settings.connections,
+            suppression=self.suppression,
+            learned=self._learned.load(),
+            taught=self._learned.taught,
         )
         self._listeners = [
             Listener(
-                listen, self.queue, clock=clock, emit=emit, entropy=self._entropy, once=self._at_most_once
+                listen,
+                self.queue,
+                clock=clock,
+                emit=emit,
+                entropy=self._entropy,
+                once=self._at_most_once,
+                refuse=self.suppression.refuse,
             )
             for listen in settings.listeners
         ]
@@ -187,6 +218,7 @@ class Relay:
             "deliveries_claimed": lambda: ledger.claimed,
             "connections": lambda: self._dispatcher.connections,
             "lanes": lambda: self._dispatcher.lanes,
+            "suppressions": lambda: len(self.suppression),
             "clients": lambda: sum(one.connections for one in self._listeners),
         }
         for name, function in gauges.items():
@@ -199,6 +231,7 @@ class Relay:
                 ready=self._unready,
                 queue=LedgerView(self.queue, emit),
                 explain=self._explain(),
+                suppression=SuppressionRoutes(self.suppression, clock),
             )
 
     def _explain(self) -> ExplainRoutes:
@@ -206,8 +239,8 @@ class Relay:
         view = LedgerView(self.queue, self._log.emit)
         health = self.queue.health
         return ExplainRoutes(
-            Explainer(view, self._dispatcher, self._clock, lambda: health.problem),
-            DryRun(self._dispatcher, self._resolver, self._clock),
+            Explainer(view, self._dispatcher, self._clock, lambda: health.problem, self.suppression),
+            DryRun(self._dispatcher, self._resolver, self._clock, self.suppression),
         )
 
     def _tables(self, settings: Settings) -> Tables:
@@ -267,6 +300,7 @@ class Relay:
                 group.create_task(listener.close(SESSION_GRACE))
         if not self._starting:
             await self._dispatcher.drain(GRACE)
+            self._learned.save(self._dispatcher.learned())
         if self._admin is not None:
             await self._admin.close()
 

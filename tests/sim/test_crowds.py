@@ -34,8 +34,8 @@ async def last_of_the_living(sim: Simulation, count: int, *, dead: int, stalling
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_dead_and_stalling_destinations_hold_up_nobody(count: int) -> None:
-    alone = simulate(lambda sim: last_of_the_living(sim, count, dead=0, stalling=0), connections=count // 10)
-    among = simulate(lambda sim: last_of_the_living(sim, count, dead=1, stalling=1), connections=count // 10)
+    alone = simulate(lambda sim: last_of_the_living(sim, count, dead=0, stalling=0), connections=count // 5)
+    among = simulate(lambda sim: last_of_the_living(sim, count, dead=1, stalling=1), connections=count // 5)
     assert among <= 1.2 * alone
 
 

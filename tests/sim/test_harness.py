@@ -109,7 +109,7 @@ def test_an_alarm_is_told() -> None:
             await sim.empty(within=10)
         return "\n".join(await sim.verdict())
 
-    assert simulate(test).startswith("alarm: an attempt broke: KeyError")
+    assert simulate(test).startswith("alarm: opening a session broke: KeyError")
 
 
 def test_percentiles() -> None:

@@ -23,8 +23,15 @@ def policies(connections: int) -> PolicyTable:
 
 @pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("connections", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("tenant", [b"other.example", MAILING], ids=["another tenant", "the same tenant"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "tenant"),
+    [
+        # A tenant's own single messages go in the order they came; a priority says which are urgent.
+        *((shape, b"other.example") for shape in SHAPES),
+        ("one message", MAILING),
+        ("messages of 1000", MAILING),
+    ],
+)
 def test_a_single_message_passes_a_mailing(shape: str, tenant: bytes, connections: int, count: int) -> None:
     async def test(sim: Simulation) -> None:
         sim.world.simple("d.example")
@@ -55,7 +62,7 @@ def test_what_is_urgent_passes_what_is_not(connections: int) -> None:
             assert await sim.empty(within=3600)
         assert await sim.verdict() == []
         assert sim.percentile(b"accounts.example", 1.0) <= 3 * TRANSACTION
-        assert sim.percentile(MAILING, 0.5) > 60
+        assert sim.percentile(MAILING, 0.5) > 30
 
     simulate(test, policies=policies(connections))
 

@@ -1,5 +1,6 @@
 """Opening a session as a test wants it: an address, and what differs from the usual."""
 
+import functools
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,9 @@ from backstamp.policy.destination import DestinationPolicy, Timeouts, Tls
 from backstamp.policy.manner import Manner
 
 PLAIN = Manner(DestinationPolicy(), "relay.example.org", tls=Tls.NONE)
+
+usual = functools.cache(Contexts)
+"""The machine's trust store, loaded once."""
 
 
 async def connect(
@@ -36,4 +40,4 @@ async def connect(
     if tune is not None:
         tune(sock)
     how = msgspec.structs.replace(PLAIN, policy=policy, **manner)
-    return await open_session(sock, host=host or address, manner=how, contexts=contexts or Contexts())
+    return await open_session(sock, host=host or address, manner=how, contexts=contexts or usual())

@@ -64,7 +64,7 @@ class DeliveryTable(Table):
     private_addresses: bool = False
     """Whether mail exchangers at private, loopback and link-local addresses are tried; true only for tests
     and closed networks."""
-    total_connections: Count = 1000
+    total_connections: Count = 2000
     """Connections at a time, to all destinations together."""
     connections: Count = 20
     """Connections to one next hop at a time."""

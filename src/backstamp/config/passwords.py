@@ -31,10 +31,10 @@ def read(document: Mapping[str, Any]) -> tuple[dict[int, str], Mistakes]:
             found[index] = _password(name)
         except OSError as error:
             wrong.append(
-                (path, f"{words.shown(name)} cannot be read: {(error.strerror or str(error)).lower()}")
+                (path, f"{words.shown(name, 1000)} cannot be read: {(error.strerror or str(error)).lower()}")
             )
         except ValueError as error:
-            wrong.append((path, f"{words.shown(name)} is {error}"))
+            wrong.append((path, f"{words.shown(name, 1000)} is {error}"))
     return found, wrong
 
 

@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     sources: tuple[SourcePool, ...] = ()
     adaptations: tuple[Adaptation, ...] = ()
-    connections: int = 1000
+    connections: int = 2000
     suppression: SuppressionPolicy = SuppressionPolicy()
     nameservers: tuple[Address, ...] = ()
     admin: Address | None = None

@@ -24,12 +24,13 @@ from backstamp.delivery.outside import Candidate
 from backstamp.delivery.prepare import Prepared
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.settle import settle
+from backstamp.delivery.suppressed import Suppression, suppressed
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
-from backstamp.policy import classify
+from backstamp.policy import bounce, classify
 from backstamp.policy.mx import DnsFault, DnsProblem
 from backstamp.policy.retry import RetryPolicy
 from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Outlet, StampNotDurableError
@@ -71,6 +72,7 @@ class Attempter:
         feedback: Feedback,
         reporter: Reporter,
         history: History,
+        suppression: Suppression | None,
         kick: Callable[[Lane[Any]], None],
     ) -> None:
         """Make one; `kick` is called for a lane in which something waits again."""
@@ -82,6 +84,7 @@ class Attempter:
         self._feedback = feedback
         self._reporter = reporter
         self._history = history
+        self._suppression = suppression
         self._kick = kick
 
     # ---- a job ----
@@ -91,8 +94,9 @@ class Attempter:
         job.out += 1
         slot.job = job
         try:
-            load = await self._load(job)
-            if load is not None and job.pending:
+            load = await self._load(job, lane.way.policy.retry)
+            if job.pending:
+                lane.charge(job)
                 batch = self._batch(job, lane)
                 await self._attempt(job, load, batch, lane, slot)
         except DamagedError:
@@ -123,14 +127,17 @@ class Attempter:
             job.out -= 1
             self._end(job, retry)
 
-    async def _load(self, job: Job) -> Load | None:
-        """Return a job's message, read at its first turn; None if nobody of it waits any more."""
+    async def _load(self, job: Job, retry: RetryPolicy) -> Load:
+        """Return a job's message, read at its first turn."""
         if job.load is None:
-            if not any(claim.waiting for claim in job.claims):
-                # Held or removed while it waited for its turn.
-                return None
             job.load = await self._queue.load(job.claims)
+            # Nobody, where all were held or removed while it waited for its turn.
             job.pending = dict(job.load.recipients)
+            if self._suppression:
+                listed = suppressed(job.pending, job.claims[0].flow.tenant, self._suppression)
+                for ordinal in listed:
+                    del job.pending[ordinal]
+                await self._settle(job, job.load, _Progress({}, listed, {}), retry)
         return job.load
 
     def _batch(self, job: Job, lane: Lane[Any]) -> dict[int, Recipient]:
@@ -231,9 +238,10 @@ class Attempter:
         session = slot.session
         assert session is not None
         extensions = session.extensions
-        self._done(progress, prepare.left_out(progress.pending, host=slot.host, extensions=extensions), 0.0)
-        if not progress.pending:
-            return
+        if left := prepare.left_out(progress.pending, host=slot.host, extensions=extensions):
+            self._done(progress, left, 0.0)
+            if not progress.pending:
+                return
         prepared = prepare.for_peer(
             load,
             tuple(progress.pending.values()),
@@ -294,7 +302,7 @@ class Attempter:
                 durable = False
         duration = self._clock.monotonic() - started
         outcomes = judge(result, ordinals, slot.host)
-        self._feedback.transacted(lane, result, slot.host, slot.probe)
+        self._feedback.transacted(lane, result, slot.host, sent=slot.sent - 1, probe=slot.probe)
         if result.fault is not None and result.fault.problem == "disconnected" and not result.in_doubt:
             progress.broken = slot.candidate
         if result.in_doubt:
@@ -307,8 +315,7 @@ class Attempter:
             await slot.close()
             return
         self._tell.delivered(job, load.recipients, outcomes, duration)
-        took = [ordinal for ordinal, one in outcomes.items() if one.verdict is Verdict.DELIVERED]
-        if owed := prepare.relayed(load, took, extensions=extensions):
+        if owed := prepare.relayed(load, outcomes, extensions=extensions):
             await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
 
     def _answered(self, claim: Delivery, load: Load, ordinals: Sequence[int]) -> None:
@@ -368,6 +375,14 @@ class Attempter:
             except StampNotDurableError:
                 # The engine raised the alarm, and reports them when their reason is on the disk.
                 settlement = msgspec.structs.replace(settlement, failed={})
+        if self._suppression is not None:
+            for ordinal, outcome in settlement.failed.items():
+                self._suppression.bounced(
+                    load.recipients[ordinal].address,
+                    job.claims[0].flow.tenant,
+                    bounce.of(outcome).value,
+                    str(outcome.reply),
+                )
         if settlement.deferred:
             soonest = settlement.retry_at
             job.retry_at = soonest if job.retry_at is None else min(job.retry_at, soonest)

@@ -45,7 +45,7 @@ def _listed(facts: Directions) -> Iterator[str]:
     assert found is not None
     why = f" for {found.bounce_class}" if found.bounce_class else ""
     until = f" until {when(found.expires, facts.now)}" if found.expires is not None else ""
-    yield f"{found.address} is on the suppression list{why}, put there by {found.source}{until}: it is not sent to."
+    yield f"{found.address} is on the suppression list{why}{until}, by {found.source}: it is not sent to."
     yield f"`backstamp suppression remove {found.address}` takes it off."
 
 
@@ -86,6 +86,7 @@ def _source(facts: Directions) -> Iterator[str]:
 def _lane(waiting: Waiting | None) -> str:
     if waiting is None:
         return "Nothing waits for this way, and no connection is open."
-    found = f"{count(waiting.messages, 'message')} wait for this way; {count(waiting.sessions, 'connection')} open"
+    messages, connections = count(waiting.messages, "message"), count(waiting.sessions, "connection")
+    found = f"for this way {messages} waiting; {connections} open"
     opening = waiting.workers - waiting.sessions
     return sentence(f"{found}, {opening} being opened" if opening > 0 else found)

@@ -25,6 +25,7 @@ from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Bound, Question, Router, Tables
+from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned, Throttle
 from backstamp.mail.outcome import Outcome
@@ -36,8 +37,8 @@ from backstamp.queue.port import DamagedError, Delivery, Outlet
 CLAIMS: Final = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
 
-CONNECTIONS: Final = 1000
-"""Connections of all lanes together."""
+CONNECTIONS: Final = 2000
+"""Connections of all lanes together: twice what the sound ones need, for those that hosts keep waiting."""
 
 QUESTIONS: Final = 100
 """Questions to DNS at a time."""
@@ -73,6 +74,7 @@ class Dispatcher:
         own_names: frozenset[str] = frozenset(),
         own_addresses: frozenset[str] = frozenset(),
         connections: int = CONNECTIONS,
+        suppression: Suppression | None = None,
         learned: Iterable[Learned] = (),
         taught: Callable[[], None] = lambda: None,
     ) -> None:
@@ -97,6 +99,7 @@ class Dispatcher:
             feedback=self.feedback,
             reporter=reporter,
             history=self.history,
+            suppression=suppression,
             kick=self._kick,
         )
         self._all = Throttle("all", DestinationPolicy(connections=connections))
@@ -118,6 +121,7 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._stopping = False
         self._group: asyncio.TaskGroup
+        self._loop: asyncio.AbstractEventLoop
         self._sources: list[asyncio.Task[None]] = []
 
     @property
@@ -152,9 +156,11 @@ class Dispatcher:
         unused = {key: one for key, one in self._remembered.items() if key not in self._throttles}
         return [*unused.values(), *known.values()]
 
-    def reload(self, tables: Tables) -> None:
+    def reload(self, tables: Tables, connections: int) -> None:
         """Take new tables: what waits finds its way anew, transactions under way end as they began."""
         self.router.tables = tables
+        self._all.window.most = connections
+        self._all.window.size = connections
         self.feedback.adaptations = tables.adaptations
         self._bounds.clear()
         moved: list[Delivery] = []
@@ -164,6 +170,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver until `drain`."""
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._sources = [
@@ -212,7 +219,7 @@ class Dispatcher:
                 continue
             question: object = (claim.domain, sender) if personal else claim.domain
             bound = self._bounds.get(question)
-            if bound is None or bound.until <= self._clock.monotonic():
+            if bound is None or bound.useless(self._clock.monotonic()):
                 self._ask(question, claim, sender)
             elif (lane := self._join(bound, claim, question)) is not None:
                 lanes[lane] = None
@@ -277,7 +284,7 @@ class Dispatcher:
                 self._givers += 1
                 self._spawn(self._give_up())
             return None
-        key, way = bound.lane(claim.queue_id)
+        key, way = bound.lane(claim)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
@@ -325,7 +332,7 @@ class Dispatcher:
         """Let as many workers come as have something to take, now or when the lane's rates allow."""
         now = self._clock.monotonic()
         while lane.wants_worker and not self._stopping:
-            at, _ = lane.may_send(now)
+            at = lane.may_send(now)
             if at > now:
                 self._later(lane, at)
                 return
@@ -370,7 +377,7 @@ class Dispatcher:
     def _later(self, lane: AnyLane, at: float) -> None:
         """Look at a lane again at a monotonic time."""
         timer = self._timers.get(lane)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         when = loop.time() + max(0.0, at - self._clock.monotonic())
         if timer is not None:
             if timer.when() <= when:
@@ -389,7 +396,7 @@ class Dispatcher:
         slot.coming = True
         try:
             while await self._next(lane, slot):
-                if not _ready(slot, lane.way.policy):
+                if not _ready(slot, lane):
                     outcome = await self._open(lane, slot)
                     if slot.session is None:
                         if lane.workers > 1:
@@ -403,11 +410,12 @@ class Dispatcher:
                 if job is None:
                     continue
                 slot.book()
-                if await self._here(job, lane):
+                if job.load is not None or not lane.questions or await self._here(job, lane):
                     await self._attempter.run(job, lane, slot)
                 slot.unbook()
                 self._serve(lane)
-                self._kick(lane)
+                if lane.wants_worker:
+                    self._kick(lane)
         except asyncio.CancelledError:
             # Nobody but the end of everything cancels a worker.
             self._stopping = True
@@ -442,8 +450,6 @@ class Dispatcher:
 
     async def _here(self, job: Job, lane: AnyLane) -> bool:
         """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
-        if job.load is not None or not lane.questions:
-            return True
         now = self._clock.monotonic()
         gone = []
         for claim in job.claims:
@@ -451,9 +457,15 @@ class Dispatcher:
             bound = self._bounds.get(question)
             if bound is None or bound.until <= now:
                 sender = question[1] if isinstance(question, tuple) else ""
-                await self._find(question, self.router.question(claim.domain, sender))
-                bound = self._bounds[question]
-            if bound.way is None or bound.lane(claim.queue_id)[0] != lane.key:
+                asked = self.router.question(claim.domain, sender)
+                if bound is None or bound.useless(now):
+                    await self._find(question, asked)
+                    bound = self._bounds[question]
+                elif question not in self._asked:
+                    # It was so a moment ago: nobody waits for the answer that it still is.
+                    self._asked[question] = []
+                    self._group.create_task(self._find(question, asked), name="find")
+            if bound.way is None or bound.lane(claim)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:
             job.claims.remove(claim)
@@ -472,7 +484,7 @@ class Dispatcher:
             if lane.turns:
                 if wanted and slot.turns >= TURNS:
                     return False
-                at, _ = lane.may_send(now)
+                at = lane.may_send(now)
                 if at <= now:
                     return True
                 self._later(lane, at)
@@ -487,7 +499,7 @@ class Dispatcher:
 
     async def _rest(self, lane: AnyLane) -> bool:
         """Wait for something to do; False if there was nothing for the policy's idle time."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         worker: Worker = loop.create_future()
         lane.idle.append(worker)
         self._resting[worker] = lane
@@ -526,7 +538,7 @@ class Dispatcher:
             self._lanes.pop(lane.key, None)
 
 
-def _ready(slot: Slot, policy: DestinationPolicy) -> bool:
+def _ready(slot: Slot, lane: AnyLane) -> bool:
     """Tell whether a slot's session may take another message."""
     session = slot.session
-    return session is not None and session.usable and slot.sent < policy.messages_per_connection
+    return session is not None and session.usable and slot.sent < lane.messages

@@ -131,14 +131,14 @@ class Explainer:
         router = self._dispatcher.router
         sender = message.sender or "<>"
         question = router.question(delivery.domain, sender if router.tables.personal else "")
-        # Not the dispatcher's own answer: that one may be of some seconds ago, and is gone when it is not needed.
+        # Not the dispatcher's own answer: it has none for what waits for its time.
         bound = router.by_route(question) or await router.by_mx(question, self._clock.monotonic())
         looker = Looker(self._dispatcher.books(), self._clock)
         standing = looker.standing(delivery) if waiting.claimed else Standing(_unclaimed(waiting, looker.now))
         retrying = _retry(bound)
         way = None
         if bound.way is not None:
-            lane_way = standing.lane.way if standing.lane is not None else bound.lane(delivery.queue_id)[1]
+            lane_way = standing.lane.way if standing.lane is not None else bound.lane(delivery)[1]
             way = looker.way(question, bound, lane_way, router.tables)
         return Destination(
             name,

@@ -183,9 +183,10 @@ class Destination(msgspec.Struct, frozen=True):
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """A message in the queue. `counts` is by stamp; `trouble` what ails the queue's disk, empty if nothing does.
+    """A message in the queue.
 
-    `closed`: deliveries may not begin. `hidden` destinations are not in `destinations`: there are too many.
+    `counts` is by stamp; `trouble` what ails the queue's disk, empty if nothing does; `closed`: deliveries
+    may not begin. `hidden` destinations are not in `destinations`: there are too many.
     """
 
     queue_id: str

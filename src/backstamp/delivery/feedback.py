@@ -29,21 +29,36 @@ class Feedback:
         self._tell = tell
         self._changed = changed
 
-    def transacted(self, lane: Lane[Any], result: Result, host: str, probe: Throttle | None) -> None:
-        """A transaction ended; `probe` is whose ceiling its session was to try."""
+    def transacted(
+        self, lane: Lane[Any], result: Result, host: str, *, sent: int, probe: Throttle | None
+    ) -> None:
+        """A transaction ended, after `sent` earlier ones; `probe` is whose ceiling its session was to try."""
         final = result.final
         if final is not None and final.positive:
             self._answered(lane, probe)
         elif result.fault is not None:
             self.failed(lane)
+        if final is not None and final.positive and len(result.recipients) == 1:
+            return
         for phase, reply in _refusals(result):
+            if phase is Phase.MAIL and reply.code == 421 and sent:
+                if lane.ended(sent):
+                    why = f"{host} said {reply}"
+                    self._told(lane.teaches, f"{sent} messages a connection", why, 0.0)
+                if not too_many_connections(reply, phase):
+                    # It has had its share of this connection: that is no failure.
+                    continue
             self.heard(lane, reply, phase, host)
 
     def _answered(self, lane: Lane[Any], probe: Throttle | None) -> None:
-        now = self._clock.monotonic()
+        now = 0.0
         for throttle in lane.throttles:
-            if throttle.window.answered(now, probe=throttle is probe, held=throttle.held):
-                allowed = throttle.window.ceiling or throttle.window.most
+            window = throttle.window
+            if window.size >= window.most and window.ceiling is None:
+                continue
+            now = now or self._clock.monotonic()
+            if window.answered(now, probe=throttle is probe, held=throttle.held):
+                allowed = window.ceiling or window.most
                 self._told(throttle, f"up to {allowed} connections", "one more was let have", 0.0)
 
     def failed(self, lane: Lane[Any]) -> None:

@@ -95,7 +95,7 @@ class History:
         attempt: int,
         now: float,
     ) -> None:
-        """Note how an attempt, or a transaction of it, ended for those, by ordinal, who were not delivered."""
+        """Note how an attempt, or a transaction of it, ended for those who were not delivered, by ordinal."""
         by_domain: dict[bytes, dict[Outcome, int]] = {}
         for ordinal, outcome in outcomes.items():
             counts = by_domain.setdefault(domain_of(recipients[ordinal].address), {})

@@ -1,4 +1,4 @@
-"""The policy in force for a way, each value with who says it: rule, provider, route, sender or default. Pure."""
+"""The policy in force for a way, each value with who says it: rule, provider, route, sender. Pure."""
 
 import enum
 from collections.abc import Iterator

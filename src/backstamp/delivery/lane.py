@@ -99,6 +99,9 @@ class Lane(Generic[W]):
         """The provider's or the lane's own first, those that never learn last."""
         self.taught: int | None = None
         """Recipients of a transaction the host took when it took no more."""
+        self.sends: int | None = None
+        """Messages the host took of a connection, twice in a row, before it said 421."""
+        self._ended = 0
         self.questions: dict[bytes, object] = {}
         """By domain: what was asked to find this lane, where the answer may change."""
         self.turns: Turns[Delivery | Job] = Turns()
@@ -124,6 +127,20 @@ class Lane(Generic[W]):
         most = self.way.policy.recipients_per_transaction
         return most if self.taught is None else min(most, self.taught)
 
+    @property
+    def messages(self) -> int:
+        """Messages of a connection, at most."""
+        most = self.way.policy.messages_per_connection
+        return most if self.sends is None else min(most, self.sends)
+
+    def ended(self, taken: int) -> bool:
+        """A host said 421 after so many messages of a connection; tell whether its limit was learned."""
+        twice, self._ended = taken == self._ended, taken
+        if not (twice and 0 < taken < self.messages):
+            return False
+        self.sends = taken
+        return True
+
     # ---- mail ----
 
     def offer(self, claim: Delivery) -> None:
@@ -141,7 +158,8 @@ class Lane(Generic[W]):
 
     def back(self, job: Job) -> None:
         """Let a job that has more to send wait for its next turn."""
-        self._add(job, job.claims[0], large=len(job.pending) > self.recipients)
+        # Whatever is left of it: a mailing's last transaction is no single message.
+        self._add(job, job.claims[0], large=True)
 
     def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool) -> None:
         flow = claim.flow
@@ -157,11 +175,15 @@ class Lane(Generic[W]):
         if item is None:
             return None
         job = item if isinstance(item, Job) else Job([item])
-        claim = job.claims[0]
-        self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
-        if job.load is None and not claim.alone:
+        if job.load is None and not (claim := job.claims[0]).alone:
             self._joining.pop(claim.message, None)
         return job
+
+    def charge(self, job: Job) -> None:
+        """Let a job's tenant pay for the turn it has."""
+        if self.turns:
+            claim = job.claims[0]
+            self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
 
     def leave(self) -> list[Delivery]:
         """Take out everything that was not begun, and return it."""
@@ -196,13 +218,20 @@ class Lane(Generic[W]):
         """Return from when on one more connection may be begun, and who says so if it is not now."""
         return _latest((throttle.may_connect(now), throttle) for throttle in self.throttles)
 
-    def may_send(self, now: float) -> tuple[float, Throttle | None]:
-        """Return from when on one more message may be sent, and who says so if it is not now."""
-        return _latest((throttle.may_send(now), throttle) for throttle in self.throttles)
+    def may_send(self, now: float) -> float:
+        """Return from when on one more message may be sent: not later than `now` if at once."""
+        at = now
+        for throttle in self.throttles:
+            if throttle.paced or throttle.paused_until > at:
+                at = max(at, throttle.may_send(now))
+        return at
 
     def send(self, now: float) -> float:
         """Count a message that is about to be sent; return when it may be, `now` or later."""
-        return max([throttle.send(now) for throttle in self.throttles])
+        at = now
+        for throttle in self.throttles:
+            at = max(at, throttle.send(now))
+        return at
 
     def connect(self, now: float) -> float:
         """Count a connection that is about to be begun; return when it may be, `now` or later."""
@@ -215,7 +244,8 @@ class Lane(Generic[W]):
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
-        return all(throttle.held <= throttle.window.limit(now) for throttle in self.throttles)
+        # A list, not a generator: this is asked before every message.
+        return not [one for one in self.throttles if one.held > one.window.limit(now)]
 
     @property
     def wants_worker(self) -> bool:

@@ -47,7 +47,7 @@ class Books(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where a claimed delivery is, and what it waits for; `blocked` names a limit, `until` is when it ends."""
+    """Where a claimed delivery is, what it waits for; `blocked` names a limit, `until` is when that ends."""
 
     state: State
     lane: AnyLane | None = None
@@ -88,10 +88,10 @@ class Looker:
     def _in_lane(self, lane: AnyLane, place: Place) -> Standing:
         now = self._monotonic
         waiting = self.waiting(lane, place)
-        at, throttle = lane.may_send(now)
-        if throttle is not None and at > now:
-            state = State.PAUSE if throttle.paused_until >= at else State.RATE
-            return Standing(state, lane, waiting, None, throttle.key, self._wall(at))
+        at, slowest = max(((one.may_send(now), one) for one in lane.throttles), key=_moment)
+        if at > now:
+            state = State.PAUSE if slowest.paused_until >= at else State.RATE
+            return Standing(state, lane, waiting, None, slowest.key, self._wall(at))
         at, throttle = lane.may_connect(now)
         blocked = throttle.key if throttle is not None and at > now else ""
         until = self._wall(at) if blocked and at < float("inf") else None
@@ -211,6 +211,10 @@ class Looker:
 
     def _wall(self, monotonic: float) -> float:
         return round(monotonic + self._shift, 3)
+
+
+def _moment(answer: tuple[float, Throttle]) -> float:
+    return answer[0]
 
 
 def _of_pool(key: object, bound: Bound) -> bool:

@@ -18,7 +18,7 @@ _SHOWN: Final = 3
 
 
 def span(seconds: float) -> str:
-    """Return a span in its two largest units: `4 min 12 s`, `5 d`; the second is left out where it is none."""
+    """Return a span in its two largest units, the second only where there is some: `4 min 12 s`, `5 d`."""
     left = max(0, round(seconds))
     for index, (unit, size) in enumerate(_UNITS):
         if left >= size:

@@ -21,9 +21,13 @@ from backstamp.policy.destination import DestinationPolicy, Found, PolicyTable
 from backstamp.policy.mx import DnsFault, Exchangers
 from backstamp.policy.route import Route, RouteTable, Smarthost
 from backstamp.policy.source import SourcePool, SourceTable, choose, named
+from backstamp.queue.port import Delivery
 
 FRESH: Final = 5.0
 """Seconds what was found holds before the resolver is asked again."""
+
+STALE: Final = 10.0
+"""Seconds it is gone by after that, while the resolver is asked."""
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -61,6 +65,10 @@ class Bound(msgspec.Struct, frozen=True):
     """The provider's policy: its limits hold for all its lanes together."""
     pool: SourcePool | None = None
 
+    def useless(self, now: float) -> bool:
+        """Tell whether it is too old to go by, even while a new answer is on the way."""
+        return self.until + (STALE if self.way is not None else 0.0) <= now
+
     @property
     def moves(self) -> bool:
         """Whether another answer may come: exchangers change, smarthosts do not."""
@@ -78,13 +86,13 @@ class Bound(msgspec.Struct, frozen=True):
             found.append((f"{way.name} ({way.rule})" if way.rule else way.name, way.policy))
         return found
 
-    def lane(self, queue_id: bytes) -> tuple[Hashable, Way]:
-        """Return the key of a message's lane and its way: those of a pool differ by their address."""
+    def lane(self, claim: Delivery) -> tuple[Hashable, Way]:
+        """Return the key of a delivery's lane and its way: those of a pool differ by their address."""
         assert self.way is not None
         if self.pool is None:
             return self.key, self.way
         # From the id, so that a message keeps its address from try to try (greylisting).
-        chance = int.from_bytes(queue_id[-4:], "big") / 2**32
+        chance = int.from_bytes(claim.queue_id[-4:], "big") / 2**32
         found = [choose(self.pool, chance, family) for family in (6, 4)]
         sources = tuple(Source(one.address, one.helo) for one in found if one is not None)
         name = f"{self.way.name} from {', '.join(one.address for one in sources)}"

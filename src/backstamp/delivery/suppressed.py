@@ -14,8 +14,12 @@ from backstamp.mail.reply import Reply
 from backstamp.policy.suppression import Suppressed, refusal
 
 
-class Learner(Protocol):
-    """Who is told of hard bounces."""
+class Suppression(Suppressed, Protocol):
+    """The list, which learns from hard bounces."""
+
+    def __len__(self) -> int:
+        """Entries of it."""
+        ...
 
     def bounced(self, recipient: bytes, tenant: bytes, bounce_class: str, reply: str) -> None:
         """Learn from a recipient's failure that is durable; never blocks.

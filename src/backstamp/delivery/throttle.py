@@ -63,8 +63,9 @@ class Throttle:
         """Why it pauses, is slower, has a ceiling: the reply behind each, and since when."""
         self._messages = _pacer(policy.message_rate)
         self._connections = _pacer(policy.connection_rate)
-        self._minute = [0.0, 0.0, 0.0]
-        """Begin of this minute, messages in it, messages in the one before."""
+        self._begin = 0.0
+        self._these = self._before = 0
+        """Messages in the minute that began then, and in the one before."""
 
     # ---- asking ----
 
@@ -99,10 +100,10 @@ class Throttle:
 
     def send(self, now: float) -> float:
         """Count a message that is about to be sent; return when it may be, `now` or later."""
-        if now >= self._minute[0] + MINUTE:
-            fresh = now < self._minute[0] + 2 * MINUTE
-            self._minute = [now, 0.0, self._minute[1] if fresh else 0.0]
-        self._minute[1] += 1
+        if now >= self._begin + MINUTE:
+            self._before = self._these if now < self._begin + 2 * MINUTE else 0
+            self._begin, self._these = now, 0
+        self._these += 1
         if self.slow is not None and now >= self.slow_until:
             self._fast()
         return now if self._messages is None else self._messages.take(now)
@@ -159,9 +160,8 @@ class Throttle:
 
     def _recent(self, now: float) -> float:
         """Return messages a minute, of late."""
-        begin, these, before = self._minute
-        passed = min(MINUTE, max(1.0, now - begin))
-        return max(these * MINUTE / passed, before)
+        passed = min(MINUTE, max(1.0, now - self._begin))
+        return max(self._these * MINUTE / passed, self._before)
 
     def _fast(self) -> None:
         self.slow = None

@@ -59,7 +59,7 @@ def going(way: Way) -> Iterator[str]:
 
 
 def values(way: Way, *, whole: bool) -> Iterator[str]:
-    """Yield the policy by who says it; of what is as everywhere only that it is, unless the whole is wanted."""
+    """Yield the policy by who says it; what is as everywhere is named only if the whole is wanted."""
     shown = [knob for knob in way.knobs if knob.key not in ("timeouts", "source")]
     own = False
     for origin in ("route", "rule", "provider"):

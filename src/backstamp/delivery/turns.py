@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final, Generic, NamedTuple, TypeVar
 
-QUANTUM: Final = 65536
-"""Octets a tenant may send in a turn without paying for them by waiting."""
+QUANTUM: Final = 4096
+"""Octets a tenant may send in a turn without paying for them by waiting; smaller mail counts as much."""
 
 STRICT: Final = 9
 """Turns in a row that go to a higher priority while a lower one waits."""
@@ -58,15 +58,20 @@ class _Tenant(Generic[T]):
 class _Ring(Generic[T]):
     """The tenants of one priority that have something waiting, in the order of their turns."""
 
-    __slots__ = ("tenants",)
+    __slots__ = ("last", "tenants")
 
     def __init__(self) -> None:
         self.tenants: OrderedDict[bytes, _Tenant[T]] = OrderedDict()
+        self.last = b""
+        """Who had the last turn."""
 
     def add(self, item: T, name: bytes, *, large: bool) -> None:
         tenant = self.tenants.get(name)
         if tenant is None:
             tenant = self.tenants[name] = _Tenant()
+            if self.last in self.tenants:
+                # Whoever is new goes before the one that just had its turn.
+                self.tenants.move_to_end(self.last)
         (tenant.large if large else tenant.small).append(item)
 
     def take(self) -> T:
@@ -76,6 +81,7 @@ class _Ring(Generic[T]):
             tenant.balance = 0.0
         else:
             name, tenant = self._next()
+        self.last = name
         item = tenant.take()
         if tenant.small or tenant.large:
             tenants.move_to_end(name)
@@ -120,7 +126,8 @@ class Turns(Generic[T]):
         ring = self._rings.get(priority)
         if ring is None:
             ring = self._rings[priority] = _Ring()
-            self._order = sorted(self._rings, reverse=True)
+        if not ring.tenants:
+            self._order = sorted((*self._order, priority), reverse=True)
         ring.add(item, tenant, large=large)
         self._count += 1
 
@@ -140,7 +147,7 @@ class Turns(Generic[T]):
         item = ring.take()
         self._count -= 1
         if not ring.tenants:
-            del self._rings[priority]
+            # The ring stays: it knows who had the last turn.
             self._order.remove(priority)
         return item
 

@@ -5,6 +5,7 @@ secret, so it is taken only by name. The secret leaves this module in what is sa
 server and nowhere else: a reply that repeats it is shown without it.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Collection
 from typing import Final
@@ -19,6 +20,8 @@ CANCEL: Final = b"*"
 """Ends an exchange in which the server asks for more than there is to say (RFC 4954 §4)."""
 
 _HIDDEN: Final = "…"
+_WORD: Final = re.compile("[A-Za-z0-9+/=]{8,}")
+"""What may be a piece of base64 of ours."""
 
 
 def choose(offered: Collection[str], credentials: Credentials) -> str | None:
@@ -49,11 +52,13 @@ class Exchange:
         if initial:
             self.first += b" " + initial
         self.answers = (*said, CANCEL)
-        self._secrets = [one.decode() for one in (initial, *said, b64encode(secret), secret) if one]
+        self._secret = credentials.secret
+        self._said = [one.decode() for one in (initial, *said, b64encode(secret))]
 
     def shown(self, reply: Reply) -> Reply:
-        """Return a reply without what it repeats of the secret."""
-        text = reply.text
-        for secret in self._secrets:
-            text = text.replace(secret, _HIDDEN)
-        return Reply(reply.code, text)
+        """Return a reply without what it repeats of the secret, whole or cut short."""
+        text = reply.text.replace(self._secret, _HIDDEN) if self._secret else reply.text
+        return Reply(reply.code, _WORD.sub(self._hide, text))
+
+    def _hide(self, word: re.Match[str]) -> str:
+        return _HIDDEN if any(word[0] in one for one in self._said) else word[0]

@@ -29,6 +29,8 @@ from backstamp.policy.destination import Timeouts
 NO_REPLY = -1
 """The code under which aiosmtplib hands on what was no reply."""
 
+_GONE = Fault(Phase.TLS, "handshake", tls.failure(ConnectionResetError()))
+
 T = TypeVar("T")
 
 
@@ -68,6 +70,24 @@ class ReplyProtocol(SMTPProtocol):
         """Tell whether aiosmtplib asked for a reply that has not come."""
         waiter = self._response_waiter
         return self._response_pending and waiter is not None and not waiter.done()
+
+    async def read_response(self, timeout: float | None = None) -> aiosmtplib.SMTPResponse:
+        """Wait for the reply aiosmtplib asked for.
+
+        Its own way, `wait_for`, forgets a cancellation that comes in one turn with the reply (Python 3.11).
+        """
+        waiter = self._response_waiter
+        if waiter is None:
+            raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+        self._response_pending = True
+        try:
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except TimeoutError:
+            raise aiosmtplib.SMTPReadTimeoutError("no answer in time") from None
+        finally:
+            self._response_pending = False
+            self._response_waiter = None if self.transport is None else self._loop.create_future()
 
     def data_received(self, data: bytes) -> None:
         """Take octets from the peer."""
@@ -151,10 +171,12 @@ class ReplyProtocol(SMTPProtocol):
         Raises:
             NoSessionError: the handshake failed. The connection is gone.
         """
-        assert self.transport is not None
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise NoSessionError(_GONE)
         wrapped = await _shaken(
             self._loop.start_tls(
-                cast(asyncio.WriteTransport, self.transport),
+                cast(asyncio.WriteTransport, transport),
                 self,
                 context,
                 server_hostname=host,
@@ -356,6 +378,5 @@ async def _shaken(handshake: Awaitable[T | None]) -> T:
     except (OSError, ValueError) as error:
         raise NoSessionError(Fault(Phase.TLS, "handshake", tls.failure(error))) from None
     if found is None:
-        text = "the server closed the connection in the TLS handshake"
-        raise NoSessionError(Fault(Phase.TLS, "handshake", text))
+        raise NoSessionError(_GONE)
     return found

@@ -33,9 +33,9 @@ class Connection:
             name.upper(): value for name, value in client.esmtp_extensions.items()
         }
         """EHLO keywords in upper case, each with its arguments."""
-        size = self.extensions.get("SIZE", "")
-        sound = size.isascii() and size.isdecimal() and len(size) <= _SIZE_DIGITS
-        self.size_limit = (int(size) or None) if sound else None
+        declared = self.extensions.get("SIZE", "")
+        sound = declared.isascii() and declared.isdecimal() and len(declared) <= _SIZE_DIGITS
+        self.size_limit = (int(declared) or None) if sound else None
         """The largest message the host takes, in octets; None where it names no limit (RFC 1870 §4)."""
         self.tls = self._protocol.tls
         """Version and cipher, empty in clear text."""
@@ -60,6 +60,7 @@ class Connection:
 
         Raises:
             ValueError: a control character in an address or parameter; nothing was sent.
+            OSError: a stored content could not be read; the dot was not sent, the session is over.
         """
         protocol = self._protocol
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from backstamp.net.tls import Contexts
 from backstamp.policy.destination import Tls
 from backstamp.policy.manner import Candidate, Manner, Source
 from backstamp.policy.route import Credentials
+from backstamp.text import printable
 
 
 class Opener:
@@ -87,7 +88,10 @@ async def _demand(client: Client, manner: Manner, contexts: Contexts) -> None:
         raise NoSessionError(Fault(Phase.TLS, "not offered", text))
     reply = await client.ask(Phase.TLS, b"STARTTLS")
     if reply.code != 220:
-        if manner.tls is Tls.MAY and reply.code >= 400 and reply.code != 421:
+        if reply.code < 400:
+            # Whether it shakes hands now, nobody knows.
+            raise NoSessionError(Fault(Phase.TLS, "handshake", f"STARTTLS was answered by {reply.code}"))
+        if manner.tls is Tls.MAY and reply.code != 421:
             return
         raise NoSessionError(Refusal(reply, Phase.TLS))
     await client.begin_tls(contexts.demanded(manner.tls))
@@ -102,14 +106,21 @@ async def _authenticate(client: Client, credentials: Credentials) -> None:
     offered = [method.upper() for method in client.server_auth_methods]
     mechanism = auth.choose(offered, credentials)
     if mechanism is None:
-        has = ", ".join(offered) or "none"
+        has = printable(", ".join(offered)) or "none"
         text = f"no AUTH mechanism for these credentials; the server offers {has}"
         raise NoSessionError(Fault(Phase.AUTH, "not offered", text))
     exchange = auth.Exchange(mechanism, credentials)
-    reply = await client.ask(Phase.AUTH, exchange.first)
-    for answer in exchange.answers:
-        if reply.code != 334:
-            break
-        reply = await client.ask(Phase.AUTH, answer)
+    try:
+        reply = await client.ask(Phase.AUTH, exchange.first)
+        for answer in exchange.answers:
+            if reply.code != 334:
+                break
+            reply = await client.ask(Phase.AUTH, answer)
+    except NoSessionError as error:
+        if isinstance(error.value, Fault) and error.value.problem == "protocol":
+            # The text quotes what the server said, and that may be what it was told.
+            hidden = Fault(Phase.AUTH, "protocol", "the server's answer to AUTH is no reply")
+            raise NoSessionError(hidden) from None
+        raise
     if not reply.positive:
         raise NoSessionError(Refusal(exchange.shown(reply), Phase.AUTH))

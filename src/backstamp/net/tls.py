@@ -50,7 +50,8 @@ def failure(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return printable(f"the certificate is not trusted: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
-        reason = (error.reason or str(error)).replace("_", " ").lower()
+        # Errors made in Python have no reason.
+        reason = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
         return printable(f"the TLS handshake failed: {reason}")
     if isinstance(error, ConnectionAbortedError | TimeoutError):
         return "the TLS handshake did not end in time"

@@ -14,7 +14,7 @@ VERBS: Final = (
     *("MAIL", "RCPT", "DATA", "DOT", "RSET", "NOOP", "VRFY", "QUIT"),
 )
 """What a rule can be about: the commands, the connection itself, the final dot, and TLS: what is
-said instead of the handshake behind a 220 to STARTTLS."""
+said instead of the handshake that the client begins behind STARTTLS."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

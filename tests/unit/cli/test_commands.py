@@ -5,6 +5,7 @@ import os
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,7 @@ def test_sink_says_what_it_cannot(tmp_path: Path) -> None:
     assert "--listen" in one_line(run("sink", "--listen", "nowhere"))
     assert "--reply" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "RCPT"))
     assert "one of CONNECT" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "TURN=500 no"))
+    assert "USER:PASSWORD" in one_line(run("sink", "--listen", "127.0.0.1:0", "--auth", "me"))
 
 
 def test_sink_counts() -> None:
@@ -242,6 +244,24 @@ def test_sink_counts() -> None:
         with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
             with pytest.raises(smtplib.SMTPRecipientsRefused):
                 client.sendmail("a@b.example", ["x@y.example"], "hello\n")
+            client.sendmail("a@b.example", ["x@y.example"], "hello\n")
+        process.terminate()
+        assert process.stdout.read() == "1 messages, 1 recipients, 7 octets\n"
+        assert process.wait(10) == 0
+
+
+def test_sink_in_tls_from_who_says_who_it_is() -> None:
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    command = [sys.executable, "-m", "backstamp", "sink", "--listen", "127.0.0.1:0"]
+    command += ["--tls", "starttls", "--auth", "me:a:secret"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+            client.starttls(context=trusting)
+            client.login("me", "a:secret")
             client.sendmail("a@b.example", ["x@y.example"], "hello\n")
         process.terminate()
         assert process.stdout.read() == "1 messages, 1 recipients, 7 octets\n"

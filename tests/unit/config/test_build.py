@@ -91,7 +91,7 @@ def test_delivery():
     made = settings("[delivery]\ntotal_connections = 7\n" + KEYS + POOL)
     assert made.destination == DestinationPolicy(**FIELDS)
     assert made.connections == 7
-    assert settings("").connections == 1000
+    assert settings("").connections == 2000
 
 
 @pytest.mark.parametrize("level", list(Tls))

@@ -214,7 +214,7 @@ async def test_new_routes_are_for_new_lanes() -> None:
             while world.dispatcher.lanes:
                 await asyncio.sleep(0.01)
         world.routes = [Route("*", Smarthost((NextHop("hub.example", 2525),)))]
-        world.dispatcher.reload(world.tables())
+        world.dispatcher.reload(world.tables(), 100)
         await world.queue.append(message(b"a@d.example"))
         await world.queue.append(message(b"a@e.example"))
         await world.until(events.Delivered, 3)

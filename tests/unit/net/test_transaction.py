@@ -1,5 +1,7 @@
 """The machine alone: replies in, octets out, no sockets."""
 
+from typing import Any
+
 import pytest
 
 from backstamp.mail.envelope import Recipient
@@ -14,13 +16,14 @@ GO = Reply(354, "go")
 class Run:
     """A machine and what it did."""
 
-    def __init__(self, *recipients: bytes, content: bytes = b"x\r\n", **how: bool) -> None:
+    def __init__(self, *recipients: bytes | Recipient, content: Any = b"x\r\n", **how: bool) -> None:
         self.written: list[bytes] = []
         self.settled: list[tuple[Reply, list[int]]] = []
         self.finished = 0
         self.large = 0
+        to = [one if isinstance(one, Recipient) else Recipient(one) for one in recipients or (b"a@y",)]
         self.machine = Machine(
-            Transaction(b"s@x", tuple(map(Recipient, recipients or (b"a@y",))), content, b"BODY=8BITMIME"),
+            Transaction(b"s@x", tuple(to), content, b"BODY=8BITMIME"),
             write=self.written.append,
             settled=lambda reply, accepted: self.settled.append((reply, list(accepted))),
             finished=self._finish,
@@ -120,6 +123,36 @@ def test_a_bug_of_the_callback_is_kept() -> None:
     run.replies(OK, OK, GO, OK)
     assert isinstance(run.machine.error, ZeroDivisionError)
     assert run.finished == 1
+
+
+def test_the_end_of_the_last_line_goes_out_with_the_dot() -> None:
+    run = Run(content=b"x" * (AT_ONCE + 10)).replies(OK, OK, GO)
+    run.machine.dot(b"\r\n")
+    assert run.written[-1] == b"\r\n.\r\n"
+
+
+class Stored:
+    """A content that is not held."""
+
+    size = 5
+    ascii = True
+    header = b""
+
+
+def test_a_stored_content_is_always_left_to_the_driver() -> None:
+    run = Run(content=Stored(), size=True).replies(OK, OK, GO)
+    assert run.written[0].startswith(b"MAIL FROM:<s@x> SIZE=5 BODY=8BITMIME\r\n")
+    assert isinstance(run.machine.stream, Stored)
+    assert (run.large, run.machine.phase) == (1, Phase.CONTENT)
+
+
+def test_each_recipient_has_its_parameters() -> None:
+    for pipelining in (True, False):
+        run = Run(Recipient(b"a@y", b"NOTIFY=NEVER"), Recipient(b"b@y"), pipelining=pipelining)
+        run.replies(OK, OK, OK)
+        assert b"RCPT TO:<a@y> NOTIFY=NEVER\r\nRCPT TO:<b@y>\r\n" in b"".join(run.written)
+        with pytest.raises(ValueError, match="control character"):
+            Run(Recipient(b"a@y", b"NOTIFY=NEVER\nX"), pipelining=pipelining)
 
 
 @pytest.mark.parametrize("bad", [b"a\r\nb", b"a\0", b"\x7f"])

@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 import json
 import smtplib
+import ssl
 from pathlib import Path
 
 import pytest
 
 from backstamp.sink.keep import Keeper
 from backstamp.sink.script import Script, reply
-from backstamp.sink.server import Options, Sink
+from backstamp.sink.server import KEYWORDS, Options, Received, Sink, keywords
 
 
 def test_replies_have_the_lines_they_are_given() -> None:
@@ -72,3 +73,61 @@ async def test_a_port_in_use_is_an_os_error() -> None:
     async with Sink() as sink:
         with pytest.raises(OSError, match="address already in use"):
             await Sink(*sink.address).start()
+
+
+def test_keywords_may_be_added_and_left_out() -> None:
+    assert keywords() == KEYWORDS
+    assert keywords("DSN", without=("SIZE", "8BITMIME")) == (
+        *("PIPELINING", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"),
+    )
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+async def test_tls_and_auth_as_another_client_sees_them(tls: str, mechanism: str) -> None:
+    taken: list[Received] = []
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+
+    def run() -> None:
+        first = (
+            smtplib.SMTP(*sink.address, timeout=10)
+            if tls == "starttls"
+            else smtplib.SMTP_SSL(*sink.address, timeout=10, context=trusting)
+        )
+        with first as client:
+            if tls == "starttls":
+                client.ehlo()
+                assert client.has_extn("starttls")
+                client.starttls(context=trusting)
+            client.ehlo()
+            assert not client.has_extn("starttls")
+            assert client.mail("s@x.example")[0] == 530
+            assert client.docmd("AUTH", "GSSAPI")[0] == 504
+            assert client.docmd("AUTH", "LOGIN")[0] == 334
+            assert client.docmd("*")[0] == 501
+            client.user, client.password = "me", "wrong"
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
+            client.password = "secret"
+            client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
+            client.ehlo()
+            assert not client.has_extn("auth")
+            client.sendmail("s@x.example", ["a@b.example"], b"x\r\n", rcpt_options=["NOTIFY=NEVER"])
+
+    options = Options(tls=tls, auth=("me", "secret"))  # type: ignore[arg-type]
+    async with Sink(options=options, received=taken.append) as sink:
+        await asyncio.to_thread(run)
+    [message] = taken
+    assert (message.tls, message.user, message.recipient_parameters) == (True, "me", [b"NOTIFY=NEVER"])
+
+
+async def test_starttls_where_it_is_not_offered() -> None:
+    async with Sink() as sink:
+
+        def run() -> None:
+            with smtplib.SMTP(*sink.address, timeout=10) as client:
+                assert client.docmd("STARTTLS")[0] == 503
+
+        await asyncio.to_thread(run)
