@@ -100,7 +100,12 @@ def _block(facts: Explained, one: Destination) -> Iterator[str]:
     if one.way is not None:
         yield from labelled("goes", told.going(one.way))
         yield from labelled(
-            "limits", [text for limit in one.way.limits for text in told.limiting(limit, now)]
+            "limits",
+            [
+                line
+                for limit in one.way.limits
+                for line in told.limiting(limit, now, known=limit.name == one.blocked and _told(one))
+            ],
         )
         yield from labelled("policy", told.values(one.way, whole=False))
         yield from labelled("hosts", [told.down(host, now) for host in one.way.down])
@@ -108,6 +113,11 @@ def _block(facts: Explained, one: Destination) -> Iterator[str]:
 
 
 # ---- when, and what was ----
+
+
+def _told(one: Destination) -> bool:
+    """Tell whether the first words said already why its limit pauses."""
+    return one.state in (State.PAUSE, State.PERMIT, State.TURN)
 
 
 def _next(facts: Explained, one: Destination) -> Iterator[str]:
@@ -119,7 +129,7 @@ def _next(facts: Explained, one: Destination) -> Iterator[str]:
         for limit in one.way.limits if one.way is not None else ():
             if limit.paused_until is not None and limit.paused_until > one.next_try:
                 until = when(limit.paused_until, now)
-                yield sentence(f"{told.named(limit)} is paused longer, until {until}")
+                yield f"Not before the pause of {told.named(limit)} is over: {until}."
     elif one.until is not None:
         yield f"{when(one.until, now)}, or when its turn comes after that."
     elif one.state is State.DUE and (facts.closed or facts.stopping):

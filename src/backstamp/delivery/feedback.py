@@ -83,7 +83,7 @@ class Feedback:
         change = self.adaptations.decide(lane.way.provider, reply)
         if change is None:
             return
-        why = f"{words} (rule {change.why})"
+        why = f"{words} ({change.why})"
         match change.action:
             case Action.PAUSE:
                 if throttle.pause(now, change.seconds, why):

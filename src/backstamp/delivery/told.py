@@ -74,16 +74,17 @@ def values(way: Way, *, whole: bool) -> Iterator[str]:
         yield "All else is as in [delivery] and [retry]." if own else "All is as in [delivery] and [retry]."
 
 
-def limiting(limit: Limit, now: float) -> Iterator[str]:
-    """Yield what a limit says now, and why."""
+def limiting(limit: Limit, now: float, *, known: bool = False) -> Iterator[str]:
+    """Yield what a limit says now, and why, unless the why of what blocks is `known` already."""
     held = count(limit.held, "connection")
     if limit.kind == "all":
-        yield sentence(f"all destinations together: {held}, of {limit.most:,} at most")
+        yield f"All destinations together: {held}, of {limit.most:,} at most."
         return
     allowed = f"; {limit.allowed:,} allowed now, {limit.most:,} at most"
-    yield sentence(f"{named(limit)}: {held}{allowed}")
+    yield f"{named(limit)}: {held}{allowed}."
     if limit.paused_until is not None:
-        yield f"Paused until {when(limit.paused_until, now)}{because(limit, 'pause', now)}."
+        why = "" if known else because(limit, "pause", now)
+        yield f"Paused until {when(limit.paused_until, now)}{why}."
     if limit.ceiling is not None:
         tried = f"; one more is tried {_at(limit.probe_at, now)}" if limit.probe_at is not None else ""
         learned = because(limit, "fewer", now)

@@ -70,8 +70,8 @@ def _held(facts: Explained, one: Destination) -> str:
         )
     if facts.at_most_once:
         return (
-            "Held: by an operator, or because it is in doubt and is to come at most once. In doubt it may have "
-            "arrived."
+            "Held: by an operator, or because it is in doubt and is to come at most once. In doubt it may "
+            "have arrived."
         )
     return "Held by an operator: nothing is sent until it is released."
 
@@ -119,7 +119,7 @@ def _no_connection(one: Destination, limit: Limit, now: float) -> str:
     of = told.named(limit)
     if limit.paused_until is not None:
         until, because = when(limit.paused_until, now), told.because(limit, "pause", now)
-        return sentence(f"{of} is paused until {until}{because}")
+        return f"Mail to {of} is paused until {until}{because}."
     if limit.held >= limit.allowed:
         held = f"{limit.held:,} of the {limit.allowed:,} allowed now"
         more = f"; one more at {when(one.until, now)}" if one.until is not None else ""
