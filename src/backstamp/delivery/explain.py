@@ -122,7 +122,7 @@ def _told(one: Destination) -> bool:
 
 def _next(facts: Explained, one: Destination) -> Iterator[str]:
     now = facts.now
-    if one.state in (State.HELD, State.REPORT, State.SENDING):
+    if one.state in (State.HELD, State.REPORT, State.SENDING, State.LOST):
         return
     if one.next_try is not None:
         yield f"{sentence(when(one.next_try, now))} {_by(one)}".rstrip()
@@ -130,7 +130,7 @@ def _next(facts: Explained, one: Destination) -> Iterator[str]:
             if limit.paused_until is not None and limit.paused_until > one.next_try:
                 until = when(limit.paused_until, now)
                 yield f"Not before the pause of {told.named(limit)} is over: {until}."
-    elif one.until is not None:
+    elif one.until is not None and one.state is not State.TURN:
         yield f"{when(one.until, now)}, or when its turn comes after that."
     elif one.state is State.DUE and (facts.closed or facts.stopping):
         yield "As soon as deliveries may begin again."
@@ -158,13 +158,16 @@ def _so_far(facts: Explained, one: Destination) -> Iterator[str]:
     if past is not None:
         tries = count(max(one.attempts, *(heard.times for heard in past.heard)), "try", "tries")
         yield f"{tries}, the first at {when(past.first, now)}."
-        # The last answer stands above where it is the reason.
-        for heard in past.heard[one.state in (State.SCHEDULED, State.HELD) and past.heard[0].times == 1 :]:
-            yield f"{_times(heard, now)}: {quote(heard)}"
+        told_already = one.state in (State.SCHEDULED, State.HELD)
+        latest = past.heard[0]
+        if told_already and latest.times > 1:
+            yield f"The last answer came {latest.times:,} times, since {when(latest.first, now)}."
+        for heard in past.heard[told_already:]:
+            yield f"{_times(heard, now)} {quote(heard)}"
     elif one.attempts:
         yield f"{count(one.attempts, 'try', 'tries')} since the relay started; the answers are not kept."
-    elif one.state is not State.REPORT and facts.arrival >= facts.started:
-        yield "It was not tried yet."
+    elif one.state not in (State.REPORT, State.HELD) and facts.arrival >= facts.started:
+        yield "This is the first try." if one.state is State.SENDING else "It was not tried yet."
     if facts.arrival < facts.started and one.state is not State.REPORT:
         yield f"Nothing is known of tries before the relay started at {when(facts.started, now)}."
 

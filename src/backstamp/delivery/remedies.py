@@ -30,6 +30,9 @@ def remedies(facts: Explained, one: Destination) -> Iterator[str]:
         case State.REPORT:
             yield "Nothing: who failed is not tried again. Mail that is sent anew is."
             return
+        case State.SENDING:
+            yield "Nothing while it is under way: what an operator asks is refused until that is over."
+            return
         case State.SCHEDULED:
             yield from _scheduled(facts, one)
         case State.TURN | State.OPENING | State.PERMIT:
@@ -47,6 +50,9 @@ def remedies(facts: Explained, one: Destination) -> Iterator[str]:
         yield "The disk: free some space, or mend it. Delivery goes on by itself then."
     for listed in one.listed:
         yield f"`backstamp suppression remove {listed.address}` takes it off the suppression list."
+    if facts.report:
+        yield f"`backstamp queue remove {facts.queue_id}` gives it up."
+        return
     verbs = f"`backstamp queue bounce {facts.queue_id}` gives it up with a report, `queue remove` without one"
     yield f"{verbs}; add `-r ADDRESS` for one recipient." if sum(facts.counts.values()) > 1 else f"{verbs}."
 

@@ -91,7 +91,7 @@ def _put_off(facts: Explained, one: Destination) -> str:
     now = facts.now
     if one.past is not None:
         latest = one.past.heard[0]
-        return f"It was put off {ago(latest.last, now)}: {quote(latest)}"
+        return f"It was put off {ago(latest.last, now)} {quote(latest)}"
     if one.attempts:
         return "It was put off; what was answered is not kept any more."
     if facts.arrival < facts.started:
@@ -124,10 +124,8 @@ def _no_connection(one: Destination, limit: Limit, now: float) -> str:
         held = f"{limit.held:,} of the {limit.allowed:,} allowed now"
         more = f"; one more at {when(one.until, now)}" if one.until is not None else ""
         return sentence(f"no more connections for {of}: {held} are held{more}")
-    until = f", at {when(one.until, now)}" if one.until is not None else ""
-    return sentence(
-        f"new connections to {of} are limited to {limit.connection_rate}: the next may begin{until}"
-    )
+    next_ = f": the next may begin at {when(one.until, now)}" if one.until is not None else ""
+    return sentence(f"new connections to {of} are limited to {limit.connection_rate}{next_}")
 
 
 def _slow(facts: Explained, one: Destination) -> str:
@@ -143,11 +141,12 @@ def _slow(facts: Explained, one: Destination) -> str:
         )
     slowed = told.because(limit, "slower", facts.now) if limit.slow_until is not None else ""
     next_ = f" The next may go at {when(one.until, facts.now)}." if one.until is not None else ""
-    return f"It waits for the rate: {of} gets {limit.message_rate}{slowed}.{next_}"
+    return f"It waits for the rate: messages to {of} are limited to {limit.message_rate}{slowed}.{next_}"
 
 
 def quote(heard: Heard) -> str:
-    """Return what was answered, by whom, and its bounce class."""
-    who = f"{heard.host} said" if heard.host else "this relay found"
+    """Return where it was heard, what, and its bounce class, as the end of a sentence."""
+    # Not that it said so: a session that broke has words of this relay's own.
+    where = f"at {heard.host}" if heard.host else "before any host was asked"
     kind = f" ({heard.bounce_class})" if heard.bounce_class else ""
-    return f'{who} "{heard.reply}"{kind}.'
+    return f'{where}: "{heard.reply}"{kind}.'
