@@ -59,7 +59,8 @@ def remedies(facts: Explained, one: Destination) -> Iterator[str]:
 
 def _scheduled(facts: Explained, one: Destination) -> Iterator[str]:
     latest = one.past.heard[0] if one.past is not None else None
-    if latest is not None and latest.bounce_class in HINTS:
+    doubtful = any(person.stamp == "?" for person in one.recipients)
+    if latest is not None and latest.bounce_class in HINTS and not doubtful:
         yield HINTS[latest.bounce_class]
     paused = any(limit.paused_until is not None for limit in one.way.limits) if one.way is not None else False
     but = "; the pause holds all the same" if paused else ""

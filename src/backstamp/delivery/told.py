@@ -52,7 +52,9 @@ def going(way: Way) -> Iterator[str]:
         by = f", by MX (the route {way.route} says so)" if way.route else ", by MX"
         provider = f"; they are {way.provider}'s" if way.provider else ""
         yield f"To {site(way.name)}{by}{provider}."
-    tls = "TLS from the first octet" if way.implicit_tls else TLS[way.tls]
+    tls = TLS[way.tls]
+    if way.implicit_tls:
+        tls = f"TLS from the first octet{tls.removeprefix('TLS') if way.tls in ('encrypt', 'verify') else ''}"
     login = f", with AUTH as {way.username}" if way.username else ""
     sources = f" From {listed(way.sources)}." if way.sources else ""
     yield f"With {tls}{login}.{sources}"
