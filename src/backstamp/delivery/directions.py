@@ -59,8 +59,8 @@ def _routes(facts: Directions) -> Iterator[str]:
 
 
 def _route(fit: Fit) -> str:
-    mark = "" if fit.fits else "not "
-    return f"{mark}{fit.route} via {fit.via}: {fit.why}."
+    mark = "" if fit.fits else "does not fit, "
+    return f"{fit.route} via {fit.via}: {mark}{fit.why}."
 
 
 def _host(host: Host, *, implicit: bool) -> Iterator[str]:

@@ -182,10 +182,10 @@ def _rank(route: Route, fitting: Sequence[Route]) -> str:
     """Return why a route that fits decides, or why not."""
     best = fitting[0]
     if route is best:
-        return "it decides: the most specific of those that fit" if len(fitting) > 1 else "it decides"
+        return "it decides: the most specific that fits" if len(fitting) > 1 else "it decides"
     if route.sender != best.sender:
-        return "outweighed: the sender of the one that decides is more specific"
-    return "outweighed: the destination of the one that decides is more specific"
+        return "outweighed: its sender is less specific"
+    return "outweighed: its destination is less specific"
 
 
 def _misfit(route: Route, domain: str, sender: str) -> str:

@@ -38,26 +38,25 @@ MEANT = {"allowed": 5, "most": 20, "held": 2}
 OWN = Limit(SITE, "destination", **MEANT)
 ALL = Limit("all", "all", 1000, 1000, 40)
 WAY = Way(SITE, False, "y.test", limits=(OWN, ALL), knobs=(Knob("retry.schedule", "1m, 5m", "default"),))
-BUSY = Reason(
-    f'{HOST} said 421 4.7.0 busy, try again in 5 minutes (a rule for all: pause on "busy")', NOW - 48
-)
+WORDS = '421 4.7.0 busy, try again in 5 minutes (a rule for all: pause on "busy")'
+BUSY = Reason(f"{HOST} said {WORDS}", NOW - 48)
 MANY = Reason(f"{HOST} said 421 4.7.0 too many connections", NOW - 3700)
+
+WAITS = (Person("a@y.test", "T"),)
 
 
 def heard(
     reply: str, ago: float = 90.0, *, kind: str = "system", times: int = 1, failed: bool = False
 ) -> Heard:
     code, _, text = reply.partition(" ")
-    return Heard(Reply(int(code), text), HOST, kind, failed, 1, NOW - ago * times, NOW - ago, times, times)
+    return Heard(Reply(int(code), text), HOST, kind, False, 1, NOW - ago * times, NOW - ago, times, times)
 
 
 def past(*found: Heard) -> Past:
     return Past(min(one.first for one in found), max(one.last for one in found), found)
 
 
-def to(
-    state: State, *, people: tuple[Person, ...] = (Person("a@y.test", "T"),), **more: object
-) -> Destination:
+def to(state: State, *, people: tuple[Person, ...] = WAITS, **more: object) -> Destination:
     more.setdefault("expires", NOW + 430_000)
     more.setdefault("way", WAY)
     return msgspec.structs.replace(Destination("y.test", state, people), **more)
