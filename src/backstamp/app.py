@@ -33,7 +33,7 @@ from backstamp.net.resolver import Resolver
 from backstamp.policy import retry
 from backstamp.policy.adapt import Adaptations
 from backstamp.policy.destination import PolicyTable
-from backstamp.policy.route import RouteTable
+from backstamp.policy.route import RouteTable, sender_name
 from backstamp.policy.source import SourceTable
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
@@ -252,10 +252,13 @@ class Relay:
         )
 
     def _at_most_once(self, envelope: Envelope) -> bool:
-        """Tell whether a route wants mail to these recipients to come at most once."""
+        """Tell whether a route wants this sender's mail to these recipients to come at most once."""
         routes = self._routes
-        return routes.at_most_once and any(
-            (route := routes.lookup(to_alabel(run.domain))) is not None and route.at_most_once
+        if not routes.at_most_once:
+            return False
+        sender = sender_name(envelope.sender)
+        return any(
+            (route := routes.lookup(to_alabel(run.domain), sender)) is not None and route.at_most_once
             for run in domain_runs(envelope.recipients)
         )
 

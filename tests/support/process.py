@@ -140,6 +140,11 @@ class Process:
         self._process = None
         return code
 
+    def reload(self) -> None:
+        """SIGHUP."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def events(self) -> list[dict[str, Any]]:
         """Return every whole event it wrote, of all its lives."""
         found = []

@@ -107,6 +107,13 @@ async def relay(
         log_attempts=True,
         adaptations=tuple(adaptations),
     )
+    async with run(settings, directory) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def run(settings: Settings, directory: Path) -> AsyncIterator[RunningRelay]:
+    """Run a relay with settings as they are; it is stopped in order."""
     with tempfile.TemporaryFile() as output:
         log = RecordingLog(os.dup(output.fileno()))
         running = Relay(settings, log, log.metrics)
@@ -126,4 +133,4 @@ def via(address: tuple[str, int], match: str = "*") -> Route:
     return Route(match, Smarthost((NextHop(*address),)))
 
 
-__all__ = ["FAST", "RecordingLog", "RunningRelay", "events", "relay", "via"]
+__all__ = ["FAST", "RecordingLog", "RunningRelay", "events", "relay", "run", "via"]

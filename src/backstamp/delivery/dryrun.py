@@ -22,7 +22,7 @@ from backstamp.mail.outcome import Verdict
 from backstamp.policy import mx
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, Exchangers
-from backstamp.policy.route import Route
+from backstamp.policy.route import Route, sender_name
 from backstamp.policy.source import SourcePool
 from backstamp.policy.suppression import Suppressed
 from backstamp.text import printable
@@ -47,7 +47,7 @@ class DryRun:
         router = self._dispatcher.router
         domain = domain_of(address)
         name = to_alabel(domain)
-        whose = "" if sender is None else sender.decode("utf-8", "backslashreplace") or "<>"
+        whose = "" if sender is None else sender_name(sender)
         question = router.question(domain, whose)
         bound = router.by_route(question) or await router.by_mx(question, self._clock.monotonic())
         hosts, implicit = await self._hosts(question, bound)

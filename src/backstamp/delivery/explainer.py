@@ -17,6 +17,7 @@ from backstamp.delivery.router import Bound
 from backstamp.mail.envelope import domain_of
 from backstamp.policy import pause, retry
 from backstamp.policy.retry import RetryPolicy
+from backstamp.policy.route import sender_name
 from backstamp.policy.suppression import Suppressed
 from backstamp.queue import ids
 from backstamp.queue.view import DeliveryView, Opened, RecipientView
@@ -129,7 +130,7 @@ class Explainer:
     ) -> Destination:
         delivery, message = waiting.delivery, opened.message
         router = self._dispatcher.router
-        sender = message.sender or "<>"
+        sender = sender_name(message.sender.encode("utf-8", "replace"))
         question = router.question(delivery.domain, sender if router.tables.personal else "")
         # Not the dispatcher's own answer: it has none for what waits for its time.
         bound = router.by_route(question) or await router.by_mx(question, self._clock.monotonic())

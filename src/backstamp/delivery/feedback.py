@@ -52,7 +52,7 @@ class Feedback:
 
     def _answered(self, lane: Lane[Any], probe: Throttle | None) -> None:
         now = 0.0
-        for throttle in lane.throttles:
+        for throttle in lane.learners:
             window = throttle.window
             if window.size >= window.most and window.ceiling is None:
                 continue
@@ -64,7 +64,7 @@ class Feedback:
     def failed(self, lane: Lane[Any]) -> None:
         """A host gave no session, or broke one off."""
         now = self._clock.monotonic()
-        for throttle in lane.throttles:
+        for throttle in lane.learners:
             throttle.window.failed(now)
 
     def heard(self, lane: Lane[Any], reply: Reply, phase: Phase, host: str) -> None:

@@ -4,10 +4,11 @@ A dead host costs every attempt that meets it a connect timeout, and every messa
 that one its turn. So whoever meets a host that gave no session a moment ago takes the answer
 of whoever met it last, and goes on to the next host at once; when the pause is over one
 attempt tries it, the others wait for that one's word. Sessions that are open do not ask.
+For whom a host is dead is part of its place: who else may have a session there must not wait.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Final
 
 import msgspec
@@ -20,8 +21,8 @@ PAUSE: Final = 30.0
 SIZE: Final = 10_000
 """Dead hosts remembered; the one that was met longest ago is forgotten first."""
 
-Host = tuple[str, int]
-"""Address and port."""
+Place = tuple[Hashable, str, int]
+"""Whose trouble it is (a source address, or a lane), and the host's address and port."""
 
 
 class Dead(msgspec.Struct):
@@ -38,7 +39,7 @@ class Hosts:
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
-        self._dead: OrderedDict[Host, Dead] = OrderedDict()
+        self._dead: OrderedDict[Place, Dead] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._dead)
@@ -47,13 +48,9 @@ class Hosts:
         """Yield the dead ones."""
         return iter(self._dead.values())
 
-    def get(self, host: Host) -> Dead | None:
-        """Return what is remembered of a host, None if it is not dead. It may be tried or not: see `met`."""
-        return self._dead.get(host)
-
-    def met(self, host: Host, now: float, pause: float) -> Outcome | None:
+    def met(self, place: Place, now: float, pause: float) -> Outcome | None:
         """Return what a dead host did last; None if it is to be tried, by the caller."""
-        dead = self._dead.get(host)
+        dead = self._dead.get(place)
         if dead is None:
             return None
         if dead.again > now:
@@ -62,17 +59,17 @@ class Hosts:
         dead.again = now + pause
         return None
 
-    def failed(self, host: Host, outcome: Outcome, now: float, pause: float) -> bool:
+    def failed(self, place: Place, outcome: Outcome, now: float, pause: float) -> bool:
         """Note that a host gave no session; tell whether that is news."""
-        dead = self._dead.pop(host, None)
-        self._dead[host] = Dead(outcome, now if dead is None else dead.since, now + pause)
+        dead = self._dead.pop(place, None)
+        self._dead[place] = Dead(outcome, now if dead is None else dead.since, now + pause)
         if len(self._dead) > self._size:
             self._dead.popitem(last=False)
         return dead is None
 
-    def answered(self, host: Host, now: float) -> float | None:
+    def answered(self, place: Place, now: float) -> float | None:
         """Note that a host gave a session; return for how long it had given none, if it had."""
-        dead = self._dead.pop(host, None)
+        dead = self._dead.pop(place, None)
         return None if dead is None else now - dead.since
 
 

@@ -8,6 +8,7 @@ TLS is answered by clear text on a fresh connection, and remembered for a day.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -124,13 +125,16 @@ class Opener:
         tell: Teller,
         feedback: Feedback,
         own_names: frozenset[str],
+        freed: Callable[[Lane[Any]], None],
     ) -> None:
+        """Make one; `freed` is called for a lane that gave a permit back."""
         self._net = net
         self._hostname = hostname
         self._clock = clock
         self._tell = tell
         self._feedback = feedback
         self._own_names = own_names
+        self._freed = freed
         self.dead = Hosts()
         self._clear: OrderedDict[Place, float] = OrderedDict()
 
@@ -169,8 +173,7 @@ class Opener:
         if not sources:
             return Source("", self._hostname)
         six = ":" in candidate.address
-        found = next((source for source in sources if (":" in source.address) == six), None)
-        return found
+        return next((source for source in sources if (":" in source.address) == six), None)
 
     # ---- connecting ----
 
@@ -182,34 +185,31 @@ class Opener:
         extra = 0
         try:
             while group or running:
+                while extra > max(0, len(running) - 1):
+                    extra -= 1
+                    self._give(lane)
                 if group and (not running or _race_permit(lane, self._clock.monotonic())):
                     extra += bool(running)
                     candidate = group.pop(0)
                     tried.add(candidate)
                     known = self._met(lane, candidate)
-                    if known is None:
-                        running[asyncio.ensure_future(self._dial(lane, candidate))] = candidate
-                    else:
+                    if known is not None:
                         last = worse(last, known)
-                if running:
-                    patience = STAGGER if group else None
-                    done, _ = await asyncio.wait(
-                        running, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    for task in done:
-                        candidate = running.pop(task)
-                        wire = task.result()
-                        if not isinstance(wire, Fault):
-                            return (candidate, wire), last
-                        last = worse(last, self._down(lane, candidate, wire))
-                while extra > max(0, len(running) - 1):
-                    extra -= 1
-                    _give(lane)
+                        continue
+                    running[asyncio.ensure_future(self._dial(lane, candidate))] = candidate
+                patience = STAGGER if group else None
+                done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    candidate = running.pop(task)
+                    wire = task.result()
+                    if not isinstance(wire, Fault):
+                        return (candidate, wire), last
+                    last = worse(last, self._down(lane, candidate, wire))
             return None, last
         finally:
             await self._call_off(running)
             for _ in range(extra):
-                _give(lane)
+                self._give(lane)
 
     async def _call_off(self, running: dict[asyncio.Task[Any], Candidate]) -> None:
         """End the connects that lost."""
@@ -220,10 +220,16 @@ class Opener:
             if not task.cancelled() and task.exception() is None and not isinstance(task.result(), Fault):
                 self._net.hang_up(task.result())
 
+    def _give(self, lane: Lane[Any]) -> None:
+        for throttle in lane.throttles:
+            throttle.held -= 1
+        self._freed(lane)
+
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
         now = self._clock.monotonic()
-        if (at := lane.connect(now)) > now:
+        while (at := lane.connect(now)) > now:
             await asyncio.sleep(at - now)
+            now = self._clock.monotonic()
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
@@ -256,7 +262,7 @@ class Opener:
             return self._down(lane, candidate, opened)
         if isinstance(opened, Refusal):
             return self._refused(lane, candidate, opened)
-        self._up(candidate)
+        self._up(lane, candidate)
         if opened.peer in self._own_names and not way.route:
             await opened.close()
             return classify.loop(lane.way.name)
@@ -277,13 +283,25 @@ class Opener:
     def _pause(self, lane: Lane[Any]) -> float:
         return hosts.pause(lane.way.policy.retry.schedule[0])
 
+    def _places(self, lane: Lane[Any], candidate: Candidate) -> tuple[hosts.Place, hosts.Place]:
+        """Return where a host's trouble is noted: that with this lane only, and that with all from its source.
+
+        Its TLS and credentials are a lane's own; a host may block one address of ours and not another.
+        """
+        source = self._source(lane, candidate)
+        address, port = candidate.address, candidate.port
+        return (lane.key, address, port), (source.address if source is not None else "", address, port)
+
     def _met(self, lane: Lane[Any], candidate: Candidate) -> Outcome | None:
-        place = (candidate.address, candidate.port)
-        return self.dead.met(place, self._clock.monotonic(), self._pause(lane))
+        now, pause = self._clock.monotonic(), self._pause(lane)
+        for place in self._places(lane, candidate):
+            if (outcome := self.dead.met(place, now, pause)) is not None:
+                return outcome
+        return None
 
     def _down(self, lane: Lane[Any], candidate: Candidate, fault: Fault) -> Outcome:
         outcome = classify.fault(fault, str(candidate))
-        self._dead(lane, candidate, outcome)
+        self._dead(lane, candidate, outcome, fault.phase)
         return outcome
 
     def _refused(self, lane: Lane[Any], candidate: Candidate, refusal: Refusal) -> Outcome:
@@ -292,19 +310,22 @@ class Opener:
         if lane.sessions:
             # It has sessions of ours, and has only had enough of them.
             return outcome
-        self._dead(lane, candidate, outcome)
+        self._dead(lane, candidate, outcome, refusal.phase)
         return outcome
 
-    def _dead(self, lane: Lane[Any], candidate: Candidate, outcome: Outcome) -> None:
+    def _dead(self, lane: Lane[Any], candidate: Candidate, outcome: Outcome, phase: Phase) -> None:
         self._feedback.failed(lane)
-        place = (candidate.address, candidate.port)
+        own, general = self._places(lane, candidate)
+        place = own if phase in {Phase.TLS, Phase.AUTH} else general
         if self.dead.failed(place, outcome, self._clock.monotonic(), self._pause(lane)):
             self._tell.host_down(outcome)
 
-    def _up(self, candidate: Candidate) -> None:
-        down = self.dead.answered((candidate.address, candidate.port), self._clock.monotonic())
-        if down is not None:
-            self._tell.host_up(str(candidate), down)
+    def _up(self, lane: Lane[Any], candidate: Candidate) -> None:
+        now = self._clock.monotonic()
+        answered = [self.dead.answered(place, now) for place in self._places(lane, candidate)]
+        down = [seconds for seconds in answered if seconds is not None]
+        if down:
+            self._tell.host_up(str(candidate), max(down))
 
 
 def _may_be_clear(manner: Manner) -> bool:
@@ -319,8 +340,3 @@ def _race_permit(lane: Lane[Any], now: float) -> bool:
     for throttle in lane.throttles:
         throttle.held += 1
     return True
-
-
-def _give(lane: Lane[Any]) -> None:
-    for throttle in lane.throttles:
-        throttle.held -= 1

@@ -67,8 +67,9 @@ class Teller:
         recipients: Mapping[int, Recipient],
         outcomes: Mapping[int, Outcome],
         duration: float,
+        tls: str,
     ) -> None:
-        """Those whom a transaction delivered are durably stamped."""
+        """Those whom a transaction delivered are durably stamped; `tls` is empty in clear text."""
         now = self._now()
         queue_id = ids.text(claim.queue_id)
         for ordinal, outcome in outcomes.items():
@@ -82,6 +83,7 @@ class Teller:
                         mx=outcome.host,
                         duration=duration,
                         delay=(now - claim.arrival) / 1e6,
+                        tls=tls,
                     )
                 )
 

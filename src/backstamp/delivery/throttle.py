@@ -48,14 +48,20 @@ class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
 class Throttle:
     """The limits of one destination or provider, and how much of them is taken."""
 
-    def __init__(self, key: str, policy: DestinationPolicy) -> None:
+    def __init__(self, key: str, policy: DestinationPolicy, *, learns: bool = True) -> None:
         self.key = key
+        self.learns = learns
+        """Whether hosts' failures and answers change its window."""
         self.policy = policy
+        self.learns = learns
+        """Whether hosts have a say in its window; that of all lanes together is the operator's alone."""
         self.window = Window(policy.connections, policy.initial_connections)
         self.held = 0
         """Connections on the way or open: permits given."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
+        self.lanes = 0
+        """Lanes that obey it."""
         self.paused_until = float("-inf")
         self.slow_until = float("-inf")
         self.slow: Rate | None = None
@@ -87,6 +93,10 @@ class Throttle:
         messages = self._messages
         return at if messages is None else max(at, messages.earliest(now, self.booked))
 
+    def idle(self, now: float) -> bool:
+        """Tell whether nobody needs it, and one made anew would allow no more than it does."""
+        return not self.lanes and self.may_send(now) <= now and self.connect_at(now) <= now
+
     @property
     def paced(self) -> bool:
         """Whether messages have a rate."""
@@ -94,19 +104,29 @@ class Throttle:
 
     # ---- taking ----
 
-    def connect(self, now: float) -> float:
-        """Count a connection that is about to be begun; return when it may be, `now` or later."""
-        return now if self._connections is None else self._connections.take(now)
+    def connect_at(self, now: float) -> float:
+        """Return when the rate lets a connection be begun for which there is a permit."""
+        return now if self._connections is None else self._connections.earliest(now)
 
-    def send(self, now: float) -> float:
-        """Count a message that is about to be sent; return when it may be, `now` or later."""
+    def send_at(self, now: float) -> float:
+        """Return when the rate lets a message go whose turn was granted."""
+        return now if self._messages is None else self._messages.earliest(now)
+
+    def connect(self, now: float) -> None:
+        """Count a connection that is begun now."""
+        if self._connections is not None:
+            self._connections.take(now)
+
+    def send(self, now: float) -> None:
+        """Count a message that is sent now."""
         if now >= self._begin + MINUTE:
             self._before = self._these if now < self._begin + 2 * MINUTE else 0
             self._begin, self._these = now, 0
         self._these += 1
         if self.slow is not None and now >= self.slow_until:
             self._fast()
-        return now if self._messages is None else self._messages.take(now)
+        if self._messages is not None:
+            self._messages.take(now)
 
     # ---- learning ----
 
@@ -117,7 +137,7 @@ class Throttle:
         self.policy = policy
         self.window.adopt(policy.connections, policy.initial_connections)
         self._connections = _pacer(policy.connection_rate, self._connections)
-        self._messages = _pacer(self.slow or policy.message_rate, self._messages)
+        self._messages = _pacer(self._rate(), self._messages)
 
     def pause(self, now: float, seconds: float, why: str) -> bool:
         """Send nothing and begin nothing for so many seconds; tell whether that is news."""
@@ -133,13 +153,13 @@ class Throttle:
         """Send slower, at a factor of what it was, for so many seconds; return the rate if that is news."""
         if self.slow is not None and now < self.slow_until - seconds / 2:
             return None
-        rate = self.slow or self.policy.message_rate
-        per_minute = rate.count * MINUTE / rate.seconds if rate is not None else self._recent(now)
-        slowed = max(per_minute * factor, SLOWEST.count * MINUTE / SLOWEST.seconds)
-        self.slow = Rate(1, MINUTE / slowed)
+        rate = self._rate()
+        before = _interval(rate) if rate is not None else MINUTE / max(1.0, self._recent(now))
+        # What was slower than that already stays as it is.
+        self.slow = Rate(1, min(before / factor, max(before, _interval(SLOWEST))))
         self.slow_until = now + seconds
         self.lessons[Action.SLOWER] = Lesson(why, now)
-        self._messages = _pacer(self.slow, self._messages)
+        self._messages = _pacer(self._rate(), self._messages)
         return self.slow
 
     def fewer(self, now: float, factor: float, seconds: float, why: str) -> int | None:
@@ -163,9 +183,14 @@ class Throttle:
         passed = min(MINUTE, max(1.0, now - self._begin))
         return max(self._these * MINUTE / passed, self._before)
 
+    def _rate(self) -> Rate | None:
+        """Return the rate of messages: the policy's or the one that was taught, whichever is slower."""
+        rates = [rate for rate in (self.policy.message_rate, self.slow) if rate is not None]
+        return max(rates, key=_interval, default=None)
+
     def _fast(self) -> None:
         self.slow = None
-        self._messages = _pacer(self.policy.message_rate, self._messages)
+        self._messages = _pacer(self._rate(), self._messages)
 
     # ---- remembering ----
 
@@ -207,10 +232,14 @@ class Throttle:
         if learned.slow is not None and learned.slow_until > wall:
             self.slow = learned.slow
             self.slow_until = learned.slow_until + shift
-            self._messages = _pacer(self.slow, self._messages)
+            self._messages = _pacer(self._rate(), self._messages)
         self.lessons = {
             action: Lesson(lesson.why, lesson.since + shift) for action, lesson in learned.lessons.items()
         }
+
+
+def _interval(rate: Rate) -> float:
+    return rate.seconds / rate.count
 
 
 def _pacer(rate: Rate | None, earlier: Pacer | None = None) -> Pacer | None:

@@ -24,7 +24,12 @@ async def dial(
         # Commands are written in groups already; waiting for more would only add delay (Nagle).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if source is not None:
-            sock.bind((source, 0))
+            try:
+                sock.bind((source, 0))
+            except OSError as error:
+                sock.close()
+                why = f"no connection can be made from {source}: {error.strerror or error}"
+                return Fault(Phase.CONNECT, "refused", why)
         async with asyncio.timeout(seconds):
             await asyncio.get_running_loop().sock_connect(sock, (address, port))
     except TimeoutError:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from backstamp.mail.address import to_alabel
 from backstamp.policy.destination import Matches, Tls
 
 
@@ -58,6 +59,12 @@ class Route(msgspec.Struct, frozen=True):
     tls: Tls | None = None
     source: str | None = None
     priority: int | None = None
+
+
+def sender_name(sender: bytes) -> str:
+    """Return a reverse-path (without brackets) as routes and source pools name it: domain in A-labels, `<>`."""
+    local, at, domain = sender.rpartition(b"@")
+    return f"{local.decode('utf-8', 'backslashreplace')}@{to_alabel(domain)}" if at else "<>"
 
 
 class RouteTable:

@@ -13,10 +13,10 @@ import msgspec
 
 from backstamp.sink.auth import MECHANISMS
 from backstamp.sink.script import Script
-from backstamp.sink.session import OK, Received, Session
+from backstamp.sink.session import OK, Heard, Received, Session
 from backstamp.sink.tls import self_signed
 
-__all__ = ["KEYWORDS", "OK", "Options", "Received", "Sink", "keywords"]
+__all__ = ["KEYWORDS", "OK", "Heard", "Options", "Received", "Sink", "keywords"]
 
 KEYWORDS: Final = ("PIPELINING", "SIZE 100000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 """What it offers; others (DSN, MT-PRIORITY) may be added, and their parameters are recorded."""
@@ -53,6 +53,7 @@ class Sink:
         options: Options | None = None,
         script: Script | None = None,
         received: Callable[[Received], None] | None = None,
+        heard: Callable[[Heard], None] | None = None,
     ) -> None:
         self.address = (host, port)
         """Where it listens; the port is the real one once it does."""
@@ -60,11 +61,15 @@ class Sink:
         self.script = script or Script()
         self.received = received
         """Called for each message before its final reply is sent."""
+        self.heard = heard
+        """Called for each connection and command before it is answered."""
         self.messages = 0
         self.recipients = 0
         self.octets = 0
         self.connections = 0
         """Connections ever taken."""
+        self.refused = 0
+        """Of them, those that were told 421: more than may be open at once."""
         self.open: set[Session] = set()
         self.context: ssl.SSLContext | None = None
         """What TLS is done with, once it runs."""

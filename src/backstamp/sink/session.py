@@ -32,6 +32,16 @@ class Received(msgspec.Struct):
     """Who was authenticated, empty if nobody."""
 
 
+class Heard(msgspec.Struct):
+    """A connection (`CONNECT`) or a command line, before it is answered; not what is said in AUTH's exchange."""
+
+    connection: int
+    client: str
+    """The address it came from."""
+    tls: bool
+    line: bytes
+
+
 class Session(asyncio.Protocol):
     """One connection."""
 
@@ -59,8 +69,11 @@ class Session(asyncio.Protocol):
         self._number = sink.connections
         self._tls = sink.options.tls == "implicit"
         sink.open.add(self)
+        self._client = str((transport.get_extra_info("peername") or ("",))[0])
+        self._tell(b"CONNECT")
         limit = sink.options.connections
         if limit is not None and len(sink.open) > limit:
+            sink.refused += 1
             self._do(Step(octets=reply(421, "4.7.0 Too many connections"), close=True))
         else:
             self._answer("CONNECT", reply(220, f"{sink.options.hostname} ESMTP sink"))
@@ -112,7 +125,9 @@ class Session(asyncio.Protocol):
         verb = line[:4].upper()
         if self._dialogue is not None:
             self._ask(line)
-        elif verb == b"MAIL":
+            return True
+        self._tell(line)
+        if verb == b"MAIL":
             self._sender, self._parameters = _path(line)
             unknown = self._sink.options.auth is not None and not self._user
             self._answer("MAIL", b"530 5.7.0 Who are you?\r\n" if unknown else OK, self._sender)
@@ -136,6 +151,10 @@ class Session(asyncio.Protocol):
         else:
             self._other(verb.decode("ascii", "replace"))
         return True
+
+    def _tell(self, line: bytes) -> None:
+        if self._sink.heard is not None:
+            self._sink.heard(Heard(self._number, self._client, self._tls, line))
 
     def _other(self, verb: str) -> None:
         options = self._sink.options

@@ -60,7 +60,10 @@ class Attempt(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, ta
 
 
 class Delivered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="delivered"):
-    """A remote server took the message for a recipient and the stamp `D` is durable."""
+    """A remote server took the message for a recipient and the stamp `D` is durable.
+
+    `tls` is version and cipher of the session, absent in clear text.
+    """
 
     queue_id: str
     recipient: str
@@ -68,6 +71,7 @@ class Delivered(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, 
     mx: str
     duration: float
     delay: float
+    tls: str = ""
 
 
 class Deferred(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="deferred"):

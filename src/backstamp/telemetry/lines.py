@@ -51,9 +51,9 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
         case events.Attempt():
             return f"attempt {event.attempt} at {event.mx} for {event.recipients} at {event.domain}"
         case events.Delivered():
-            return (
-                f"<{event.recipient}> stamped D after {_span(event.duration)}: {event.mx} said {event.reply}"
-            )
+            how = f" by {event.tls}" if event.tls else ""
+            after = _span(event.duration)
+            return f"<{event.recipient}> stamped D after {after}{how}: {event.mx} said {event.reply}"
         case events.Deferred():
             until = moment(int(event.retry_at * 1e6))
             return f"<{event.recipient}> until {until}{_why(event)}: {_at(event.mx)}{event.reply}"

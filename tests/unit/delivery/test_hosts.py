@@ -4,7 +4,7 @@ from backstamp.delivery.hosts import PAUSE, Hosts, pause
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
 
-HOST = ("192.0.2.1", 25)
+HOST = ("", "192.0.2.1", 25)
 WHY = Outcome(Verdict.DEFERRED, Reply(450, "4.4.1 no connection"), Scope.HOST, "mx")
 LATER = Outcome(Verdict.DEFERRED, Reply(450, "4.4.2 no greeting"), Scope.HOST, "mx")
 
@@ -14,7 +14,7 @@ def test_who_meets_a_dead_host_hears_what_the_last_one_met() -> None:
     assert hosts.met(HOST, 0.0, 30.0) is None
     assert hosts.failed(HOST, WHY, 1.0, 30.0)
     assert hosts.met(HOST, 30.9, 30.0) is WHY
-    assert hosts.met(("192.0.2.1", 587), 2.0, 30.0) is None
+    assert hosts.met(("", "192.0.2.1", 587), 2.0, 30.0) is None
 
 
 def test_when_the_pause_is_over_one_tries() -> None:
@@ -41,12 +41,12 @@ def test_a_session_ends_it() -> None:
 def test_the_memory_is_bounded() -> None:
     hosts = Hosts(size=2)
     for number in range(3):
-        hosts.failed(("192.0.2.1", number), WHY, 0.0, 30.0)
-    hosts.failed(("192.0.2.1", 1), WHY, 0.0, 30.0)
-    hosts.failed(("192.0.2.1", 3), WHY, 0.0, 30.0)
+        hosts.failed(("", "192.0.2.1", number), WHY, 0.0, 30.0)
+    hosts.failed(("", "192.0.2.1", 1), WHY, 0.0, 30.0)
+    hosts.failed(("", "192.0.2.1", 3), WHY, 0.0, 30.0)
     assert len(hosts) == 2
-    assert hosts.met(("192.0.2.1", 1), 1.0, 30.0) is WHY
-    assert hosts.met(("192.0.2.1", 2), 1.0, 30.0) is None
+    assert hosts.met(("", "192.0.2.1", 1), 1.0, 30.0) is WHY
+    assert hosts.met(("", "192.0.2.1", 2), 1.0, 30.0) is None
 
 
 def test_the_pause_is_shorter_than_any_wait_of_a_message() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.policy.route import Credentials, NextHop, Route, RouteTable, Smarthost
+from backstamp.policy.route import Credentials, NextHop, Route, RouteTable, Smarthost, sender_name
 
 labels = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(".".join)
 matches = st.one_of(labels, labels.map("*.{}".format), st.just("*"))
@@ -122,3 +122,17 @@ def test_routes_that_are_outweighed_follow_in_their_order() -> None:
     named = [(route.sender, route.match) for route in found.fitting("y.test", "a@x.test")]
     assert named == [("a@x.test", "*"), ("x.test", "y.test"), ("", "y.test"), ("", "*")]
     assert [route.sender for route in found.fitting("y.test")] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (b"", "<>"),
+        (b"A.b@Shop.Example", "A.b@shop.example"),
+        ("ü@bücher.example".encode(), "ü@xn--bcher-kva.example"),
+        (b'"a@b"@c.example', '"a@b"@c.example'),
+        (b"\xff@c.example", "\\xff@c.example"),
+    ],
+)
+def test_a_reverse_path_is_named_with_its_domain_in_a_labels(path: bytes, name: str) -> None:
+    assert sender_name(path) == name

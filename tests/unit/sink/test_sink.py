@@ -65,6 +65,7 @@ async def test_more_connections_than_allowed() -> None:
         await first[0].readline()
         second = await asyncio.open_connection(*sink.address)
         assert (await second[0].read()).startswith(b"421")
+        assert (sink.connections, sink.refused) == (2, 1)
         first[1].close()
         second[1].close()
 
