@@ -13,11 +13,14 @@ import random
 from collections.abc import Awaitable, Sequence
 
 from backstamp import __version__
+from backstamp.admin.explain import ExplainRoutes
 from backstamp.admin.server import AdminServer
 from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
 from backstamp.delivery.dispatcher import Dispatcher
+from backstamp.delivery.dryrun import DryRun
+from backstamp.delivery.explainer import Explainer
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
@@ -230,8 +233,18 @@ class Relay:
                 collector=self._metrics.collector(),
                 ready=self._unready,
                 queue=LedgerView(self.queue, emit),
+                explain=self._explain(),
                 suppression=SuppressionRoutes(self.suppression, clock),
             )
+
+    def _explain(self) -> ExplainRoutes:
+        """Make what answers `backstamp explain` and `backstamp route`."""
+        view = LedgerView(self.queue, self._log.emit)
+        health = self.queue.health
+        return ExplainRoutes(
+            Explainer(view, self._dispatcher, self._clock, lambda: health.problem, self.suppression),
+            DryRun(self._dispatcher, self._resolver, self._clock, self.suppression),
+        )
 
     def _tables(self, settings: Settings) -> Tables:
         return Tables(

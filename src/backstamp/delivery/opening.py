@@ -16,7 +16,7 @@ from backstamp.clock import Clock
 from backstamp.delivery import hosts
 from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.hosts import Hosts
-from backstamp.delivery.lane import Lane
+from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.outside import Candidate, Manner, Net, Session, Source
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
@@ -44,6 +44,12 @@ class Slot:
 
     def __init__(self, lane: Lane[Any]) -> None:
         self._lane = lane
+        self.job: Job | None = None
+        """Whose turn it is here."""
+        self.doing = ""
+        """What is under way, in a word or two, `with_whom`, and `since` when (monotonic seconds)."""
+        self.with_whom = ""
+        self.since = 0.0
         self.session: Session | None = None
         self.candidate: Candidate | None = None
         self.host = ""
@@ -56,6 +62,15 @@ class Slot:
         self.coming = False
         """Counted among those who were called and have not taken anything yet."""
         self._booked = False
+
+    @property
+    def lane(self) -> Lane[Any]:
+        """Whose it is."""
+        return self._lane
+
+    def does(self, doing: str, with_whom: str, now: float) -> None:
+        """Note what is under way from now on: for people who ask."""
+        self.doing, self.with_whom, self.since = doing, with_whom, now
 
     def arrived(self) -> None:
         """Whoever was called is here, or will not come."""
@@ -138,6 +153,7 @@ class Opener:
                     continue
                 group = [one for one in host if one not in tried and self._source(lane, one) is not None]
                 while group:
+                    slot.does("connecting", group[0].name, self._clock.monotonic())
                     connected, last = await self._race(lane, group, tried, last)
                     if connected is None:
                         break
@@ -233,6 +249,7 @@ class Opener:
     async def _greet(self, lane: Lane[Any], slot: Slot, candidate: Candidate, wire: Any) -> Outcome | None:
         """Make a session of a connection; return why there is none."""
         way = lane.way
+        slot.does("greeting", str(candidate), self._clock.monotonic())
         source = self._source(lane, candidate)
         assert source is not None
         manner = Manner(
