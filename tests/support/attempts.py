@@ -11,6 +11,7 @@ from tests.support.queues import message
 
 from backstamp.delivery.attempt import Attempter
 from backstamp.delivery.feedback import Feedback
+from backstamp.delivery.history import History
 from backstamp.delivery.lane import Job, Lane, Way
 from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Candidate, Manner, Source
@@ -161,6 +162,7 @@ class World:
             tell=tell,
             feedback=feedback,
             reporter=reporter,
+            history=History(),
             suppression=suppression,
             kick=self._kick,
         )

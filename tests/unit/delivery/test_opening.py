@@ -397,6 +397,16 @@ def test_a_smarthost_that_is_spoken_to_in_secret_is_not_in_clear_text(way: dict[
 
 
 @virtually
+async def test_what_looks_like_an_attack_is_no_reason_for_clear_text() -> None:
+    """Octets in clear text behind the reply to STARTTLS are somebody's in the middle (RFC 3207 §6)."""
+    world = World((at("a"),))
+    world.opens["a"] = lambda manner: Fault(Phase.TLS, "protocol", "octets behind the reply")
+    assert (await world.opened()).slot.session is None
+    assert len(world.manners) == 1
+    assert not world.opener.clear(at("a"))
+
+
+@virtually
 async def test_a_host_that_is_gone_when_clear_text_is_tried_is_down() -> None:
     world = World((at("a"),))
     world.opens["a"] = lambda manner: BROKEN_TLS

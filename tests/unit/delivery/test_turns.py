@@ -31,7 +31,7 @@ def test_nothing_waits_in_new_turns() -> None:
     assert turns.take() is None
     assert not turns
     assert turns.clear() == []
-    assert turns.ahead(A, 0) == (0, 0)
+    assert turns.place(A, 0, bool) is None
 
 
 def test_a_tenants_mail_keeps_its_order() -> None:
@@ -152,15 +152,6 @@ def test_nobody_pays_for_another() -> None:
     assert turns.charge(B, 0, QUANTUM) == 0
 
 
-def test_those_ahead_are_counted_by_priority_and_tenant() -> None:
-    turns = filled(
-        ("1", A, 0, False), ("2", A, 0, True), ("3", B, 0, False), ("4", A, 3, False), ("5", B, -3, False)
-    )
-    assert turns.ahead(A, 0) == (4, 2)
-    assert turns.ahead(B, -3) == (5, 1)
-    assert turns.ahead(C, 9) == (0, 0)
-
-
 def test_all_can_be_taken_out_and_new_ones_come() -> None:
     turns = filled(("1", A, 0, False), ("2", B, 5, True))
     assert sorted(turns.clear()) == ["1", "2"]
@@ -195,7 +186,7 @@ def test_everybody_gets_one_turn_and_each_tenant_its_order(steps: list) -> None:
                 assert not any(one < item and other == found for one, other in waiting.items())
                 last = found[:2]
         assert len(turns) == len(waiting)
-        assert turns.ahead(A, -9)[0] == len(waiting)
+        assert sorted(turns) == sorted(waiting)
     assert turns.take() is None
 
 
