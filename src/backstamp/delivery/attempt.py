@@ -152,6 +152,11 @@ class Attempter:
         self._kick(lane)
         return dict(items[: lane.recipients])
 
+    def let_go(self, job: Job, retry: RetryPolicy) -> None:
+        """Give up a turn that came to nothing; who was not tried is tried again on schedule."""
+        job.pending = {}
+        self._end(job, retry)
+
     def _defer(self, job: Job, retry: RetryPolicy) -> None:
         soonest = self._clock.wall() + retry.schedule[0]
         job.retry_at = soonest if job.retry_at is None else min(job.retry_at, soonest)
@@ -221,7 +226,7 @@ class Attempter:
                 tried.add(slot.candidate)
             await self._session(job, load, progress, lane, slot)
         retried = False
-        while progress.pending:
+        while progress.pending and not lane.paused(self._clock.monotonic()):
             outcome = await self._opener.open(lane, slot, tried)
             if slot.session is not None:
                 await self._session(job, load, progress, lane, slot)

@@ -307,6 +307,8 @@ class Dispatcher:
         key, way = bound.lane(claim)
         lane = self._lane(key, bound, way)
         if bound.moves:
+            if len(lane.questions) >= BOUND:
+                lane.questions.clear()
             lane.questions[claim.domain] = question
         lane.offer(claim)
         return lane
@@ -430,8 +432,8 @@ class Dispatcher:
                 if not _ready(slot, lane):
                     outcome = await self._open(lane, slot)
                     if slot.session is None:
-                        if lane.workers > 1:
-                            # Others have sessions, or try for one.
+                        if lane.workers > 1 or not lane.held(self._clock.monotonic()):
+                            # Others have sessions, or try for one, or hold what the host lets have.
                             break
                         slot.arrived()
                         await self._down(lane, outcome)
@@ -444,11 +446,7 @@ class Dispatcher:
                 job = lane.take()
                 if job is None:
                     continue
-                slot.book()
-                moves = lane.stale or (job.load is None and lane.questions)
-                if not moves or await self._here(job, lane):
-                    await self._attempter.run(job, lane, slot)
-                slot.unbook()
+                await self._turn(job, lane, slot)
                 self._serve(lane)
                 if lane.wants_worker:
                     self._kick(lane)
@@ -465,6 +463,19 @@ class Dispatcher:
             self._permits.give_back(lane)
             self._serve(lane)
             self._leave(lane)
+
+    async def _turn(self, job: Job, lane: AnyLane, slot: Slot) -> None:
+        """Let a job have its turn, or go to the lane where it belongs by now."""
+        slot.book()
+        try:
+            moves = lane.stale or (job.load is None and lane.questions)
+            if not moves or await self._here(job, lane):
+                await self._attempter.run(job, lane, slot)
+        except Exception as error:  # a bug in finding its way costs nobody else anything
+            self._tell.alarm(job.queue_id, f"a turn broke: {error!r}", "tried again on schedule")
+            self._attempter.let_go(job, lane.way.policy.retry)
+        finally:
+            slot.unbook()
 
     async def _open(self, lane: AnyLane, slot: Slot) -> Outcome | None:
         """Open a session before anybody's mail is looked at; return what kept it from being opened."""

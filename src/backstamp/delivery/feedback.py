@@ -112,7 +112,7 @@ class Feedback:
         """A host had no room for more recipients in a transaction than it took."""
         accepted = sum(reply is not None and reply.positive for reply in result.recipients)
         if 0 < accepted < lane.recipients:
-            lane.taught = accepted
+            lane.teaches.recipients = accepted
             why = f"{refused.host} said {refused.reply}"
             self._told(lane.teaches, f"{accepted} recipients a transaction", why, 0.0)
 

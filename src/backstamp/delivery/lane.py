@@ -101,11 +101,8 @@ class Lane(Generic[W]):
         """Whether there are new tables, and nobody asked them for this lane yet."""
         self.throttles = throttles
         """The provider's or the lane's own first, those that never learn last."""
-        self.taught: int | None = None
-        """Recipients of a transaction the host took when it took no more."""
-        self.sends: int | None = None
-        """Messages the host took of a connection, twice in a row, before it said 421."""
         self._ended = 0
+        """Messages of a connection after which a host said 421 last."""
         self.questions: dict[bytes, object] = {}
         """By domain: what was asked to find this lane, where the answer may change."""
         self.turns: Turns[Delivery | Job] = Turns()
@@ -132,20 +129,22 @@ class Lane(Generic[W]):
     def recipients(self) -> int:
         """Recipients of a transaction, at most."""
         most = self.way.policy.recipients_per_transaction
-        return most if self.taught is None else min(most, self.taught)
+        taught = self.teaches.recipients
+        return most if taught is None else min(most, taught)
 
     @property
     def messages(self) -> int:
         """Messages of a connection, at most."""
         most = self.way.policy.messages_per_connection
-        return most if self.sends is None else min(most, self.sends)
+        taught = self.teaches.messages
+        return most if taught is None else min(most, taught)
 
     def ended(self, taken: int) -> bool:
         """A host said 421 after so many messages of a connection; tell whether its limit was learned."""
         twice, self._ended = taken == self._ended, taken
         if not (twice and 0 < taken < self.messages):
             return False
-        self.sends = taken
+        self.teaches.messages = taken
         return True
 
     # ---- mail ----
@@ -252,6 +251,10 @@ class Lane(Generic[W]):
             for throttle in self.throttles:
                 throttle.connect(now)
         return at
+
+    def paused(self, now: float) -> bool:
+        """Tell whether a host asked to be left alone for a while."""
+        return any(throttle.paused_until > now for throttle in self.throttles)
 
     @property
     def teaches(self) -> Throttle:

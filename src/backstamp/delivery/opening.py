@@ -161,6 +161,9 @@ class Opener:
                     if outcome is None:
                         return last
                     last = worse(last, outcome)
+                    if not lane.held(self._clock.monotonic()):
+                        # It was one connection too many: another host would only be asked for the same.
+                        return last
         return last
 
     def clear(self, candidate: Candidate) -> bool:
@@ -262,12 +265,14 @@ class Opener:
         )
         opened = await self._net.open(wire, candidate, manner)
         if isinstance(opened, Fault) and _may_be_clear(manner, opened):
-            self._remember(candidate, opened.text)
+            why = opened.text
             wire = await self._dial(lane, candidate)
             if isinstance(wire, Fault):
                 return self._down(lane, candidate, wire)
             manner = Manner(manner.policy, manner.helo, manner.tls, starttls=False)
             opened = await self._net.open(wire, candidate, manner)
+            if not isinstance(opened, Fault | Refusal):
+                self._remember(candidate, why)
         if isinstance(opened, Fault):
             return self._down(lane, candidate, opened)
         if isinstance(opened, Refusal):
@@ -317,7 +322,7 @@ class Opener:
     def _refused(self, lane: Lane[Any], candidate: Candidate, refusal: Refusal) -> Outcome:
         outcome = classify.reply(refusal.reply, refusal.phase, str(candidate))
         self._feedback.heard(lane, refusal.reply, refusal.phase, str(candidate))
-        if lane.sessions:
+        if lane.sessions or not lane.held(self._clock.monotonic()):
             # It has sessions of ours, and has only had enough of them.
             return outcome
         self._dead(lane, candidate, outcome, refusal.phase)

@@ -166,7 +166,7 @@ class Router:
             credentials=via.credentials if via is not None else None,
             priority=route.priority if route is not None and route.priority is not None else 0,
         )
-        key = (name, found.rule, found.provider, int(policy.tls), via)
+        key = (name, found.rule, found.provider, int(policy.tls), via, way.priority)
         return Bound(until, None, None, key, way, found.shared, self.tables.sources.pool(pool))
 
     def _find(self, to: Smarthost | Exchangers, policy: DestinationPolicy) -> Find:

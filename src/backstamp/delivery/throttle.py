@@ -62,6 +62,10 @@ class Throttle:
         """Messages about to be sent whose turn was granted."""
         self.lanes = 0
         """Lanes that obey it."""
+        self.recipients: int | None = None
+        """Recipients of a transaction the host took when it took no more. A restart forgets it."""
+        self.messages: int | None = None
+        """Messages of a connection the host took, twice in a row, before it said 421. As before."""
         self.paused_until = float("-inf")
         self.slow_until = float("-inf")
         self.slow: Rate | None = None

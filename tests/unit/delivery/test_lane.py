@@ -183,7 +183,7 @@ def test_what_was_not_begun_can_leave() -> None:
 def test_a_transaction_has_no_more_recipients_than_the_host_took() -> None:
     one = lane(recipients_per_transaction=100)
     assert one.recipients == 100
-    one.taught = 50
+    one.teaches.recipients = 50
     assert one.recipients == 50
     one.adopt(way(recipients_per_transaction=10), one.origin)
     assert one.recipients == 10
