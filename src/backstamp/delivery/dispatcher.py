@@ -52,6 +52,8 @@ BOUND: Final = 20_000
 
 Worker = asyncio.Future[bool]
 AnyLane = Lane[Worker]
+Item = Delivery | Job
+"""What is brought to a lane: a delivery, or the rest of a message that was begun in another."""
 
 
 class Dispatcher:
@@ -106,9 +108,9 @@ class Dispatcher:
         self._permits = Permits()
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
         self._bounds: dict[object, Bound] = {}
-        self._asked: dict[object, list[Delivery]] = {}
+        self._asked: dict[object, list[Item]] = {}
         self._asking = asyncio.Semaphore(QUESTIONS)
-        self._nowhere: deque[tuple[Delivery, Bound]] = deque()
+        self._nowhere: deque[tuple[Item, Bound]] = deque()
         self._givers = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._resting: dict[Worker, AnyLane] = {}
@@ -137,13 +139,16 @@ class Dispatcher:
         return [*unused.values(), *known.values()]
 
     def reload(self, tables: Tables, connections: int) -> None:
-        """Take new tables: what waits finds its way anew, transactions under way end as they began."""
+        """Take new tables: what waits finds its way anew, transactions under way end as they began.
+
+        The rest of a message that was begun goes together, the way of its first domain.
+        """
         self.router.tables = tables
         self._all.window.most = connections
         self._all.window.size = connections
         self.feedback.adaptations = tables.adaptations
         self._bounds.clear()
-        moved: list[Delivery] = []
+        moved: list[Item] = []
         for lane in self._lanes.values():
             moved += lane.leave()
         self._group.create_task(self._placed(moved), name="reload")
@@ -188,44 +193,47 @@ class Dispatcher:
             # Claims that are ready come without waiting; give workers and listeners their turn.
             await asyncio.sleep(0)
 
-    async def _placed(self, claims: Sequence[Delivery]) -> None:
-        """Bring deliveries to their lanes, or ask for the way of those for which it is not known."""
+    async def _placed(self, items: Sequence[Item]) -> None:
+        """Bring what is to be sent to its lanes, or ask for the way of what has none that is known."""
         personal = self.router.tables.personal
         lanes: dict[AnyLane, None] = {}
-        for claim in claims:
-            sender = await self._sender(claim) if personal else ""
+        for item in items:
+            sender = await self._sender(item) if personal else ""
             if sender is None:
                 continue
-            question: object = (claim.domain, sender) if personal else claim.domain
+            question: object = (item.domain, sender) if personal else item.domain
             bound = self._bounds.get(question)
             if bound is None or bound.useless(self._clock.monotonic()):
-                self._ask(question, claim, sender)
-            elif (lane := self._join(bound, claim, question)) is not None:
+                self._ask(question, item, sender)
+            elif (lane := self._join(bound, item, question)) is not None:
                 lanes[lane] = None
         for lane in lanes:
             self._kick(lane)
 
-    async def _sender(self, claim: Delivery) -> str | None:
+    async def _sender(self, item: Item) -> str | None:
         """Return the sender of a message, as routes name it; None where the claim is over."""
+        if isinstance(item, Job):
+            assert item.load is not None
+            return route.sender_name(item.load.sender)
         try:
-            load = await self._queue.load([claim], content=False)
+            load = await self._queue.load([item], content=False)
         except DamagedError:
             return None
         except Exception as error:  # a disk that cannot be read now may be later
-            self._tell.alarm(claim.queue_id, f"a message could not be read: {error!r}", "tried again")
-            self._queue.give_back(claim, self._clock.wall() + 60)
+            self._tell.alarm(item.queue_id, f"a message could not be read: {error!r}", "tried again")
+            self._queue.give_back(item, self._clock.wall() + 60)
             return None
-        self._queue.rest(claim)
+        self._queue.rest(item)
         return route.sender_name(load.sender)
 
-    def _ask(self, question: object, claim: Delivery, sender: str) -> None:
+    def _ask(self, question: object, item: Item, sender: str) -> None:
         """Find the way for a question; whoever asks meanwhile waits for the same answer."""
         waiting = self._asked.get(question)
         if waiting is not None:
-            waiting.append(claim)
+            waiting.append(item)
             return
-        self._asked[question] = [claim]
-        asked = self.router.question(claim.domain, sender)
+        self._asked[question] = [item]
+        asked = self.router.question(item.domain, sender)
         bound = self.router.by_route(asked)
         if bound is not None:
             self._answered(question, bound)
@@ -247,23 +255,23 @@ class Dispatcher:
             self._bounds.clear()
         self._bounds[question] = bound
         lanes: dict[AnyLane, None] = {}
-        for claim in self._asked.pop(question, ()):
-            if (lane := self._join(bound, claim, question)) is not None:
+        for item in self._asked.pop(question, ()):
+            if (lane := self._join(bound, item, question)) is not None:
                 lanes[lane] = None
         for lane in lanes:
             self._kick(lane)
 
-    def _join(self, bound: Bound, claim: Delivery, question: object) -> AnyLane | None:
-        """Put a delivery into its lane, or among those that have none; return the lane."""
+    def _join(self, bound: Bound, item: Item, question: object) -> AnyLane | None:
+        """Put what is to be sent into its lane, or among what has none; return the lane."""
         if self._stopping:
             return None
         if bound.way is None:
-            self._nowhere.append((claim, bound))
+            self._nowhere.append((item, bound))
             if self._givers < GIVING_UP:
                 self._givers += 1
                 self._spawn(self._give_up())
             return None
-        key, way = bound.lane(claim.queue_id)
+        key, way = bound.lane(item.queue_id)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
@@ -271,8 +279,11 @@ class Dispatcher:
             lane.adopt(way, bound.way)
             self._limits(bound, way)
         if bound.moves:
-            lane.questions[claim.domain] = question
-        lane.offer(claim)
+            lane.questions[item.domain] = question
+        if isinstance(item, Job):
+            lane.back(item)
+        else:
+            lane.offer(item)
         return lane
 
     def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
@@ -304,9 +315,10 @@ class Dispatcher:
         """Settle those for whom there is no way."""
         try:
             while self._nowhere and not self._stopping:
-                claim, bound = self._nowhere.popleft()
+                item, bound = self._nowhere.popleft()
                 assert bound.outcome is not None and bound.retry is not None
-                await self._attempter.give_up(Job([claim]), bound.outcome, bound.retry.retry)
+                job = item if isinstance(item, Job) else Job([item])
+                await self._attempter.give_up(job, bound.outcome, bound.retry.retry)
         finally:
             self._givers -= 1
 

@@ -181,21 +181,16 @@ class Lane(Generic[W]):
             self._joining.pop(claim.message, None)
         return job
 
-    def leave(self) -> list[Delivery]:
-        """Take out everything that was not begun, and return it."""
-        claims: list[Delivery] = []
-        begun = []
+    def leave(self) -> list[Delivery | Job]:
+        """Take out everything that waits and return it: deliveries, and jobs that were begun."""
+        left: list[Delivery | Job] = []
         for item in self.turns.clear():
-            if not isinstance(item, Job):
-                claims.append(item)
-            elif item.load is None:
-                claims += item.claims
+            if isinstance(item, Job) and item.load is None:
+                left += item.claims
             else:
-                begun.append(item)
+                left.append(item)
         self._joining.clear()
-        for job in begun:
-            self.back(job)
-        return claims
+        return left
 
     def ahead(self, claim: Delivery) -> tuple[int, int]:
         """Return how many messages wait before or beside a delivery's: all, and its tenant's own."""
