@@ -27,6 +27,8 @@ class Relay(Protocol):
     name: str
     port: int
     recipients_per_transaction: int
+    cpu_known: bool
+    """Whether the time of its ended processes is charged to their parents."""
 
     def start(self) -> int:
         """Start it, wait until it answers, and return the process at the root of its tree."""
@@ -63,11 +65,16 @@ class Backstamp:
 
     name = "backstamp"
     recipients_per_transaction = 100
+    cpu_known = True
 
-    def __init__(self, directory: Path, sink: int, program: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, sink: int | None, program: Path | None = None, *, more: str = ""
+    ) -> None:
+        """Without a sink mail goes by MX; `more` are tables of the configuration."""
         self._directory = directory
         self._program = program or ROOT / ".venv/bin/backstamp"
-        self._sink = sink
+        route = "" if sink is None else f'[[route]]\nmatch = "*"\nvia = "127.0.0.1:{sink}"\n'
+        self._tables = route + more
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
@@ -85,14 +92,11 @@ directory = "{self._directory}/queue"
 address = "127.0.0.1:{self.port}"
 [limits]
 recipients = 2000
-[[route]]
-match = "*"
-via = "127.0.0.1:{self._sink}"
 [admin]
 address = "127.0.0.1:{admin}"
-"""
+{self._tables}"""
         )
-        with (self._directory / "events.json").open("wb") as log:
+        with self.events.open("wb") as log:
             self._process = subprocess.Popen(
                 [self._program, "serve", "--config", config], stdout=log, stderr=log, start_new_session=True
             )
@@ -101,12 +105,23 @@ address = "127.0.0.1:{admin}"
             assert answer.status == 200
         return self._process.pid
 
+    @property
+    def events(self) -> Path:
+        """The file of its events."""
+        return self._directory / "events.json"
+
     def stop(self) -> None:
         """SIGTERM, and wait."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL: where deliveries are under way that would take minutes to end."""
+        if self._process is not None:
+            self._process.kill()
+            self.stop()
 
 
 TUNED = {
@@ -144,6 +159,8 @@ postlog unix-dgram n - n - 1 postlogd
 
 class Postfix:
     """Debian's Postfix, an instance of its own: default settings, or tuned for this load."""
+
+    cpu_known = True
 
     def __init__(self, directory: Path, sink: int, *, tuned: bool = False) -> None:
         self.name = "postfix-tuned" if tuned else "postfix"

@@ -108,7 +108,11 @@ async def test_a_route_instead_of_mx_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [('hostname = "relay.example.org"', 'hostname = "other.example.org"'), ("attempts = true", "attempts = false")]
+    ("old", "new"),
+    [
+        ('hostname = "relay.example.org"', 'hostname = "other.example.org"'),
+        ("attempts = true", "attempts = false"),
+    ],
 )
 async def test_what_a_reload_cannot_change_is_said(tmp_path: Path, old: str, new: str) -> None:
     from backstamp import config
@@ -143,7 +147,9 @@ async def test_a_stop_with_mail_waiting_loses_nothing_and_sends_nothing_twice(tm
         assert set(came.values()) == {1}
 
 
-async def test_a_stop_while_a_host_says_nothing_ends_in_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_while_a_host_says_nothing_ends_in_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The grace is for transactions under way, and no longer; who was cut off waits for the next start."""
     monkeypatch.setattr("backstamp.app.GRACE", 0.3)
     async with Host() as host:

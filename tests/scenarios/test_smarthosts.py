@@ -65,7 +65,9 @@ async def test_the_second_smarthost_has_it_while_the_first_is_away(tmp_path: Pat
     async with Host() as second:
         first = Host()
         await first.start()
-        async with configured(tmp_path, to(first, second), schedule=SOON, delivery='idle = "10ms"') as running:
+        async with configured(
+            tmp_path, to(first, second), schedule=SOON, delivery='idle = "10ms"'
+        ) as running:
 
             async def sent(count: int) -> list[str]:
                 await send(running.address, ["r@y.test"])
@@ -144,9 +146,7 @@ async def test_a_sender_with_an_international_domain_has_its_route(tmp_path: Pat
     async with (
         Host() as everybody,
         Host() as own,
-        configured(
-            tmp_path, to(everybody) + to(own, more='from = "xn--bcher-kva.test"')
-        ) as running,
+        configured(tmp_path, to(everybody) + to(own, more='from = "xn--bcher-kva.test"')) as running,
     ):
         for sender in ("a@xn--bcher-kva.test", "b@bücher.test", "c@BÜCHER.test"):
             await send(running.address, ["r@y.test"], sender=sender, options=["SMTPUTF8"])
@@ -186,7 +186,9 @@ async def test_via_mx_is_an_exception_from_a_wider_route(tmp_path: Path) -> None
     async with (
         Host() as smarthost,
         Host("127.0.0.2") as direct,
-        DnsServer({"partner.test": {"MX": ["10 mx.partner.test."]}, "mx.partner.test": {"A": ["127.0.0.2"]}}) as names,
+        DnsServer(
+            {"partner.test": {"MX": ["10 mx.partner.test."]}, "mx.partner.test": {"A": ["127.0.0.2"]}}
+        ) as names,
         configured(
             tmp_path,
             to(smarthost) + '[[route]]\nmatch = "partner.test"\nvia = "mx"',

@@ -1,6 +1,6 @@
 """How the delivery side is put together here: the only place that knows the dispatcher's signature."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tests.sim.world import World
 
@@ -9,8 +9,7 @@ from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
-from backstamp.policy.destination import PolicyTable
-from backstamp.policy.route import RouteTable
+from backstamp.delivery.throttle import Learned
 from backstamp.queue.port import Outlet
 
 HOSTNAME = "relay.example"
@@ -20,20 +19,20 @@ def dispatcher(
     queue: Outlet,
     world: World,
     *,
-    policies: PolicyTable,
-    routes: RouteTable,
+    tables: Tables,
     reporter: Reporter,
     clock: Clock,
     chance: Callable[[], float],
     tell: Teller,
     connections: int,
+    learned: Iterable[Learned],
 ) -> Dispatcher:
     """Return a dispatcher that acts in a world."""
     return Dispatcher(
         queue,
         world,
         world.names,
-        tables=Tables(routes, policies),
+        tables=tables,
         reporter=reporter,
         clock=clock,
         chance=chance,
@@ -41,4 +40,5 @@ def dispatcher(
         hostname=HOSTNAME,
         own_names=frozenset({HOSTNAME}),
         connections=connections,
+        learned=learned,
     )

@@ -14,13 +14,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from tests.sim import build
+from tests.sim import balance, build
 from tests.sim.traffic import Post
 from tests.sim.virtual import VirtualClock, run
 from tests.sim.world import World
 
 from backstamp.delivery.reports import Reporter
+from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
+from backstamp.delivery.throttle import Learned
 from backstamp.mail.envelope import Envelope, Recipient, ordered
 from backstamp.policy.destination import PolicyTable
 from backstamp.policy.route import RouteTable
@@ -48,8 +50,12 @@ class Simulation:
         *,
         policies: PolicyTable | None = None,
         routes: RouteTable | None = None,
+        tables: Tables | None = None,
         connections: int = 1000,
+        learned: Iterable[Learned] = (),
+        looks: float = 0.0,
     ) -> None:
+        """Make one; every `looks` seconds on the average its books are checked (0: only at the end)."""
         self.chance = chance
         self.loop = asyncio.get_running_loop()
         self.clock = VirtualClock(self.loop)
@@ -73,8 +79,7 @@ class Simulation:
         self.dispatcher = build.dispatcher(
             self.queue,
             self.world,
-            policies=policies or PolicyTable(),
-            routes=routes or RouteTable(),
+            tables=tables or Tables(routes or RouteTable(), policies or PolicyTable()),
             reporter=Reporter(
                 self.queue,
                 hostname=build.HOSTNAME,
@@ -86,7 +91,11 @@ class Simulation:
             chance=chance.random,
             tell=Teller(self._emit, self.clock, trace=False),
             connections=connections,
+            learned=learned,
         )
+        self._looks = looks
+        self.unbalanced: list[str] = []
+        """What was wrong in the dispatcher's books (`balance`), and when."""
 
     # ---- running it ----
 
@@ -95,10 +104,32 @@ class Simulation:
         """Deliver meanwhile; at the end what is under way may finish within `grace` seconds."""
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self.dispatcher.run(), name="dispatcher")
+            looker = group.create_task(self._look(), name="looker")
             await asyncio.sleep(0)
             yield
+            self._note(balance.wrong(self.dispatcher))
+            looker.cancel()
             await self.dispatcher.drain(grace)
             task.cancel()
+
+    async def _look(self) -> None:
+        """Check the dispatcher's books at moments that have nothing to do with what it does."""
+        chance = random.Random(1)
+        while self._looks:
+            await asyncio.sleep(chance.expovariate(1 / self._looks))
+            self._note(balance.wrong(self.dispatcher))
+            if balance.forgotten(self.dispatcher):
+                # Between a place in a lane and somebody who takes it may be a turn of the loop.
+                await asyncio.sleep(1.0)
+                self._note(balance.forgotten(self.dispatcher))
+
+    def _note(self, lines: Iterable[str]) -> None:
+        self.unbalanced += [f"second {self.loop.time():.6f}: {line}" for line in lines]
+
+    async def idle(self) -> list[str]:
+        """Wait until idle sessions are over; return what the dispatcher has not put away then."""
+        await asyncio.sleep(3600)
+        return balance.left(self.dispatcher)
 
     async def feed(self, posts: Iterable[Post]) -> None:
         """Hand mail in, each at its moment."""
@@ -188,6 +219,7 @@ class Simulation:
     async def verdict(self) -> list[str]:
         """Return everything that no relay may do, in words; empty when all is well."""
         wrong = [f"alarm: {alarm}" for alarm in self.alarms]
+        wrong += [f"unbalanced: {line}" for line in self.unbalanced]
         wrong += [f"broken promise: {line}" for line in self.world.violations()]
         wrong += [f"sent again: {name.decode()} to {who.decode()}" for name, who in self.world.duplicates]
         waiting = await self.waiting()

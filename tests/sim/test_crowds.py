@@ -3,6 +3,7 @@
 import pytest
 from tests.sim import habits, traffic
 from tests.sim.harness import Simulation, simulate
+from tests.sim.peer import Pace
 
 from backstamp.mail.fault import Phase
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
@@ -70,3 +71,31 @@ def test_a_site_that_moves_takes_its_mail_along() -> None:
         assert sim.counts["deferred"] == 0
 
     simulate(test)
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.slow)])
+def test_hosts_that_refuse_every_second_take_nothing_from_the_others(count: int) -> None:
+    """What fails at one destination says nothing about how many connections the relay may have."""
+
+    async def last(sim: Simulation, *, refusing: int) -> float:
+        far = Pace(trip=1.0)
+        names = [f"d{number}.example" for number in range(100)]
+        for name in names:
+            sim.world.domain(name, f"mx.{name}")
+            sim.world.host(f"mx.{name}", pace=far)
+        dead = [f"dead{number}.example" for number in range(refusing)]
+        for name in dead:
+            sim.world.simple(name, habits.Dead())
+        refused = [b"u@%b" % name.encode() for name in dead]
+        many = [b"%d@%b" % (number, name.encode()) for name in names for number in range(count // 10)]
+        streams = [traffic.mailing(refused, rate=3, tenant=b"sick.example")]
+        streams += [traffic.mailing(many, tenant=b"sound.example")]
+        async with sim.running():
+            await sim.feed(traffic.merged(*streams))
+            await sim.empty(within=600)
+        assert await sim.verdict() == []
+        return sim.percentile(b"sound.example", 1.0)
+
+    alone = simulate(lambda sim: last(sim, refusing=0), connections=100)
+    among = simulate(lambda sim: last(sim, refusing=count), connections=100)
+    assert among <= 1.2 * alone

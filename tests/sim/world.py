@@ -24,6 +24,7 @@ from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
 
 EXTENSIONS = {"PIPELINING": "", "8BITMIME": "", "SIZE": "50000000", "ENHANCEDSTATUSCODES": ""}
 FIRST = ipaddress.ip_address("11.0.0.1")
+FIRST6 = ipaddress.ip_address("2600::1")
 
 
 class World:
@@ -51,11 +52,15 @@ class World:
         addresses: int = 1,
         pace: Pace | None = None,
         tls: str = "",
+        family: int = 4,
     ) -> list[Peer]:
-        """Add a mail host with a number of addresses, which share its habits; return them."""
+        """Add a mail host with a number of addresses, which share its habits; return them.
+
+        A host that is there already gets them besides: so one of both families is made.
+        """
         made = []
         for _ in range(addresses):
-            address = str(FIRST + len(self.peers))
+            address = str((FIRST if family == 4 else FIRST6) + len(self.peers))
             peer = Peer(
                 self, name, address, habits, promises, pace=pace or Pace(), extensions=EXTENSIONS, tls=tls
             )

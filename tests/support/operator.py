@@ -35,18 +35,16 @@ private_addresses = {private}
 {tables}
 """
 
-SOON = ('["300ms", "500ms", "1s"]')
+SOON = '["300ms", "500ms", "1s"]'
 LATE = '["1h"]'
 """A wait no test lives to see the end of: what comes before it is not a retry."""
 
 
 class Host(Sink):
-    """A host somewhere: a sink that keeps what it takes and what it hears, with how many connections stood."""
+    """A host somewhere: a sink that keeps what it takes and hears, and how many connections stood."""
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0, **options: Any) -> None:
-        super().__init__(
-            address, port, options=Options(**options), received=self._receive, heard=self._hear
-        )
+        super().__init__(address, port, options=Options(**options), received=self._receive, heard=self._hear)
         self.taken: list[Received] = []
         self.said: list[Heard] = []
         """What clients said, in order."""

@@ -91,7 +91,7 @@ class Attempter:
         job.out += 1
         try:
             load = await self._load(job, lane.way.policy.retry)
-            if load is not None and job.pending:
+            if job.pending:
                 batch = self._batch(job, lane)
                 await self._attempt(job, load, batch, lane, slot)
         except DamagedError:
@@ -121,19 +121,19 @@ class Attempter:
             job.out -= 1
             self._end(job, retry)
 
-    async def _load(self, job: Job, retry: RetryPolicy) -> Load | None:
-        """Return a job's message, read at its first turn; None if nobody of it waits any more."""
+    async def _load(self, job: Job, retry: RetryPolicy) -> Load:
+        """Return a job's message, read at its first turn."""
         if job.load is None:
-            if not any(claim.waiting for claim in job.claims):
-                # Held or removed while it waited for its turn.
-                return None
-            job.load = await self._queue.load(job.claims)
-            job.pending = dict(job.load.recipients)
+            # Nobody waits, where all were held or removed while it waited for its turn.
+            load = await self._queue.load(job.claims)
+            pending = dict(load.recipients)
             if self._suppression:
-                listed = suppressed(job.pending, job.claims[0].flow.tenant, self._suppression)
+                listed = suppressed(pending, job.claims[0].flow.tenant, self._suppression)
                 for ordinal in listed:
-                    del job.pending[ordinal]
-                await self._settle(job, job.load, _Progress({}, listed, {}), retry)
+                    del pending[ordinal]
+                await self._settle(job, load, _Progress({}, listed, {}), retry)
+            # Last: what is pending is either in the lane or in a batch, and keeps the claims.
+            job.load, job.pending = load, pending
         return job.load
 
     def _batch(self, job: Job, lane: Lane[Any]) -> dict[int, Recipient]:
@@ -233,9 +233,10 @@ class Attempter:
         session = slot.session
         assert session is not None
         extensions = session.extensions
-        self._done(progress, prepare.left_out(progress.pending, host=slot.host, extensions=extensions), 0.0)
-        if not progress.pending:
-            return
+        if left := prepare.left_out(progress.pending, host=slot.host, extensions=extensions):
+            self._done(progress, left, 0.0)
+            if not progress.pending:
+                return
         prepared = prepare.for_peer(
             load,
             tuple(progress.pending.values()),
@@ -248,8 +249,9 @@ class Attempter:
             return
         slot.unbook()
         now = self._clock.monotonic()
-        if (at := lane.send(now)) > now:
+        while (at := lane.send(now)) > now:
             await asyncio.sleep(at - now)
+            now = self._clock.monotonic()
         await self._transact(job, load, progress, lane, slot, prepared)
 
     async def _transact(
@@ -296,6 +298,9 @@ class Attempter:
         duration = self._clock.monotonic() - started
         outcomes = judge(result, ordinals, slot.host)
         self._feedback.transacted(lane, result, slot.host, sent=slot.sent - 1, probe=slot.probe)
+        if result.final is not None and result.final.positive:
+            # It got through; the next step up is tried by another.
+            slot.probe = None
         if result.fault is not None and result.fault.problem == "disconnected" and not result.in_doubt:
             progress.broken = slot.candidate
         if result.in_doubt:
@@ -308,8 +313,7 @@ class Attempter:
             await slot.close()
             return
         self._tell.delivered(job, load.recipients, outcomes, duration, session.tls)
-        took = [ordinal for ordinal, one in outcomes.items() if one.verdict is Verdict.DELIVERED]
-        if owed := prepare.relayed(load, took, extensions=extensions):
+        if owed := prepare.relayed(load, outcomes, extensions=extensions):
             await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
 
     def _answered(self, claim: Delivery, load: Load, ordinals: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
 from backstamp.delivery.reports import Reporter
-from backstamp.delivery.router import Bound, Question, Router, Tables
+from backstamp.delivery.router import Bound, Router, Tables
 from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned, Throttle
@@ -30,7 +30,7 @@ from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify, route
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem
-from backstamp.queue.port import DamagedError, Delivery, Outlet
+from backstamp.queue.port import DamagedError, Delivery, Load, Outlet
 
 CLAIMS: Final = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
@@ -52,8 +52,6 @@ BOUND: Final = 20_000
 
 Worker = asyncio.Future[bool]
 AnyLane = Lane[Worker]
-Item = Delivery | Job
-"""What is brought to a lane: a delivery, or the rest of a message that was begun in another."""
 
 
 class Dispatcher:
@@ -87,7 +85,13 @@ class Dispatcher:
         self.router = Router(tables, resolver, finder)
         self.feedback = Feedback(tables.adaptations, clock, tell, taught)
         self.opener = Opener(
-            net, hostname=hostname, clock=clock, tell=tell, feedback=self.feedback, own_names=own_names
+            net,
+            hostname=hostname,
+            clock=clock,
+            tell=tell,
+            feedback=self.feedback,
+            own_names=own_names,
+            freed=self._serve,
         )
         self._attempter = Attempter(
             queue,
@@ -100,7 +104,7 @@ class Dispatcher:
             suppression=suppression,
             kick=self._kick,
         )
-        self._all = Throttle("all", DestinationPolicy(connections=connections))
+        self._all = Throttle("all", DestinationPolicy(connections=connections), learns=False)
         self._all.window.size = connections
         self._throttles: OrderedDict[str, Throttle] = OrderedDict()
         self._remembered = {one.key: one for one in learned}
@@ -108,9 +112,9 @@ class Dispatcher:
         self._permits = Permits()
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
         self._bounds: dict[object, Bound] = {}
-        self._asked: dict[object, list[Item]] = {}
+        self._asked: dict[object, list[Delivery]] = {}
         self._asking = asyncio.Semaphore(QUESTIONS)
-        self._nowhere: deque[tuple[Item, Bound]] = deque()
+        self._nowhere: deque[tuple[Delivery, Bound]] = deque()
         self._givers = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._resting: dict[Worker, AnyLane] = {}
@@ -118,6 +122,7 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._stopping = False
         self._group: asyncio.TaskGroup
+        self._loop: asyncio.AbstractEventLoop
         self._sources: list[asyncio.Task[None]] = []
 
     @property
@@ -139,22 +144,26 @@ class Dispatcher:
         return [*unused.values(), *known.values()]
 
     def reload(self, tables: Tables, connections: int) -> None:
-        """Take new tables: what waits finds its way anew, transactions under way end as they began.
-
-        The rest of a message that was begun goes together, the way of its first domain.
-        """
+        """Take new tables: what waits finds its way anew, transactions under way end as they began."""
         self.router.tables = tables
         self._all.window.most = connections
         self._all.window.size = connections
         self.feedback.adaptations = tables.adaptations
         self._bounds.clear()
-        moved: list[Item] = []
-        for lane in self._lanes.values():
+        moved: list[Delivery] = []
+        for lane in [*self._lanes.values()]:
             moved += lane.leave()
-        self._group.create_task(self._placed(moved), name="reload")
+            lane.stale = True
+            self._leave(lane)
+        for worker in [*self._resting]:
+            # Its session was opened as the old tables say, and may be one too many now.
+            self._retire(worker)
+        if moved:
+            self._group.create_task(self._placed(moved), name="reload")
 
     async def run(self) -> None:
         """Deliver until `drain`."""
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._sources = [
@@ -193,97 +202,107 @@ class Dispatcher:
             # Claims that are ready come without waiting; give workers and listeners their turn.
             await asyncio.sleep(0)
 
-    async def _placed(self, items: Sequence[Item]) -> None:
-        """Bring what is to be sent to its lanes, or ask for the way of what has none that is known."""
+    async def _placed(self, claims: Sequence[Delivery]) -> None:
+        """Bring deliveries to their lanes, or ask for the way of those for which it is not known."""
         personal = self.router.tables.personal
         lanes: dict[AnyLane, None] = {}
-        for item in items:
-            sender = await self._sender(item) if personal else ""
+        for claim in claims:
+            sender = await self._sender(claim) if personal else ""
             if sender is None:
                 continue
-            question: object = (item.domain, sender) if personal else item.domain
+            question: object = (claim.domain, sender) if personal else claim.domain
             bound = self._bounds.get(question)
             if bound is None or bound.useless(self._clock.monotonic()):
-                self._ask(question, item, sender)
-            elif (lane := self._join(bound, item, question)) is not None:
+                self._ask(question, claim, sender)
+            elif (lane := self._join(bound, claim, question)) is not None:
                 lanes[lane] = None
         for lane in lanes:
             self._kick(lane)
 
-    async def _sender(self, item: Item) -> str | None:
+    async def _sender(self, claim: Delivery) -> str | None:
         """Return the sender of a message, as routes name it; None where the claim is over."""
-        if isinstance(item, Job):
-            assert item.load is not None
-            return route.sender_name(item.load.sender)
         try:
-            load = await self._queue.load([item], content=False)
+            load = await self._queue.load([claim], content=False)
         except DamagedError:
             return None
         except Exception as error:  # a disk that cannot be read now may be later
-            self._tell.alarm(item.queue_id, f"a message could not be read: {error!r}", "tried again")
-            self._queue.give_back(item, self._clock.wall() + 60)
+            self._tell.alarm(claim.queue_id, f"a message could not be read: {error!r}", "tried again")
+            self._queue.give_back(claim, self._clock.wall() + 60)
             return None
-        self._queue.rest(item)
+        self._queue.rest(claim)
         return route.sender_name(load.sender)
 
-    def _ask(self, question: object, item: Item, sender: str) -> None:
+    def _ask(self, question: object, claim: Delivery, sender: str) -> None:
         """Find the way for a question; whoever asks meanwhile waits for the same answer."""
         waiting = self._asked.get(question)
         if waiting is not None:
-            waiting.append(item)
+            waiting.append(claim)
             return
-        self._asked[question] = [item]
-        asked = self.router.question(item.domain, sender)
+        self._asked[question] = [claim]
+        asked = self.router.question(claim.domain, sender)
         bound = self.router.by_route(asked)
         if bound is not None:
             self._answered(question, bound)
         else:
-            self._group.create_task(self._find(question, asked), name="find")
+            self._group.create_task(self._find(question, claim.domain, sender), name="find")
 
-    async def _find(self, question: object, asked: Question) -> None:
+    async def _find(self, question: object, domain: bytes, sender: str) -> None:
+        tables = None
         async with self._asking:
-            try:
-                bound = self.router.by_route(asked) or await self.router.by_mx(asked, self._clock.monotonic())
-            except Exception as error:  # a bug in finding one way costs nobody else anything
-                self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
-                policy = self.router.tables.policies.default
-                bound = Bound(self._clock.monotonic(), classify.broken(), policy)
+            # A reload meanwhile makes it an answer from tables that hold no more.
+            while tables is not self.router.tables:
+                tables = self.router.tables
+                bound = await self._way(domain, sender)
         self._answered(question, bound)
+
+    async def _way(self, domain: bytes, sender: str) -> Bound:
+        now = self._clock.monotonic()
+        try:
+            asked = self.router.question(domain, sender)
+            return self.router.by_route(asked) or await self.router.by_mx(asked, now)
+        except Exception as error:  # a bug in finding one way costs nobody else anything
+            self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
+            return Bound(now, classify.broken(), self.router.tables.policies.default)
 
     def _answered(self, question: object, bound: Bound) -> None:
         if len(self._bounds) >= BOUND:
             self._bounds.clear()
         self._bounds[question] = bound
         lanes: dict[AnyLane, None] = {}
-        for item in self._asked.pop(question, ()):
-            if (lane := self._join(bound, item, question)) is not None:
+        for claim in self._asked.pop(question, ()):
+            if (lane := self._join(bound, claim, question)) is not None:
                 lanes[lane] = None
         for lane in lanes:
             self._kick(lane)
 
-    def _join(self, bound: Bound, item: Item, question: object) -> AnyLane | None:
-        """Put what is to be sent into its lane, or among what has none; return the lane."""
+    def _join(self, bound: Bound, claim: Delivery, question: object) -> AnyLane | None:
+        """Put a delivery into its lane, or among those that have none; return the lane."""
         if self._stopping:
             return None
         if bound.way is None:
-            self._nowhere.append((item, bound))
+            self._nowhere.append((claim, bound))
             if self._givers < GIVING_UP:
                 self._givers += 1
                 self._spawn(self._give_up())
             return None
-        key, way = bound.lane(item.queue_id)
+        key, way = bound.lane(claim)
+        lane = self._lane(key, bound, way)
+        if bound.moves:
+            lane.questions[claim.domain] = question
+        lane.offer(claim)
+        return lane
+
+    def _lane(self, key: Hashable, bound: Bound, way: Way) -> AnyLane:
+        """Return the lane of a way, which goes by what holds for it now."""
+        assert bound.way is not None
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
+            for throttle in lane.throttles:
+                throttle.lanes += 1
         elif lane.origin is not bound.way:
             lane.adopt(way, bound.way)
             self._limits(bound, way)
-        if bound.moves:
-            lane.questions[item.domain] = question
-        if isinstance(item, Job):
-            lane.back(item)
-        else:
-            lane.offer(item)
         return lane
 
     def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
@@ -304,21 +323,22 @@ class Dispatcher:
         throttle = self._throttles[key] = Throttle(key, policy)
         if (known := self._remembered.pop(key, None)) is not None:
             throttle.recall(known, self._clock.monotonic(), self._clock.wall())
-        if len(self._throttles) > BOUND:
-            # One that nobody holds: what is in use is what moved to the end of late.
+        for _ in range(min(2, len(self._throttles) - BOUND)):
             oldest = next(iter(self._throttles.values()))
-            if not oldest.held:
+            # Whatever keeps somebody back stays, whatever their number.
+            if oldest.idle(self._clock.monotonic()):
                 del self._throttles[oldest.key]
+            else:
+                self._throttles.move_to_end(oldest.key)
         return throttle
 
     async def _give_up(self) -> None:
         """Settle those for whom there is no way."""
         try:
             while self._nowhere and not self._stopping:
-                item, bound = self._nowhere.popleft()
+                claim, bound = self._nowhere.popleft()
                 assert bound.outcome is not None and bound.retry is not None
-                job = item if isinstance(item, Job) else Job([item])
-                await self._attempter.give_up(job, bound.outcome, bound.retry.retry)
+                await self._attempter.give_up(Job([claim]), bound.outcome, bound.retry.retry)
         finally:
             self._givers -= 1
 
@@ -327,13 +347,14 @@ class Dispatcher:
     def _kick(self, lane: AnyLane) -> None:
         """Let as many workers come as have something to take, now or when the lane's rates allow."""
         now = self._clock.monotonic()
-        while lane.wants_worker and not self._stopping:
-            at, _ = lane.may_send(now)
+        while (lane.wants_idle or lane.wants_worker) and not self._stopping:
+            at = lane.may_send(now)
             if at > now:
                 self._later(lane, at)
                 return
             if lane.idle:
                 lane.coming += 1
+                lane.woken += 1
                 lane.idle.pop().set_result(True)
             elif not self._start(lane, now):
                 return
@@ -366,14 +387,14 @@ class Dispatcher:
     def _make_room(self, throttle: Throttle) -> None:
         """Let the worker go that has been idle longest where others wait for a permit."""
         for worker, lane in self._resting.items():
-            if throttle in lane.throttles:
+            if throttle in lane.throttles and not lane.turns:
                 self._retire(worker)
                 return
 
     def _later(self, lane: AnyLane, at: float) -> None:
         """Look at a lane again at a monotonic time."""
         timer = self._timers.get(lane)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         when = loop.time() + max(0.0, at - self._clock.monotonic())
         if timer is not None:
             if timer.when() <= when:
@@ -400,16 +421,22 @@ class Dispatcher:
                         slot.arrived()
                         await self._down(lane, outcome)
                         continue
+                    now = self._clock.monotonic()
+                    if lane.may_send(now) > now:
+                        # Meanwhile another may have been told of a pause, or had the turn.
+                        continue
                 slot.arrived()
                 job = lane.take()
                 if job is None:
                     continue
                 slot.book()
-                if await self._here(job, lane):
+                moves = lane.stale or (job.load is None and lane.questions)
+                if not moves or await self._here(job, lane):
                     await self._attempter.run(job, lane, slot)
                 slot.unbook()
                 self._serve(lane)
-                self._kick(lane)
+                if lane.wants_worker:
+                    self._kick(lane)
         except asyncio.CancelledError:
             # Nobody but the end of everything cancels a worker.
             self._stopping = True
@@ -443,8 +470,8 @@ class Dispatcher:
 
     async def _here(self, job: Job, lane: AnyLane) -> bool:
         """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
-        if job.load is not None or not lane.questions:
-            return True
+        if job.load is not None:
+            return not lane.stale or await self._follow(job, job.load, lane)
         now = self._clock.monotonic()
         gone = []
         for claim in job.claims:
@@ -452,15 +479,14 @@ class Dispatcher:
             bound = self._bounds.get(question)
             if bound is None or bound.until <= now:
                 sender = question[1] if isinstance(question, tuple) else ""
-                asked = self.router.question(claim.domain, sender)
                 if bound is None or bound.useless(now):
-                    await self._find(question, asked)
+                    await self._find(question, claim.domain, sender)
                     bound = self._bounds[question]
                 elif question not in self._asked:
                     # It was so a moment ago: nobody waits for the answer that it still is.
                     self._asked[question] = []
-                    self._group.create_task(self._find(question, asked), name="find")
-            if bound.way is None or bound.lane(claim.queue_id)[0] != lane.key:
+                    self._group.create_task(self._find(question, claim.domain, sender), name="find")
+            if bound.way is None or bound.lane(claim)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:
             job.claims.remove(claim)
@@ -468,23 +494,47 @@ class Dispatcher:
                 self._kick(other)
         return bool(job.claims)
 
+    async def _follow(self, job: Job, load: Load, lane: AnyLane) -> bool:
+        """Find the way anew for a job begun under other tables; tell whether it stays in its lane."""
+        sender = route.sender_name(load.sender)
+        personal = self.router.tables.personal
+        found = {}
+        for domain in {claim.domain: None for claim in job.claims}:
+            question: object = (domain, sender) if personal else domain
+            bound = self._bounds.get(question)
+            if bound is None or bound.useless(self._clock.monotonic()):
+                await self._find(question, domain, sender if personal else "")
+                bound = self._bounds[question]
+            if bound.way is not None:
+                key, way = bound.lane(job.claims[0])
+                found[key] = bound, way
+        if len(found) != 1:
+            # Its domains part, or have no way any more: it ends where it was begun.
+            return True
+        [(key, (bound, way))] = found.items()
+        other = self._lane(key, bound, way)
+        if other is lane:
+            return True
+        other.back(job)
+        self._kick(other)
+        return False
+
     async def _next(self, lane: AnyLane, slot: Slot) -> bool:
         """Wait until there is something to do for a worker; False: it is to go."""
         while not self._stopping:
             now = self._clock.monotonic()
             if not lane.held(now):
                 return False
-            wanted = self._permits.wanted(lane)
+            if self._permits.wanted(lane) and (not lane.turns or slot.turns >= TURNS):
+                # An idle connection is a luxury where another lane waits for one, and a busy one is shared.
+                return False
             at = now
             if lane.turns:
-                if wanted and slot.turns >= TURNS:
-                    return False
-                at, _ = lane.may_send(now)
+                at = lane.may_send(now)
                 if at <= now:
                     return True
                 self._later(lane, at)
-            if wanted or slot.session is None or at - now > lane.way.policy.idle:
-                # An idle connection is a luxury where another lane waits for one.
+            if lane.stale or slot.session is None or at - now > lane.way.policy.idle:
                 return False
             slot.arrived()
             if not await self._rest(lane):
@@ -494,7 +544,7 @@ class Dispatcher:
 
     async def _rest(self, lane: AnyLane) -> bool:
         """Wait for something to do; False if there was nothing for the policy's idle time."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         worker: Worker = loop.create_future()
         lane.idle.append(worker)
         self._resting[worker] = lane
@@ -504,6 +554,8 @@ class Dispatcher:
         finally:
             timer.cancel()
             del self._resting[worker]
+            if worker.done() and not worker.cancelled() and worker.result():
+                lane.woken -= 1
 
     def _retire(self, worker: Worker) -> None:
         """Let a worker go if it is idle. It leaves its lane in the same turn: nobody can wake it."""
@@ -522,7 +574,7 @@ class Dispatcher:
     def _leave(self, lane: AnyLane) -> None:
         """Forget a lane nobody needs; one in which something waits goes on, now or in a while."""
         if lane.turns and not self._stopping:
-            if lane.workers:
+            if lane.workers and not lane.idle:
                 self._later(lane, self._clock.monotonic() + hosts.pause(lane.way.policy.retry.schedule[0]))
             else:
                 self._kick(lane)
@@ -530,7 +582,9 @@ class Dispatcher:
             self._permits.forget(lane)
             if (timer := self._timers.pop(lane, None)) is not None:
                 timer.cancel()
-            self._lanes.pop(lane.key, None)
+            if self._lanes.pop(lane.key, None) is not None:
+                for throttle in lane.throttles:
+                    throttle.lanes -= 1
 
 
 def _ready(slot: Slot, lane: AnyLane) -> bool:

@@ -38,6 +38,8 @@ class Feedback:
             self._answered(lane, probe)
         elif result.fault is not None:
             self.failed(lane)
+        if final is not None and final.positive and len(result.recipients) == 1:
+            return
         for phase, reply in _refusals(result):
             if phase is Phase.MAIL and reply.code == 421 and sent:
                 if lane.ended(sent):
@@ -49,16 +51,20 @@ class Feedback:
             self.heard(lane, reply, phase, host)
 
     def _answered(self, lane: Lane[Any], probe: Throttle | None) -> None:
-        now = self._clock.monotonic()
-        for throttle in lane.throttles:
-            if throttle.window.answered(now, probe=throttle is probe, held=throttle.held):
-                allowed = throttle.window.ceiling or throttle.window.most
+        now = 0.0
+        for throttle in lane.learners:
+            window = throttle.window
+            if window.size >= window.most and window.ceiling is None:
+                continue
+            now = now or self._clock.monotonic()
+            if window.answered(now, probe=throttle is probe, held=throttle.held):
+                allowed = window.ceiling or window.most
                 self._told(throttle, f"up to {allowed} connections", "one more was let have", 0.0)
 
     def failed(self, lane: Lane[Any]) -> None:
         """A host gave no session, or broke one off."""
         now = self._clock.monotonic()
-        for throttle in lane.throttles:
+        for throttle in lane.learners:
             throttle.window.failed(now)
 
     def heard(self, lane: Lane[Any], reply: Reply, phase: Phase, host: str) -> None:

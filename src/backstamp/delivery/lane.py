@@ -30,7 +30,7 @@ Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
 class Job:
     """One message in one lane: the deliveries of it that met there, and who is still to be sent to."""
 
-    __slots__ = ("claims", "load", "out", "pending", "retry_at", "returns")
+    __slots__ = ("claims", "load", "out", "owed", "pending", "retry_at", "returns")
 
     def __init__(self, claims: list[Delivery]) -> None:
         self.claims = claims
@@ -41,6 +41,8 @@ class Job:
         """Transactions under way."""
         self.retry_at: float | None = None
         """When the first of those who were deferred is tried again (seconds since the epoch)."""
+        self.owed = 0.0
+        """What its tenant has not paid for the last turn, since nothing more of it waited then."""
         self.returns = 0
         """How often somebody of it came back to the lane because a host failed, not the mail."""
 
@@ -95,6 +97,8 @@ class Lane(Generic[W]):
         self.key = key
         self.way = self.origin = way
         """How its mail goes, and what that was made from (`adopt`)."""
+        self.stale = False
+        """Whether there are new tables, and nobody asked them for this lane yet."""
         self.throttles = throttles
         """The provider's or the lane's own first, those that never learn last."""
         self.taught: int | None = None
@@ -109,6 +113,8 @@ class Lane(Generic[W]):
         self.workers = 0
         self.coming = 0
         """Workers that were called and have not taken anything yet."""
+        self.woken = 0
+        """Those of them that were idle and come at once, without opening anything first."""
         self.sessions = 0
         """Workers whose connection is open and answered."""
         self.last: Outcome | None = None
@@ -120,6 +126,7 @@ class Lane(Generic[W]):
     def adopt(self, way: Way, origin: Way) -> None:
         """Take another way with the same key: other policies, or the same again."""
         self.way, self.origin = way, origin
+        self.stale = False
 
     @property
     def recipients(self) -> int:
@@ -134,7 +141,7 @@ class Lane(Generic[W]):
         return most if self.sends is None else min(most, self.sends)
 
     def ended(self, taken: int) -> bool:
-        """A host said 421 after so many messages of a connection; tell whether that is its limit, and news."""
+        """A host said 421 after so many messages of a connection; tell whether its limit was learned."""
         twice, self._ended = taken == self._ended, taken
         if not (twice and 0 < taken < self.messages):
             return False
@@ -159,11 +166,13 @@ class Lane(Generic[W]):
     def back(self, job: Job) -> None:
         """Let a job that has more to send wait for its next turn."""
         # Whatever is left of it: a mailing's last transaction is no single message.
-        self._add(job, job.claims[0], large=True)
+        claim = job.claims[0]
+        self._add(job, claim, large=True, owed=job.owed)
+        job.owed = 0.0
 
-    def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool) -> None:
+    def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool, owed: float = 0.0) -> None:
         flow = claim.flow
-        self.turns.add(item, flow.tenant, self._priority(claim), large=large)
+        self.turns.add(item, flow.tenant, self._priority(claim), large=large, owed=owed)
 
     def _priority(self, claim: Delivery) -> int:
         priority = claim.flow.priority
@@ -176,21 +185,26 @@ class Lane(Generic[W]):
             return None
         job = item if isinstance(item, Job) else Job([item])
         claim = job.claims[0]
-        self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
+        job.owed = self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
         if job.load is None and not claim.alone:
             self._joining.pop(claim.message, None)
         return job
 
-    def leave(self) -> list[Delivery | Job]:
-        """Take out everything that waits and return it: deliveries, and jobs that were begun."""
-        left: list[Delivery | Job] = []
+    def leave(self) -> list[Delivery]:
+        """Take out everything that was not begun, and return it."""
+        claims: list[Delivery] = []
+        begun = []
         for item in self.turns.clear():
-            if isinstance(item, Job) and item.load is None:
-                left += item.claims
+            if not isinstance(item, Job):
+                claims.append(item)
+            elif item.load is None:
+                claims += item.claims
             else:
-                left.append(item)
+                begun.append(item)
         self._joining.clear()
-        return left
+        for job in begun:
+            self.back(job)
+        return claims
 
     def ahead(self, claim: Delivery) -> tuple[int, int]:
         """Return how many messages wait before or beside a delivery's: all, and its tenant's own."""
@@ -202,26 +216,55 @@ class Lane(Generic[W]):
         """Return from when on one more connection may be begun, and who says so if it is not now."""
         return _latest((throttle.may_connect(now), throttle) for throttle in self.throttles)
 
-    def may_send(self, now: float) -> tuple[float, Throttle | None]:
-        """Return from when on one more message may be sent, and who says so if it is not now."""
-        return _latest((throttle.may_send(now), throttle) for throttle in self.throttles)
+    def may_send(self, now: float) -> float:
+        """Return from when on one more message may be sent: not later than `now` if at once."""
+        at = now
+        for throttle in self.throttles:
+            if throttle.paced or throttle.paused_until > at:
+                at = max(at, throttle.may_send(now))
+        return at
 
     def send(self, now: float) -> float:
-        """Count a message that is about to be sent; return when it may be, `now` or later."""
-        return max([throttle.send(now) for throttle in self.throttles])
+        """Count a message that goes now if all rates let it; return when to ask again, `now` if it goes.
+
+        Nothing is taken ahead: it would count at one throttle when it goes by another's leave, later.
+        """
+        at = now
+        for throttle in self.throttles:
+            if throttle.paced:
+                at = max(at, throttle.send_at(now))
+        if at <= now:
+            for throttle in self.throttles:
+                throttle.send(now)
+        return at
 
     def connect(self, now: float) -> float:
-        """Count a connection that is about to be begun; return when it may be, `now` or later."""
-        return max([throttle.connect(now) for throttle in self.throttles])
+        """Count a connection that is begun now if all rates let it; return when to ask again, as `send`."""
+        at = max([throttle.connect_at(now) for throttle in self.throttles])
+        if at <= now:
+            for throttle in self.throttles:
+                throttle.connect(now)
+        return at
 
     @property
     def teaches(self) -> Throttle:
-        """The throttle that learns from this lane's hosts: the provider's, else its own."""
+        """The throttle that learns from what this lane's hosts say: the provider's, else its own."""
         return self.throttles[0]
+
+    @property
+    def learners(self) -> list[Throttle]:
+        """The throttles whose windows learn from how this lane's hosts do."""
+        return [throttle for throttle in self.throttles if throttle.learns]
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
-        return all(throttle.held <= throttle.window.limit(now) for throttle in self.throttles)
+        # A list, not a generator: this is asked before every message.
+        return not [one for one in self.throttles if one.held > one.window.limit(now)]
+
+    @property
+    def wants_idle(self) -> bool:
+        """Whether somebody is idle and there is something for him."""
+        return bool(self.idle) and len(self.turns) > self.woken
 
     @property
     def wants_worker(self) -> bool:

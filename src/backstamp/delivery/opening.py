@@ -8,6 +8,7 @@ TLS is answered by clear text on a fresh connection, and remembered for a day.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -109,13 +110,16 @@ class Opener:
         tell: Teller,
         feedback: Feedback,
         own_names: frozenset[str],
+        freed: Callable[[Lane[Any]], None],
     ) -> None:
+        """Make one; `freed` is called for a lane that gave a permit back."""
         self._net = net
         self._hostname = hostname
         self._clock = clock
         self._tell = tell
         self._feedback = feedback
         self._own_names = own_names
+        self._freed = freed
         self.dead = Hosts()
         self._clear: OrderedDict[Place, float] = OrderedDict()
 
@@ -153,8 +157,7 @@ class Opener:
         if not sources:
             return Source("", self._hostname)
         six = ":" in candidate.address
-        found = next((source for source in sources if (":" in source.address) == six), None)
-        return found
+        return next((source for source in sources if (":" in source.address) == six), None)
 
     # ---- connecting ----
 
@@ -166,34 +169,31 @@ class Opener:
         extra = 0
         try:
             while group or running:
+                while extra > max(0, len(running) - 1):
+                    extra -= 1
+                    self._give(lane)
                 if group and (not running or _race_permit(lane, self._clock.monotonic())):
                     extra += bool(running)
                     candidate = group.pop(0)
                     tried.add(candidate)
                     known = self._met(lane, candidate)
-                    if known is None:
-                        running[asyncio.ensure_future(self._dial(lane, candidate))] = candidate
-                    else:
+                    if known is not None:
                         last = worse(last, known)
-                if running:
-                    patience = STAGGER if group else None
-                    done, _ = await asyncio.wait(
-                        running, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    for task in done:
-                        candidate = running.pop(task)
-                        wire = task.result()
-                        if not isinstance(wire, Fault):
-                            return (candidate, wire), last
-                        last = worse(last, self._down(lane, candidate, wire))
-                while extra > max(0, len(running) - 1):
-                    extra -= 1
-                    _give(lane)
+                        continue
+                    running[asyncio.ensure_future(self._dial(lane, candidate))] = candidate
+                patience = STAGGER if group else None
+                done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    candidate = running.pop(task)
+                    wire = task.result()
+                    if not isinstance(wire, Fault):
+                        return (candidate, wire), last
+                    last = worse(last, self._down(lane, candidate, wire))
             return None, last
         finally:
             await self._call_off(running)
             for _ in range(extra):
-                _give(lane)
+                self._give(lane)
 
     async def _call_off(self, running: dict[asyncio.Task[Any], Candidate]) -> None:
         """End the connects that lost."""
@@ -204,10 +204,16 @@ class Opener:
             if not task.cancelled() and task.exception() is None and not isinstance(task.result(), Fault):
                 self._net.hang_up(task.result())
 
+    def _give(self, lane: Lane[Any]) -> None:
+        for throttle in lane.throttles:
+            throttle.held -= 1
+        self._freed(lane)
+
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
         now = self._clock.monotonic()
-        if (at := lane.connect(now)) > now:
+        while (at := lane.connect(now)) > now:
             await asyncio.sleep(at - now)
+            now = self._clock.monotonic()
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
@@ -261,7 +267,7 @@ class Opener:
         return hosts.pause(lane.way.policy.retry.schedule[0])
 
     def _places(self, lane: Lane[Any], candidate: Candidate) -> tuple[hosts.Place, hosts.Place]:
-        """Return where a host's trouble is noted: that with this lane only, and that with all from its source.
+        """Return where a host's trouble is noted: with this lane only, and that with all from its source.
 
         Its TLS and credentials are a lane's own; a host may block one address of ours and not another.
         """
@@ -317,8 +323,3 @@ def _race_permit(lane: Lane[Any], now: float) -> bool:
     for throttle in lane.throttles:
         throttle.held += 1
     return True
-
-
-def _give(lane: Lane[Any]) -> None:
-    for throttle in lane.throttles:
-        throttle.held -= 1

@@ -6,14 +6,14 @@ goes on where it is understood, octet for octet (RFC 3461 §5.2.1, RFC 6710), an
 out elsewhere.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from backstamp.mail import content, xtext
 from backstamp.mail.envelope import Recipient, notifies, parameter
-from backstamp.mail.outcome import Outcome
+from backstamp.mail.outcome import Outcome, Verdict
 from backstamp.policy import classify
 from backstamp.queue.port import Load
 
@@ -60,7 +60,7 @@ def for_peer(
     return Prepared(parameters, _addressed(recipients, extensions))
 
 
-def relayed(load: Load, delivered: Iterable[int], *, extensions: Collection[str]) -> tuple[int, ...]:
+def relayed(load: Load, outcomes: Mapping[int, Outcome], *, extensions: Collection[str]) -> tuple[int, ...]:
     """Return whose sender is owed a "relayed" report for what a peer took (RFC 3461 §5.2.2).
 
     A peer with DSN has taken over the promise to report a success; one without it never will, so
@@ -72,8 +72,10 @@ def relayed(load: Load, delivered: Iterable[int], *, extensions: Collection[str]
     return tuple(
         [
             ordinal
-            for ordinal in delivered
-            if (parameters := recipients[ordinal].parameters) and notifies(parameters, b"SUCCESS")
+            for ordinal, outcome in outcomes.items()
+            if (parameters := recipients[ordinal].parameters)
+            and outcome.verdict is Verdict.DELIVERED
+            and notifies(parameters, b"SUCCESS")
         ]
     )
 

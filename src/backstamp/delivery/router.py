@@ -21,6 +21,7 @@ from backstamp.policy.destination import DestinationPolicy, Found, PolicyTable
 from backstamp.policy.mx import DnsFault, Exchangers
 from backstamp.policy.route import Route, RouteTable, Smarthost
 from backstamp.policy.source import SourcePool, SourceTable, choose, named
+from backstamp.queue.port import Delivery
 
 FRESH: Final = 5.0
 """Seconds what was found holds before the resolver is asked again."""
@@ -73,13 +74,13 @@ class Bound(msgspec.Struct, frozen=True):
         """Whether another answer may come: exchangers change, smarthosts do not."""
         return self.until < float("inf")
 
-    def lane(self, queue_id: bytes) -> tuple[Hashable, Way]:
-        """Return the key of a message's lane and its way: those of a pool differ by their address."""
+    def lane(self, claim: Delivery) -> tuple[Hashable, Way]:
+        """Return the key of a delivery's lane and its way: those of a pool differ by their address."""
         assert self.way is not None
         if self.pool is None:
             return self.key, self.way
         # From the id, so that a message keeps its address from try to try (greylisting).
-        chance = int.from_bytes(queue_id[-4:], "big") / 2**32
+        chance = int.from_bytes(claim.queue_id[-4:], "big") / 2**32
         found = [choose(self.pool, chance, family) for family in (6, 4)]
         sources = tuple(Source(one.address, one.helo) for one in found if one is not None)
         name = f"{self.way.name} from {', '.join(one.address for one in sources)}"
@@ -153,7 +154,7 @@ class Router:
             credentials=via.credentials if via is not None else None,
             priority=route.priority if route is not None and route.priority is not None else 0,
         )
-        key = (name, found.rule, int(policy.tls), via)
+        key = (name, found.rule, found.provider, int(policy.tls), via)
         return Bound(until, None, None, key, way, found.shared, self.tables.sources.pool(pool))
 
     def _find(self, to: Smarthost | Exchangers, policy: DestinationPolicy) -> Find:

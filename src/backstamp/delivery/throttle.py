@@ -38,14 +38,20 @@ class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
 class Throttle:
     """The limits of one destination or provider, and how much of them is taken."""
 
-    def __init__(self, key: str, policy: DestinationPolicy) -> None:
+    def __init__(self, key: str, policy: DestinationPolicy, *, learns: bool = True) -> None:
         self.key = key
+        self.learns = learns
+        """Whether hosts' failures and answers change its window."""
         self.policy = policy
+        self.learns = learns
+        """Whether hosts have a say in its window; that of all lanes together is the operator's alone."""
         self.window = Window(policy.connections, policy.initial_connections)
         self.held = 0
         """Connections on the way or open: permits given."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
+        self.lanes = 0
+        """Lanes that obey it."""
         self.paused_until = float("-inf")
         self.slow_until = float("-inf")
         self.slow: Rate | None = None
@@ -53,8 +59,9 @@ class Throttle:
         """The reply behind what was taught last."""
         self._messages = _pacer(policy.message_rate)
         self._connections = _pacer(policy.connection_rate)
-        self._minute = [0.0, 0.0, 0.0]
-        """Begin of this minute, messages in it, messages in the one before."""
+        self._begin = 0.0
+        self._these = self._before = 0
+        """Messages in the minute that began then, and in the one before."""
 
     # ---- asking ----
 
@@ -76,6 +83,10 @@ class Throttle:
         messages = self._messages
         return at if messages is None else max(at, messages.earliest(now, self.booked))
 
+    def idle(self, now: float) -> bool:
+        """Tell whether nobody needs it, and one made anew would allow no more than it does."""
+        return not self.lanes and self.may_send(now) <= now and self.connect_at(now) <= now
+
     @property
     def paced(self) -> bool:
         """Whether messages have a rate."""
@@ -83,19 +94,29 @@ class Throttle:
 
     # ---- taking ----
 
-    def connect(self, now: float) -> float:
-        """Count a connection that is about to be begun; return when it may be, `now` or later."""
-        return now if self._connections is None else self._connections.take(now)
+    def connect_at(self, now: float) -> float:
+        """Return when the rate lets a connection be begun for which there is a permit."""
+        return now if self._connections is None else self._connections.earliest(now)
 
-    def send(self, now: float) -> float:
-        """Count a message that is about to be sent; return when it may be, `now` or later."""
-        if now >= self._minute[0] + MINUTE:
-            fresh = now < self._minute[0] + 2 * MINUTE
-            self._minute = [now, 0.0, self._minute[1] if fresh else 0.0]
-        self._minute[1] += 1
+    def send_at(self, now: float) -> float:
+        """Return when the rate lets a message go whose turn was granted."""
+        return now if self._messages is None else self._messages.earliest(now)
+
+    def connect(self, now: float) -> None:
+        """Count a connection that is begun now."""
+        if self._connections is not None:
+            self._connections.take(now)
+
+    def send(self, now: float) -> None:
+        """Count a message that is sent now."""
+        if now >= self._begin + MINUTE:
+            self._before = self._these if now < self._begin + 2 * MINUTE else 0
+            self._begin, self._these = now, 0
+        self._these += 1
         if self.slow is not None and now >= self.slow_until:
             self._fast()
-        return now if self._messages is None else self._messages.take(now)
+        if self._messages is not None:
+            self._messages.take(now)
 
     # ---- learning ----
 
@@ -106,7 +127,7 @@ class Throttle:
         self.policy = policy
         self.window.adopt(policy.connections, policy.initial_connections)
         self._connections = _pacer(policy.connection_rate, self._connections)
-        self._messages = _pacer(self.slow or policy.message_rate, self._messages)
+        self._messages = _pacer(self._rate(), self._messages)
 
     def pause(self, now: float, seconds: float, why: str) -> bool:
         """Send nothing and begin nothing for so many seconds; tell whether that is news."""
@@ -121,13 +142,13 @@ class Throttle:
         """Send slower, at a factor of what it was, for so many seconds; return the rate if that is news."""
         if self.slow is not None and now < self.slow_until - seconds / 2:
             return None
-        rate = self.slow or self.policy.message_rate
-        per_minute = rate.count * MINUTE / rate.seconds if rate is not None else self._recent(now)
-        slowed = max(per_minute * factor, SLOWEST.count * MINUTE / SLOWEST.seconds)
-        self.slow = Rate(1, MINUTE / slowed)
+        rate = self._rate()
+        before = _interval(rate) if rate is not None else MINUTE / max(1.0, self._recent(now))
+        # What was slower than that already stays as it is.
+        self.slow = Rate(1, min(before / factor, max(before, _interval(SLOWEST))))
         self.slow_until = now + seconds
         self.why = why
-        self._messages = _pacer(self.slow, self._messages)
+        self._messages = _pacer(self._rate(), self._messages)
         return self.slow
 
     def fewer(self, now: float, factor: float, seconds: float, why: str) -> int | None:
@@ -141,13 +162,17 @@ class Throttle:
 
     def _recent(self, now: float) -> float:
         """Return messages a minute, of late."""
-        begin, these, before = self._minute
-        passed = min(MINUTE, max(1.0, now - begin))
-        return max(these * MINUTE / passed, before)
+        passed = min(MINUTE, max(1.0, now - self._begin))
+        return max(self._these * MINUTE / passed, self._before)
+
+    def _rate(self) -> Rate | None:
+        """Return the rate of messages: the policy's or the one that was taught, whichever is slower."""
+        rates = [rate for rate in (self.policy.message_rate, self.slow) if rate is not None]
+        return max(rates, key=_interval, default=None)
 
     def _fast(self) -> None:
         self.slow = None
-        self._messages = _pacer(self.policy.message_rate, self._messages)
+        self._messages = _pacer(self._rate(), self._messages)
 
     # ---- remembering ----
 
@@ -183,8 +208,12 @@ class Throttle:
         if learned.slow is not None and learned.slow_until > wall:
             self.slow = learned.slow
             self.slow_until = learned.slow_until + shift
-            self._messages = _pacer(self.slow, self._messages)
+            self._messages = _pacer(self._rate(), self._messages)
         self.why = learned.why
+
+
+def _interval(rate: Rate) -> float:
+    return rate.seconds / rate.count
 
 
 def _pacer(rate: Rate | None, earlier: Pacer | None = None) -> Pacer | None:

@@ -8,6 +8,7 @@ ten, so that nothing waits for ever.
 """
 
 from collections import OrderedDict, deque
+from math import inf
 from typing import Final, Generic, TypeVar
 
 QUANTUM: Final = 4096
@@ -39,30 +40,34 @@ class _Tenant(Generic[T]):
 class _Ring(Generic[T]):
     """The tenants of one priority that have something waiting, in the order of their turns."""
 
-    __slots__ = ("last", "tenants")
+    __slots__ = ("balance", "last", "tenants")
 
     def __init__(self) -> None:
         self.tenants: OrderedDict[bytes, _Tenant[T]] = OrderedDict()
         self.last = b""
         """Who had the last turn."""
+        self.balance = 0.0
+        """With what balance."""
 
-    def add(self, item: T, name: bytes, *, large: bool) -> None:
+    def add(self, item: T, name: bytes, *, large: bool, owed: float) -> None:
         tenant = self.tenants.get(name)
         if tenant is None:
             tenant = self.tenants[name] = _Tenant()
             if self.last in self.tenants:
                 # Whoever is new goes before the one that just had its turn.
                 self.tenants.move_to_end(self.last)
+        if len(self.tenants) > 1:
+            tenant.balance -= owed
         (tenant.large if large else tenant.small).append(item)
 
     def take(self) -> T:
         tenants = self.tenants
         if len(tenants) == 1:
             [(name, tenant)] = tenants.items()
-            tenant.balance = 0.0
+            tenant.balance = 1.0
         else:
             name, tenant = self._next()
-        self.last = name
+        self.last, self.balance = name, tenant.balance
         item = tenant.take()
         if tenant.small or tenant.large:
             tenants.move_to_end(name)
@@ -95,35 +100,38 @@ class Turns(Generic[T]):
         """Priorities with somebody waiting, the highest first."""
         self._row = 0
         """Turns in a row of the highest."""
-        self._lower = 0
-        """Which of the lower ones had the last turn in ten."""
+        self._lower = -inf
+        """Which priority of the lower ones had the last turn in ten."""
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, item: T, tenant: bytes, priority: int, *, large: bool) -> None:
-        """Let an item wait for its turn; what has more to send comes back so after each."""
+    def add(self, item: T, tenant: bytes, priority: int, *, large: bool, owed: float = 0.0) -> None:
+        """Let an item wait for its turn; what has more to send comes back so after each.
+
+        `owed` is what its tenant has not paid for its last turn (`charge`).
+        """
         ring = self._rings.get(priority)
         if ring is None:
             ring = self._rings[priority] = _Ring()
         if not ring.tenants:
             self._order = sorted((*self._order, priority), reverse=True)
-        ring.add(item, tenant, large=large)
+        ring.add(item, tenant, large=large, owed=owed)
         self._count += 1
 
     def take(self) -> T | None:
         """Return whose turn it is."""
         if not self._count:
             return None
-        place = 0
-        if len(self._order) > 1:
+        priority, *lower = self._order
+        if lower:
             self._row += 1
             if self._row > STRICT:
                 self._row = 0
-                # The lower ones share that turn: the lowest must not have all of them.
-                place = self._lower = self._lower % (len(self._order) - 1) + 1
-        priority = self._order[place]
+                # They share that turn from the top down, and begin again: nobody has all of them.
+                priority = next((one for one in lower if one < self._lower), lower[0])
+                self._lower = priority
         ring = self._rings[priority]
         item = ring.take()
         self._count -= 1
@@ -132,11 +140,18 @@ class Turns(Generic[T]):
             self._order.remove(priority)
         return item
 
-    def charge(self, tenant: bytes, priority: int, octets: int) -> None:
-        """Let a tenant pay for the turn it had; one that has nothing more waiting owes nothing."""
+    def charge(self, tenant: bytes, priority: int, octets: int) -> float:
+        """Let a tenant pay for the turn it just had; return what is owed, if nothing more of it waits."""
         ring = self._rings.get(priority)
-        if ring is not None and len(ring.tenants) > 1 and (found := ring.tenants.get(tenant)) is not None:
-            found.balance -= max(1.0, octets / QUANTUM)
+        if ring is None:
+            return 0.0
+        cost = max(1.0, octets / QUANTUM)
+        found = ring.tenants.get(tenant)
+        if found is None:
+            return cost - ring.balance if ring.last == tenant else 0.0
+        if len(ring.tenants) > 1:
+            found.balance -= cost
+        return 0.0
 
     def ahead(self, tenant: bytes, priority: int) -> tuple[int, int]:
         """Return how many items wait that go before or beside a tenant's next: all, and its own."""

@@ -20,7 +20,7 @@ from backstamp.mail import headers
 from backstamp.mail.envelope import Envelope, replaced
 from backstamp.queue import ids
 from backstamp.queue.port import Flag, Intake, Message, QueueRefusedError
-from backstamp.smtp.data import bare, unstuff
+from backstamp.smtp.data import bare
 from backstamp.telemetry.events import Accepted, Alarm, Event
 
 TOO_BIG = b"552 5.3.4 Message size exceeds the limit\r\n"
@@ -59,14 +59,13 @@ class Door:
         return Letter(self, conversation, settings, peer)
 
     async def accept(
-        self, raw: bytes, conversation: Conversation, settings: ListenerSettings, peer: str
+        self, content: bytes, conversation: Conversation, settings: ListenerSettings, peer: str
     ) -> bytes:
-        """Take a content as it came over the wire (dots still doubled); return the reply.
+        """Take a content as it came, but for doubled dots, which are taken away; return the reply.
 
         Whatever goes wrong on this side is the relay's own trouble and so 4yz (promise 4).
         """
         letter = self.letter(conversation, settings, peer)
-        content = unstuff(raw)
         size = len(content)
         if size > settings.limits.message_size:
             return TOO_BIG

@@ -19,7 +19,8 @@ from backstamp.listener.arrival import Arrival
 from backstamp.listener.conversation import Action, Answer, Conversation
 from backstamp.listener.intake import TOO_BIG, Door
 from backstamp.listener.settings import ListenerSettings
-from backstamp.smtp.data import find_end
+from backstamp.smtp.data import unstuff
+from backstamp.smtp.end import KEPT, EndOfData
 from backstamp.telemetry.events import Alarm, Refused
 
 BUFFER: Final = 128 * 1024
@@ -36,9 +37,6 @@ PIECE: Final = 256 * 1024
 
 LINGER: Final = 5.0
 """Seconds a client that is sent away has to read the last replies."""
-
-_TAIL: Final = 4
-"""Octets of a content that may be the beginning of its end."""
 
 IDLE: Final = b"421 4.4.2 Idle for too long\r\n"
 SLOW: Final = b"421 4.4.2 The message took too long\r\n"
@@ -298,17 +296,17 @@ class Session(SMTP):
     async def _data(self) -> Action:
         """Read a content and answer it; tell how the session goes on."""
         self._content = True
-        raw = await self._read_content()
+        content = await self._read_content()
         self._content = False
         action = Action.NEXT
-        if raw is None:
+        if content is None:
             return Action.CLOSE
-        if isinstance(raw, bytes):
+        if isinstance(content, bytes):
             self._busy = True
-            reply = await self._door.accept(raw, self._conversation, self._settings, self._peer)
+            reply = await self._door.accept(content, self._conversation, self._settings, self._peer)
             self._busy = False
         else:
-            reply, action = raw
+            reply, action = content
         self._out.append(reply)
         if reply[0] == 0x32:
             self._conversation.errors = 0
@@ -317,51 +315,50 @@ class Session(SMTP):
         return action
 
     async def _read_content(self) -> bytes | Answer | None:
-        """Return the content as it came, its refusal, or None if the client went away."""
+        """Return the content, its refusal, or None if the client went away."""
         buffer = self._buffer
         limits = self._settings.limits
         deadline = self.loop.time() + limits.message
-        scanned = 0
-        while (found := find_end(buffer, scanned)) is None and (scanned := len(buffer)) < SMALL:
+        scan = EndOfData()
+        while (found := scan.find(buffer)) is None and len(buffer) < SMALL:
             if self.loop.time() > deadline:
                 return SLOW, Action.CLOSE
             if not await self._more():
                 return None
         if found is not None:
-            raw = bytes(buffer[: found[0]])
+            content = _content(buffer, found[0], scan)
             del buffer[: found[1]]
-            return raw
-        return await self._gather(buffer, deadline)
+            return content
+        return await self._gather(buffer, scan, deadline)
 
-    async def _gather(self, buffer: bytearray, deadline: float) -> bytes | Answer | None:
+    async def _gather(self, buffer: bytearray, scan: EndOfData, deadline: float) -> bytes | Answer | None:
         """Take a content out of the reader; a large one goes on into the queue piece by piece."""
         gathered = bytearray()
-        scanned = 0
         while True:
             gathered += buffer
             buffer.clear()
-            if (found := find_end(gathered, scanned)) is not None:
+            if (found := scan.find(gathered)) is not None:
                 buffer += gathered[found[1] :]
-                with memoryview(gathered) as view:
-                    return bytes(view[: found[0]])
-            scanned = len(gathered)
-            if scanned > LARGE:
-                return await self._pass_on(buffer, gathered, deadline)
+                return _content(gathered, found[0], scan)
+            if len(gathered) > LARGE:
+                return await self._pass_on(buffer, gathered, scan, deadline)
             if self.loop.time() > deadline:
                 return SLOW, Action.CLOSE
             if not await self._more():
                 return None
 
-    async def _pass_on(self, buffer: bytearray, gathered: bytearray, deadline: float) -> Answer | None:
+    async def _pass_on(
+        self, buffer: bytearray, gathered: bytearray, scan: EndOfData, deadline: float
+    ) -> Answer | None:
         """Hand a large content to the queue as it comes; what is refused is read to its end and dropped."""
         limit = self._settings.limits.message_size
         arrival = Arrival(self._door, self._conversation, self._settings, self._peer)
         passed = 0
+        found = None
         try:
             while True:
                 # The end may be cut anywhere: its octets but the last stay until the next look.
-                found = _find_later(gathered)
-                end = found[0] if found is not None else len(gathered) - _TAIL
+                end = found[0] if found is not None else len(gathered) - KEPT
                 piece = bytes(gathered[:end])
                 self._busy = True
                 if found is not None:
@@ -370,10 +367,11 @@ class Session(SMTP):
                 await arrival.take(piece)
                 self._busy = False
                 del gathered[:end]
+                scan.drop(end)
                 passed += end
                 if passed > 3 * limit:
                     return TOO_BIG, Action.CLOSE
-                while len(gathered) < PIECE and _find_later(gathered) is None:
+                while (found := scan.find(gathered)) is None and len(gathered) < PIECE:
                     if self.loop.time() > deadline:
                         return SLOW, Action.CLOSE
                     if self.transport is None or not await self._more():
@@ -390,6 +388,8 @@ class Session(SMTP):
         self._out.append((status if isinstance(status, bytes) else status.encode()) + b"\r\n")
 
 
-def _find_later(gathered: bytearray) -> tuple[int, int] | None:
-    at = gathered.find(b"\r\n.\r\n")
-    return None if at < 0 else (at + 2, at + 5)
+def _content(buffer: bytearray, end: int, scan: EndOfData) -> bytes:
+    """Return a content that ends there, its doubled dots taken away."""
+    with memoryview(buffer) as view:
+        raw = bytes(view[:end])
+    return unstuff(raw) if scan.stuffed else raw

@@ -67,8 +67,7 @@ class DestinationPolicy(msgspec.Struct, frozen=True):
     `connections` is the most at a time; a lane begins with one, goes to `initial_connections` when
     the first transaction was answered, and grows from there as mail is taken. Rates are None where
     there is no limit. `idle` is seconds an open session waits for the next message. `source` names
-    a pool of source addresses, empty: the system chooses. `priority` (-9 to 9) is that of mail that
-    has none of its own.
+    a pool of source addresses, empty: the system chooses.
     """
 
     retry: RetryPolicy = RetryPolicy()

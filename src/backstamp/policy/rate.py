@@ -5,34 +5,29 @@ holds more than its count: a hundred an hour is one every 36 seconds, not a hund
 One number is all its state. Times are monotonic seconds given by the caller.
 """
 
-from typing import Final
+from math import inf, nextafter
 
 from backstamp.policy.destination import Rate
-
-_ROUNDING: Final = 1 + 1e-9
-"""A hundred intervals must not come out shorter than their sum by the rounding of each."""
 
 
 class Pacer:
     """When the next may go."""
 
     def __init__(self, rate: Rate) -> None:
-        self.rate = rate
-        self.interval = rate.seconds / rate.count * _ROUNDING
-        self._next = float("-inf")
+        self._last = -inf
+        self.set(rate)
 
     def set(self, rate: Rate) -> None:
         """Take another rate; what went last still counts, under the new one."""
-        interval = rate.seconds / rate.count * _ROUNDING
-        self._next += interval - self.interval
-        self.rate, self.interval = rate, interval
+        self.rate = rate
+        # Rounded up, here and below: a hundred intervals must not come out shorter than their sum.
+        self.interval = nextafter(rate.seconds / rate.count, inf)
 
     def earliest(self, now: float, booked: int = 0) -> float:
         """Return when one more may go, behind `booked` others that are about to; `now` if at once."""
-        return max(now, self._next) + booked * self.interval
+        return max(now, nextafter(self._last + self.interval, inf)) + booked * self.interval
 
     def take(self, now: float) -> float:
         """Let one go; return when it may, `now` or later: the caller waits until then."""
-        at = max(now, self._next)
-        self._next = at + self.interval
-        return at
+        self._last = self.earliest(now)
+        return self._last

@@ -38,7 +38,8 @@ class Window(msgspec.Struct):
 
     def limit(self, now: float) -> int:
         """Return how many connections may be held now."""
-        most = min(int(self.size), self.most)
+        size, most = int(self.size), self.most
+        most = min(most, size)
         if self.ceiling is not None:
             most = min(most, self.ceiling + (now >= self.probe_at))
         return max(1, most)

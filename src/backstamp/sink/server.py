@@ -68,6 +68,8 @@ class Sink:
         self.octets = 0
         self.connections = 0
         """Connections ever taken."""
+        self.refused = 0
+        """Of them, those that were told 421: more than may be open at once."""
         self.open: set[Session] = set()
         self.context: ssl.SSLContext | None = None
         """What TLS is done with, once it runs."""

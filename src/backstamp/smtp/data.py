@@ -8,8 +8,8 @@ listener. Everything works on whole buffers; nothing looks at lines.
 import re
 from typing import Final
 
-# A dot to look for, the rest to look at: where dots are few that takes a third of the time of `find`.
-_DOT: Final = re.compile(rb"\.(?<=\r\n\.)")
+# As expressions: half the time of `find`. The end by its dot, whatever stands before and behind it.
+_DOT: Final = re.compile(rb"\r\n\.")
 _END: Final = re.compile(rb"\.(?<=\r\n\.)(?=\r\n)")
 # Lines are fewer than dots in most mail. Where it matches the whole CRLF is looked at.
 _DOTTED: Final = re.compile(rb"\n(?=\.)")
@@ -60,7 +60,8 @@ class Unstuffer:
     def _take(self, data: bytes) -> bytes:
         if not data:
             return b""
-        data = data.replace(b"\r\n.", b"\r\n")
+        if _DOT.search(data) is not None:
+            data = data.replace(b"\r\n.", b"\r\n")
         before, self._before = self._before, 0
         return data[before:]
 
@@ -104,10 +105,8 @@ def _doubled(octets: bytes) -> bytes:
 
 def bare(content: bytes) -> str | None:
     """Return what a content must not have and has (a bare CR, a bare LF, NUL), None if it is clean."""
-    # The expression goes from CR to CR; counting both octets of CRLF takes twice as long.
-    if _BARE_CR.search(content) is not None:
-        return "bare CR"
-    # Every CR is followed by a LF: a LF more than CRs is one without.
-    if content.count(b"\n") != content.count(b"\r"):
-        return "bare LF"
-    return "NUL" if b"\0" in content else None
+    # Every line ends by CRLF exactly if the content comes back when its CRs are taken out and one is put
+    # before each LF. Both go from one line end to the next (memchr); no other way takes half as long.
+    if content.replace(b"\r", b"").replace(b"\n", b"\r\n") == content:
+        return "NUL" if b"\0" in content else None
+    return "bare LF" if _BARE_CR.search(content) is None else "bare CR"

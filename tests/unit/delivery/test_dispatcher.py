@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import functools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from tests.sim.virtual import VirtualClock, run
 from tests.support.queues import message
 
-from backstamp.clock import SystemClock
+from backstamp.clock import Clock, SystemClock
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.outside import Candidate, Manner, Source
 from backstamp.delivery.reports import Reporter
@@ -17,7 +19,7 @@ from backstamp.delivery.tell import Teller
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
-from backstamp.policy.destination import DestinationPolicy, PolicyTable
+from backstamp.policy.destination import DestinationPolicy, PolicyTable, Rate
 from backstamp.policy.mx import DnsFault, Exchanger, Exchangers
 from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
@@ -78,15 +80,25 @@ class Session:
 class World:
     """A dispatcher over a queue in memory and hosts that do as they are told."""
 
-    def __init__(self, *, connections: int = 100, routes: Sequence[Route] = (), **policy: Any) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int = 100,
+        routes: Sequence[Route] = (),
+        clock: Clock = CLOCK,
+        names: Any = None,
+        **policy: Any,
+    ) -> None:
         self.events: list[Event] = []
         self.told = asyncio.Event()
-        self.queue = MemoryQueue(clock=CLOCK, emit=self.emit)
+        self.queue = MemoryQueue(clock=clock, emit=self.emit)
         self.busy: Counter[str] = Counter()
         self.opened: Counter[str] = Counter()
         self.tries: Counter[str] = Counter()
         self.held = self.most = 0
         self.healed = False
+        self.delay = 0.0
+        """Seconds a connect takes."""
         self.during: Callable[[str], Awaitable[None]] = self._at_once
         self.breaks: set[str] = set()
         policy.setdefault("retry", RetryPolicy((0.05,), 60.0))
@@ -96,12 +108,12 @@ class World:
         self.dispatcher = Dispatcher(
             self.queue,
             self,
-            Names(),
+            names or Names(),
             tables=self.tables(),
-            reporter=Reporter(self.queue, hostname="r", clock=CLOCK, entropy=bytes, emit=self.emit),
-            clock=CLOCK,
+            reporter=Reporter(self.queue, hostname="r", clock=clock, entropy=bytes, emit=self.emit),
+            clock=clock,
             chance=lambda: 0.0,
-            tell=Teller(self.emit, CLOCK, trace=False),
+            tell=Teller(self.emit, clock, trace=False),
             hostname="r",
             connections=connections,
         )
@@ -117,7 +129,7 @@ class World:
         self.told.set()
 
     async def dial(self, candidate: Candidate, source: Source, seconds: float) -> str | Fault:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.delay)
         self.tries[candidate.name] += 1
         if candidate.name in self.breaks:
             raise ZeroDivisionError(candidate.name)
@@ -276,3 +288,153 @@ async def test_a_host_that_comes_back_is_told_and_used() -> None:
         world.healed = True
         await world.until(events.Delivered, 1)
     assert sum(isinstance(event, events.HostUp) for event in world.events) == 1
+
+
+# ---- on virtual time ----
+
+
+def virtually(test: Callable[[Callable[..., World]], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test on a virtual loop of its own; it makes its world with what it is given."""
+
+    def wrapped() -> None:
+        async def main(_: object) -> None:
+            await test(functools.partial(World, clock=VirtualClock(asyncio.get_running_loop())))
+
+        run(main)
+
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+def delivered(world: World) -> int:
+    return sum(isinstance(event, events.Delivered) for event in world.events)
+
+
+@virtually
+async def test_dead_hosts_leave_the_bound_of_all_lanes_as_it_is(make: Callable[..., World]) -> None:
+    """Each failure halves the window of its own lane, never what the operator allows for all."""
+    world = make(connections=8, idle=100.0)
+    world.during = lambda _: asyncio.sleep(5.0)
+    async with world.running():
+        for number in range(10):
+            await world.queue.append(message(b"a@dead%d.example" % number))
+            await asyncio.sleep(1.5)
+        for number in range(8):
+            await world.queue.append(message(b"a@d%d.example" % number))
+        await asyncio.sleep(4.0)
+        assert sum(world.busy.values()) == 8
+
+
+@virtually
+async def test_who_is_idle_takes_what_comes_while_another_still_connects(make: Callable[..., World]) -> None:
+    world = make(idle=60.0, initial_connections=2, connections=2)
+    async with world.running():
+        await world.queue.append(message(b"a@d.example"))
+        await world.until(events.Delivered, 1)
+        world.delay = 30.0
+        world.during = lambda _: asyncio.sleep(1.0)
+        for _ in range(2):
+            await world.queue.append(message(b"a@d.example"))
+        await asyncio.sleep(3.0)
+        # The one with the session sent both; the other connects still, for nothing.
+        assert delivered(world) == 3
+        await world.queue.append(message(b"a@d.example"))
+        await asyncio.sleep(1.5)
+        assert delivered(world) == 4
+        await asyncio.sleep(40.0)
+        assert world.opened["d.example"] == 2
+
+
+@virtually
+async def test_who_may_hold_no_connection_any_more_wakes_who_is_idle(make: Callable[..., World]) -> None:
+    world = make(idle=60.0, initial_connections=2, connections=2)
+    world.during = lambda _: asyncio.sleep(1.0)
+    async with world.running():
+        await world.queue.append(message(b"a@d.example"))
+        await world.until(events.Delivered, 1)
+        for _ in range(2):
+            await world.queue.append(message(b"a@d.example"))
+        await world.until(events.Delivered, 3)
+        assert world.held == 2
+        tables = Tables(
+            RouteTable(), PolicyTable(DestinationPolicy(connections=1, idle=60.0, private_addresses=True))
+        )
+        world.dispatcher.reload(tables, 1000)
+        await world.queue.append(message(b"a@d.example"))
+        await asyncio.sleep(1.5)
+        assert (delivered(world), world.held) == (4, 1)
+
+
+@virtually
+async def test_a_reload_forgets_the_lanes_it_empties(make: Callable[..., World]) -> None:
+    world = make(idle=0.5, connections=1)
+    world.during = lambda _: asyncio.sleep(10.0)
+    async with world.running():
+        await world.queue.append(message(b"a@d.example"))
+        await asyncio.sleep(1.0)
+        world.policy = DestinationPolicy(private_addresses=True, message_rate=Rate(1, 3600.0))
+        world.dispatcher.reload(world.tables(), 1000)
+        for _ in range(2):
+            await world.queue.append(message(b"a@e.example"))
+        await asyncio.sleep(60.0)
+        # One waits for its rate, without a worker.
+        assert (delivered(world), world.dispatcher.lanes) == (2, 1)
+        world.routes = [Route("*", Smarthost((NextHop("hub.example", 2525),)))]
+        world.policy = DestinationPolicy(private_addresses=True, idle=0.5)
+        world.dispatcher.reload(world.tables(), 1000)
+        await asyncio.sleep(60.0)
+        assert (delivered(world), world.opened["hub.example"]) == (3, 1)
+        assert (world.dispatcher.lanes, world.dispatcher.connections) == (0, 0)
+
+
+class SlowNames(Names):
+    """Every answer takes a minute."""
+
+    async def exchangers(self, domain: str) -> Exchangers | DnsFault:
+        await asyncio.sleep(60.0)
+        return await super().exchangers(domain)
+
+
+@virtually
+async def test_what_is_asked_before_a_reload_goes_where_it_says_now(make: Callable[..., World]) -> None:
+    world = make(names=SlowNames())
+    async with world.running():
+        await world.queue.append(message(b"a@d.example"))
+        await asyncio.sleep(30.0)
+        world.routes = [Route("*", Smarthost((NextHop("hub.example", 2525),)))]
+        world.dispatcher.reload(world.tables(), 1000)
+        await asyncio.sleep(60.0)
+    assert (delivered(world), world.opened["hub.example"], world.opened["d.example"]) == (1, 1, 0)
+
+
+@virtually
+async def test_a_reload_is_harmless_before_and_after(make: Callable[..., World]) -> None:
+    world = make()
+    world.dispatcher.reload(world.tables(), 5)
+    async with world.running():
+        await world.queue.append(message(b"a@d.example"))
+        await world.until(events.Delivered, 1)
+    world.dispatcher.reload(world.tables(), 5)
+
+
+@virtually
+async def test_lanes_that_wait_for_a_permit_have_it_when_a_race_is_over(make: Callable[..., World]) -> None:
+    """The permit of an address that lost is not kept while the one that won has a message to send."""
+
+    class Two(Names):
+        async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
+            return ("127.0.0.1", "127.0.0.2") if host == "two.example" else ("127.0.1.1",)
+
+    world = make(names=Two(), connections=2, idle=1.0)
+    world.hang_up = lambda _: None  # type: ignore[method-assign]
+    async with world.running(grace=600.0):
+        await world.queue.append(message(b"a@two.example"))
+        await asyncio.sleep(5.0)
+        world.during = lambda host: asyncio.sleep(500.0 if host == "two.example" else 0.0)
+        world.delay = 2.0
+        await world.queue.append(message(b"a@two.example"))
+        await asyncio.sleep(1.0)
+        assert world.dispatcher.connections == 2
+        await world.queue.append(message(b"a@one.example"))
+        await asyncio.sleep(10.0)
+        assert delivered(world) == 2

@@ -9,6 +9,7 @@ import pytest
 from backstamp.delivery.prepare import for_peer, left_out, relayed
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Scope, Verdict
+from backstamp.mail.reply import Reply
 from backstamp.queue.port import Load
 
 ASCII = b"Subject: hello\r\n\r\nbody\r\n"
@@ -204,4 +205,6 @@ def test_rfc_3461_who_is_owed_a_relayed_report(
     notify.append(b"NOTIFY=SUCCESS")  # who was not delivered
     recipients = {number: Recipient(b"r%d@x.test" % number, one) for number, one in enumerate(notify)}
     load = Load(sender, b"", recipients, ASCII)
-    assert relayed(load, range(5), extensions=extensions) == owed
+    outcomes = dict.fromkeys(range(5), Outcome(Verdict.DELIVERED, Reply(250), Scope.MESSAGE))
+    outcomes[5] = Outcome(Verdict.DEFERRED, Reply(450), Scope.RECIPIENT)
+    assert relayed(load, outcomes, extensions=extensions) == owed

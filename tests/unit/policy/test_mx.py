@@ -1,12 +1,14 @@
 """Mail exchangers: order by preference and chance, the relay itself, addresses nobody may be led to."""
 
 import ipaddress
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backstamp.policy import mx
+from backstamp.policy.destination import Family
 from backstamp.policy.mx import Exchanger, Exchangers
 
 A, B, C = Exchanger(10, "a.test"), Exchanger(20, "b.test"), Exchanger(20, "c.test")
@@ -163,3 +165,66 @@ def test_an_address_inside_another_is_judged_alike(inner: ipaddress.IPv4Address,
 @given(st.text(max_size=40))
 def test_any_text_gets_an_answer(address: str) -> None:
     mx.forbidden(address, private=False, own=NONE)
+
+
+# ---- addresses by family ----
+
+FOUR, SIX = ("192.0.2.1", "192.0.2.2", "192.0.2.3"), ("2001:db8::1", "2001:db8::2")
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (Family.IPV4, FOUR),
+        (Family.IPV6, SIX),
+        (Family.IPV4_FIRST, (*FOUR, *SIX)),
+        (Family.IPV6_FIRST, (*SIX, *FOUR)),
+        (Family.BOTH, (SIX[0], FOUR[0], SIX[1], FOUR[1], FOUR[2])),
+    ],
+)
+def test_addresses_stand_as_the_policy_says(family: Family, expected: tuple[str, ...]) -> None:
+    assert mx.by_family((*SIX, *FOUR), family) == expected
+
+
+def test_the_resolvers_first_answer_says_which_family_begins() -> None:
+    assert mx.by_family((FOUR[0], SIX[0], FOUR[1]), Family.BOTH) == (FOUR[0], SIX[0], FOUR[1])
+    assert mx.by_family((*SIX, FOUR[0]), Family.BOTH) == (SIX[0], FOUR[0], SIX[1])
+
+
+@pytest.mark.parametrize("family", Family)
+def test_of_nothing_comes_nothing(family: Family) -> None:
+    assert mx.by_family((), family) == ()
+
+
+@given(st.lists(st.sampled_from((*FOUR, *SIX)), unique=True), st.sampled_from(Family))
+def test_no_address_is_lost_and_each_family_keeps_its_order(addresses: list[str], family: Family) -> None:
+    found = mx.by_family(addresses, family)
+    six, four = ([one for one in addresses if (":" in one) is wanted] for wanted in (True, False))
+    assert [one for one in found if ":" in one] == ([] if family is Family.IPV4 else six)
+    assert [one for one in found if ":" not in one] == ([] if family is Family.IPV6 else four)
+    if family is Family.BOTH:
+        turns = [":" in one for one in found[: 2 * min(len(six), len(four))]]
+        assert all(one is not other for one, other in pairwise(turns))
+
+
+# ---- sites ----
+
+
+def test_a_site_names_its_exchangers_in_order() -> None:
+    assert mx.site(Exchangers((C, A, B))) == "a.test,b.test|c.test"
+    assert mx.site(Exchangers((A,), implicit=True)) == "a.test"
+
+
+def test_domains_with_the_same_order_have_the_same_site_whatever_their_numbers() -> None:
+    other = (Exchanger(5, "c.test"), Exchanger(5, "b.test"), Exchanger(1, "a.test"))
+    assert mx.site(Exchangers(other)) == mx.site(Exchangers((A, B, C)))
+    turned = (Exchanger(1, "b.test"), Exchanger(1, "c.test"), Exchanger(5, "a.test"))
+    assert mx.site(Exchangers(turned)) != mx.site(Exchangers((A, B, C)))
+    apart = (A, B, Exchanger(30, "c.test"))
+    assert mx.site(Exchangers(apart)) != mx.site(Exchangers((A, B, C)))
+
+
+@given(hosts, st.permutations(range(8)))
+def test_the_order_of_the_answer_makes_no_other_site(found: tuple[Exchanger, ...], order: list[int]) -> None:
+    turned = tuple(found[place] for place in order if place < len(found))
+    assert mx.site(Exchangers(turned)) == mx.site(Exchangers(found))

@@ -1,5 +1,8 @@
 """The record codec: there and back, and any bytes give a value or a named damage."""
 
+import zlib
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,3 +107,10 @@ def test_salts_agree_within_a_few_bits() -> None:
     assert record.salts_agree(salt, b"\xff" + bytes(15))
     assert not record.salts_agree(salt, b"\xff\x01" + bytes(14))
     assert not record.salts_agree(salt, bytes(15))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5119, 5120, 5121, 10240, 10241, 51200, 131071, 131072, 200000])
+def test_a_checksum_is_that_of_zlib_however_long(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    assert record.checksum(data[:size], SEED) == zlib.crc32(data[:size], SEED)
+    assert record.checksum(memoryview(data)[:size], SEED) == zlib.crc32(data[:size], SEED)

@@ -106,7 +106,19 @@ def test_bare_line_ends(content: bytes, what: str | None) -> None:
     assert bare(content) == what
 
 
-@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"x"]), max_size=12).map(b"".join))
-def test_bare_line_ends_are_what_is_left_without_the_whole_ones(content: bytes) -> None:
-    rest = content.replace(b"\r\n", b"")
-    assert (bare(content) is None) is (b"\r" not in rest and b"\n" not in rest)
+def simple(content: bytes) -> str | None:
+    """Say it octet by octet."""
+    for at, octet in enumerate(content):
+        if octet == 0x0D and content[at + 1 : at + 2] != b"\n":
+            return "bare CR"
+    for at, octet in enumerate(content):
+        if octet == 0x0A and content[max(0, at - 1) : at] != b"\r":
+            return "bare LF"
+    return "NUL" if 0 in content else None
+
+
+@given(
+    st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b"x", b"."]), max_size=12).map(b"".join) | octets
+)
+def test_bare_line_ends_are_those_of_the_simple_definition(content: bytes) -> None:
+    assert bare(content) == simple(content)
