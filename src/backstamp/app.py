@@ -13,11 +13,14 @@ import random
 from collections.abc import Awaitable, Sequence
 
 from backstamp import __version__
+from backstamp.admin.explain import ExplainRoutes
 from backstamp.admin.server import AdminServer
 from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
 from backstamp.delivery.dispatcher import Dispatcher
+from backstamp.delivery.dryrun import DryRun
+from backstamp.delivery.explainer import Explainer
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
@@ -205,7 +208,10 @@ class Relay:
             tell=Teller(emit, clock, trace=settings.log_attempts),
             hostname=settings.hostname,
             own_names=frozenset({settings.hostname.lower()}),
-            own_addresses=frozenset(listener.host for listener in settings.listeners),
+            own_addresses=frozenset(
+                [listener.host for listener in settings.listeners]
+                + [one.address for pool in settings.sources for one in pool.addresses]
+            ),
             connections=settings.connections,
             suppression=self.suppression,
             learned=self._learned.load(),
@@ -242,8 +248,18 @@ class Relay:
                 collector=self._metrics.collector(),
                 ready=self._unready,
                 queue=LedgerView(self.queue, emit),
+                explain=self._explain(),
                 suppression=SuppressionRoutes(self.suppression, clock),
             )
+
+    def _explain(self) -> ExplainRoutes:
+        """Make what answers `backstamp explain` and `backstamp route`."""
+        view = LedgerView(self.queue, self._log.emit)
+        health = self.queue.health
+        return ExplainRoutes(
+            Explainer(view, self._dispatcher, self._clock, lambda: health.problem, self.suppression),
+            DryRun(self._dispatcher, self._resolver, self._clock, self.suppression),
+        )
 
     def _tables(self, settings: Settings) -> Tables:
         return Tables(

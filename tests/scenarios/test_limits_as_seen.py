@@ -1,4 +1,4 @@
-"""Limits as the host at the other end sees them: connections, messages, recipients, rates; some are shared."""
+"""Limits as the other end sees them: connections, messages, recipients, rates; shared or not."""
 
 import asyncio
 from collections import Counter

@@ -15,6 +15,7 @@ from backstamp.app import Relay
 from backstamp.config import Settings
 from backstamp.config.units import Address
 from backstamp.listener.settings import Limits, ListenerSettings
+from backstamp.policy.adapt import Adaptation
 from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.route import NextHop, Route, Smarthost
@@ -87,6 +88,7 @@ async def relay(
     limits: Limits | None = None,
     submission: bool = False,
     admin: bool = False,
+    adaptations: Sequence[Adaptation] = (),
 ) -> AsyncIterator[RunningRelay]:
     """Run a relay with its queue in a directory; it is stopped in order."""
     hostname = "relay.example.org"
@@ -103,6 +105,7 @@ async def relay(
         nameservers=tuple(Address(*one) for one in nameservers),
         admin=Address("127.0.0.1", 0) if admin else None,
         log_attempts=True,
+        adaptations=tuple(adaptations),
     )
     async with run(settings, directory) as running:
         yield running

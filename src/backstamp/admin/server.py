@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from backstamp.admin.explain import ExplainRoutes
 from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.queue.operations import VERBS, BusyError
 from backstamp.queue.port import DamagedError, StampNotDurableError
@@ -51,7 +52,7 @@ class QueueView(Protocol):
 
 
 class AdminServer:
-    """Serves `/metrics`, `/healthz`, `/readyz` `/api/v1/queue` and `/api/v1/suppression`."""
+    """Serves `/metrics`, `/healthz`, `/readyz` and what is below `/api/v1`."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class AdminServer:
         ready: Callable[[], str | None],
         queue: QueueView,
         suppression: SuppressionRoutes | None = None,
+        explain: ExplainRoutes | None = None,
     ) -> None:
         self.address = (host, port)
         """Where it listens; the port is the real one once it does."""
@@ -79,6 +81,8 @@ class AdminServer:
         application.router.add_post("/api/v1/queue/{queue_id}/{verb}", self._act)
         if suppression is not None:
             suppression.register(application.router)
+        if explain is not None:
+            explain.register(application.router)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
 
     async def start(self) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 import typer
 
-from backstamp.cli import check, demo, fsck, queue, serve, sink, suppression, version
+from backstamp.cli import check, demo, explain, fsck, queue, route, serve, sink, suppression, version
 
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
     serve.register,
     check.register,
     queue.register,
+    explain.register,
+    route.register,
     suppression.register,
     fsck.register,
     sink.register,

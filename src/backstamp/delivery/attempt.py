@@ -16,6 +16,7 @@ import msgspec
 from backstamp.clock import Clock
 from backstamp.delivery import prepare
 from backstamp.delivery.feedback import Feedback
+from backstamp.delivery.history import History
 from backstamp.delivery.judge import again, doubtful, judge
 from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.opening import Opener, Slot, worse
@@ -70,6 +71,7 @@ class Attempter:
         tell: Teller,
         feedback: Feedback,
         reporter: Reporter,
+        history: History,
         suppression: Suppression | None,
         kick: Callable[[Lane[Any]], None],
     ) -> None:
@@ -81,6 +83,7 @@ class Attempter:
         self._tell = tell
         self._feedback = feedback
         self._reporter = reporter
+        self._history = history
         self._suppression = suppression
         self._kick = kick
 
@@ -89,6 +92,7 @@ class Attempter:
     async def run(self, job: Job, lane: Lane[Any], slot: Slot) -> None:
         """Try the next recipients of a job that was taken from its lane; those left over wait there again."""
         job.out += 1
+        slot.job = job
         try:
             load = await self._load(job, lane.way.policy.retry)
             if job.pending:
@@ -103,6 +107,7 @@ class Attempter:
             self._defer(job, lane.way.policy.retry)
         finally:
             job.out -= 1
+            slot.job = None
             self._end(job, lane.way.policy.retry)
 
     async def give_up(self, job: Job, outcome: Outcome, retry: RetryPolicy) -> None:
@@ -160,6 +165,7 @@ class Attempter:
             retry_at = self._clock.wall() + retry.schedule[0]
         claims, job.claims = job.claims, []
         for claim in claims:
+            self._history.ended(claim)
             self._queue.give_back(claim, retry_at)
 
     def _alarm(self, job: Job, error: Exception) -> None:
@@ -273,6 +279,7 @@ class Attempter:
             stamped.append(queue.stamp(claim, marks))
 
         started = self._clock.monotonic()
+        slot.does("sending", slot.host, started)
         slot.sent += 1
         slot.turns += 1
         try:
@@ -343,6 +350,7 @@ class Attempter:
         held = {ordinal: outcomes.pop(ordinal) for ordinal in [*outcomes] if doubtful(outcomes[ordinal])}
         for ordinal in held:
             del progress.pending[ordinal]
+        self._noted(job, load, held)
         self._tell.held(job, load.recipients, held)
 
     def _done(self, progress: _Progress, outcomes: Mapping[int, Outcome], duration: float) -> None:
@@ -383,4 +391,10 @@ class Attempter:
         if settlement.deferred:
             soonest = settlement.retry_at
             job.retry_at = soonest if job.retry_at is None else min(job.retry_at, soonest)
+        self._noted(job, load, {**settlement.deferred, **settlement.failed})
         self._tell.settled(job, load.recipients, settlement, progress.durations)
+
+    def _noted(self, job: Job, load: Load, outcomes: Mapping[int, Outcome]) -> None:
+        """Let whoever asks later know how it ended."""
+        now = self._clock.wall()
+        self._history.note(job.queue_id, load.recipients, outcomes, attempt=job.attempts + 1, now=now)

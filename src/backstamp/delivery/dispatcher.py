@@ -17,7 +17,9 @@ from backstamp.delivery import hosts
 from backstamp.delivery.attempt import Attempter
 from backstamp.delivery.candidates import Finder
 from backstamp.delivery.feedback import Feedback
+from backstamp.delivery.history import History
 from backstamp.delivery.lane import Job, Lane, Way
+from backstamp.delivery.looking import Books
 from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
@@ -83,6 +85,7 @@ class Dispatcher:
         self._tell = tell
         finder = Finder(resolver, own_names=own_names, own_addresses=own_addresses, chance=chance)
         self.router = Router(tables, resolver, finder)
+        self.history = History()
         self.feedback = Feedback(tables.adaptations, clock, tell, taught)
         self.opener = Opener(
             net,
@@ -101,6 +104,7 @@ class Dispatcher:
             tell=tell,
             feedback=self.feedback,
             reporter=reporter,
+            history=self.history,
             suppression=suppression,
             kick=self._kick,
         )
@@ -117,6 +121,7 @@ class Dispatcher:
         self._nowhere: deque[tuple[Delivery, Bound]] = deque()
         self._givers = 0
         self._workers: set[asyncio.Task[None]] = set()
+        self._slots: set[Slot] = set()
         self._resting: dict[Worker, AnyLane] = {}
         """Idle workers, the one idle longest first."""
         self._idle = asyncio.Event()
@@ -134,6 +139,20 @@ class Dispatcher:
     def lanes(self) -> int:
         """Lanes with something to do or somebody at work."""
         return len(self._lanes)
+
+    def books(self) -> Books:
+        """Return what is where now, for whoever looks: nothing in it is to be changed."""
+        return Books(
+            self._lanes.values(),
+            self._slots,
+            self._throttles,
+            self._remembered,
+            self._asked,
+            self._nowhere,
+            self._permits,
+            self.opener,
+            stopping=self._stopping,
+        )
 
     def learned(self) -> list[Learned]:
         """Return what destinations taught and is to be remembered over a restart."""
@@ -306,13 +325,8 @@ class Dispatcher:
         return lane
 
     def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
-        """Return a lane's throttles: its provider's; its own, unless it is one of many there; that of all."""
-        found = []
-        if bound.shared is not None:
-            found.append(self._throttle(f"provider {way.provider}", bound.shared))
-        if bound.shared is None or way.rule:
-            found.append(self._throttle(f"{way.name} ({way.rule})" if way.rule else way.name, way.policy))
-        return (*found, self._all)
+        """Return a lane's throttles, that of all last."""
+        return (*(self._throttle(name, policy) for name, policy in bound.limits(way)), self._all)
 
     def _throttle(self, key: str, policy: DestinationPolicy) -> Throttle:
         throttle = self._throttles.get(key)
@@ -409,6 +423,7 @@ class Dispatcher:
     async def _work(self, lane: AnyLane) -> None:
         """Take what has its turn in a lane until there has been nothing for a while."""
         slot = Slot(lane)
+        self._slots.add(slot)
         slot.coming = True
         try:
             while await self._next(lane, slot):
@@ -445,6 +460,7 @@ class Dispatcher:
             slot.arrived()
             slot.unbook()
             await slot.close()
+            self._slots.discard(slot)
             lane.workers -= 1
             self._permits.give_back(lane)
             self._serve(lane)

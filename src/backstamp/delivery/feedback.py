@@ -75,16 +75,15 @@ class Feedback:
         now = self._clock.monotonic()
         words = f"{host} said {reply}"
         if throttle.held > 1 and too_many_connections(reply, phase):
-            if throttle.window.refused(now, throttle.held - 1):
-                self._told(throttle, f"up to {throttle.window.ceiling} connections", words, 0.0)
-            throttle.why = words
+            if (allowed := throttle.refused(now, words)) is not None:
+                self._told(throttle, f"up to {allowed} connections", words, 0.0)
             return
         if reply.code == 421:
             throttle.window.failed(now)
         change = self.adaptations.decide(lane.way.provider, reply)
         if change is None:
             return
-        why = f"{words} (rule {change.why})"
+        why = f"{words} ({change.why})"
         match change.action:
             case Action.PAUSE:
                 if throttle.pause(now, change.seconds, why):

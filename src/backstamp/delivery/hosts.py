@@ -8,7 +8,7 @@ For whom a host is dead is part of its place: who else may have a session there 
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Final
 
 import msgspec
@@ -25,7 +25,9 @@ Place = tuple[Hashable, str, int]
 """Whose trouble it is (a source address, or a lane), and the host's address and port."""
 
 
-class _Dead(msgspec.Struct):
+class Dead(msgspec.Struct):
+    """A host that gave no session; times are monotonic seconds."""
+
     outcome: Outcome
     since: float
     again: float
@@ -37,10 +39,14 @@ class Hosts:
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
-        self._dead: OrderedDict[Place, _Dead] = OrderedDict()
+        self._dead: OrderedDict[Place, Dead] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._dead)
+
+    def __iter__(self) -> Iterator[Dead]:
+        """Yield the dead ones."""
+        return iter(self._dead.values())
 
     def met(self, place: Place, now: float, pause: float) -> Outcome | None:
         """Return what a dead host did last; None if it is to be tried, by the caller."""
@@ -56,7 +62,7 @@ class Hosts:
     def failed(self, place: Place, outcome: Outcome, now: float, pause: float) -> bool:
         """Note that a host gave no session; tell whether that is news."""
         dead = self._dead.pop(place, None)
-        self._dead[place] = _Dead(outcome, now if dead is None else dead.since, now + pause)
+        self._dead[place] = Dead(outcome, now if dead is None else dead.since, now + pause)
         if len(self._dead) > self._size:
             self._dead.popitem(last=False)
         return dead is None

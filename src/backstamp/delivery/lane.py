@@ -14,7 +14,7 @@ import msgspec
 
 from backstamp.delivery.outside import Candidate, Source
 from backstamp.delivery.throttle import Throttle
-from backstamp.delivery.turns import Turns
+from backstamp.delivery.turns import Place, Turns
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome
 from backstamp.policy.destination import DestinationPolicy
@@ -206,9 +206,16 @@ class Lane(Generic[W]):
             self.back(job)
         return claims
 
-    def ahead(self, claim: Delivery) -> tuple[int, int]:
-        """Return how many messages wait before or beside a delivery's: all, and its tenant's own."""
-        return self.turns.ahead(claim.flow.tenant, self._priority(claim))
+    def place(self, claim: Delivery) -> Place | None:
+        """Return where the message of a delivery stands among those that wait here, None if it does not.
+
+        It is looked for among all of its tenant: for people, not for every message.
+        """
+
+        def wanted(item: Delivery | Job) -> bool:
+            return item is claim or (isinstance(item, Job) and any(one is claim for one in item.claims))
+
+        return self.turns.place(claim.flow.tenant, self._priority(claim), wanted)
 
     # ---- permits ----
 

@@ -16,7 +16,7 @@ from backstamp.clock import Clock
 from backstamp.delivery import hosts
 from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.hosts import Hosts
-from backstamp.delivery.lane import Lane
+from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.outside import Candidate, Manner, Net, Session, Source
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
@@ -44,6 +44,12 @@ class Slot:
 
     def __init__(self, lane: Lane[Any]) -> None:
         self._lane = lane
+        self.job: Job | None = None
+        """Whose turn it is here."""
+        self.doing = ""
+        """What is under way, in a word or two, `with_whom`, and `since` when (monotonic seconds)."""
+        self.with_whom = ""
+        self.since = 0.0
         self.session: Session | None = None
         self.candidate: Candidate | None = None
         self.host = ""
@@ -56,6 +62,15 @@ class Slot:
         self.coming = False
         """Counted among those who were called and have not taken anything yet."""
         self._booked = False
+
+    @property
+    def lane(self) -> Lane[Any]:
+        """Whose it is."""
+        return self._lane
+
+    def does(self, doing: str, with_whom: str, now: float) -> None:
+        """Note what is under way from now on: for people who ask."""
+        self.doing, self.with_whom, self.since = doing, with_whom, now
 
     def arrived(self) -> None:
         """Whoever was called is here, or will not come."""
@@ -138,6 +153,7 @@ class Opener:
                     continue
                 group = [one for one in host if one not in tried and self._source(lane, one) is not None]
                 while group:
+                    slot.does("connecting", group[0].name, self._clock.monotonic())
                     connected, last = await self._race(lane, group, tried, last)
                     if connected is None:
                         break
@@ -210,19 +226,30 @@ class Opener:
         self._freed(lane)
 
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
-        now = self._clock.monotonic()
-        while (at := lane.connect(now)) > now:
-            await asyncio.sleep(at - now)
-            now = self._clock.monotonic()
+        await self._paced(lane)
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
+
+    async def _paced(self, lane: Lane[Any]) -> None:
+        """Wait until the rates let a connection be begun. Who waits is counted: others come behind."""
+        for throttle in lane.throttles:
+            throttle.calling += 1
+        try:
+            now = self._clock.monotonic()
+            while (at := lane.connect(now)) > now:
+                await asyncio.sleep(at - now)
+                now = self._clock.monotonic()
+        finally:
+            for throttle in lane.throttles:
+                throttle.calling -= 1
 
     # ---- greeting ----
 
     async def _greet(self, lane: Lane[Any], slot: Slot, candidate: Candidate, wire: Any) -> Outcome | None:
         """Make a session of a connection; return why there is none."""
         way = lane.way
+        slot.does("greeting", str(candidate), self._clock.monotonic())
         source = self._source(lane, candidate)
         assert source is not None
         manner = Manner(
@@ -234,7 +261,7 @@ class Opener:
             credentials=way.credentials,
         )
         opened = await self._net.open(wire, candidate, manner)
-        if isinstance(opened, Fault) and opened.phase is Phase.TLS and _may_be_clear(manner):
+        if isinstance(opened, Fault) and _may_be_clear(manner, opened):
             self._remember(candidate, opened.text)
             wire = await self._dial(lane, candidate)
             if isinstance(wire, Fault):
@@ -267,7 +294,7 @@ class Opener:
         return hosts.pause(lane.way.policy.retry.schedule[0])
 
     def _places(self, lane: Lane[Any], candidate: Candidate) -> tuple[hosts.Place, hosts.Place]:
-        """Return where a host's trouble is noted: with this lane only, and that with all from its source.
+        """Return where a host's trouble is noted: that with this lane only, that with all from its source.
 
         Its TLS and credentials are a lane's own; a host may block one address of ours and not another.
         """
@@ -311,8 +338,10 @@ class Opener:
             self._tell.host_up(str(candidate), max(down))
 
 
-def _may_be_clear(manner: Manner) -> bool:
-    return manner.tls <= Tls.MAY and manner.starttls and not manner.implicit_tls and not manner.credentials
+def _may_be_clear(manner: Manner, fault: Fault) -> bool:
+    """Tell whether a broken TLS may be answered by clear text. What looks like an attack is not (RFC 3207 §6)."""
+    demanded = manner.tls > Tls.MAY or manner.implicit_tls or manner.credentials is not None
+    return fault.phase is Phase.TLS and fault.problem != "protocol" and manner.starttls and not demanded
 
 
 def _race_permit(lane: Lane[Any], now: float) -> bool:

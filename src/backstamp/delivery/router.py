@@ -74,6 +74,18 @@ class Bound(msgspec.Struct, frozen=True):
         """Whether another answer may come: exchangers change, smarthosts do not."""
         return self.until < float("inf")
 
+    def limits(self, way: Way) -> list[tuple[str, DestinationPolicy]]:
+        """Return the throttles of a lane by name, and what they keep to.
+
+        Its provider's; its own, unless it is one of many there.
+        """
+        found = []
+        if self.shared is not None:
+            found.append((f"provider {way.provider}", self.shared))
+        if self.shared is None or way.rule:
+            found.append((f"{way.name} ({way.rule})" if way.rule else way.name, way.policy))
+        return found
+
     def lane(self, claim: Delivery) -> tuple[Hashable, Way]:
         """Return the key of a delivery's lane and its way: those of a pool differ by their address."""
         assert self.way is not None
@@ -93,7 +105,7 @@ class Router:
     def __init__(self, tables: Tables, resolver: Resolver, finder: Finder) -> None:
         self.tables = tables
         self._resolver = resolver
-        self._finder = finder
+        self.finder = finder
 
     def question(self, domain: bytes, sender: str) -> Question:
         """Return what decides the way for a domain, and for a sender where senders make a difference."""
@@ -120,7 +132,7 @@ class Router:
         exchangers = await self._resolver.exchangers(domain)
         if isinstance(exchangers, DnsFault):
             return Bound(now, classify.dns(exchangers), default.policy)
-        kept = mx.without_self(exchangers.hosts, self._finder.own_names)
+        kept = mx.without_self(exchangers.hosts, self.finder.own_names)
         if not kept:
             return Bound(now, classify.loop(domain), default.policy)
         site = Exchangers(kept, exchangers.implicit)
@@ -158,7 +170,7 @@ class Router:
         return Bound(until, None, None, key, way, found.shared, self.tables.sources.pool(pool))
 
     def _find(self, to: Smarthost | Exchangers, policy: DestinationPolicy) -> Find:
-        finder = self._finder
+        finder = self.finder
         if isinstance(to, Smarthost):
             return lambda: finder.by_route(to, policy)
         return lambda: finder.by_mx(to, policy)

@@ -7,10 +7,12 @@ it back. Times are monotonic seconds; what is to be remembered over a restart le
 `Learned`, in seconds since the epoch.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from backstamp.policy.adapt import Action
 from backstamp.policy.destination import DestinationPolicy, Rate
 from backstamp.policy.rate import Pacer
 from backstamp.policy.window import PROBE, Window
@@ -19,6 +21,13 @@ MINUTE: Final = 60.0
 
 SLOWEST: Final = Rate(1, 60.0)
 """No reply slows a destination down below one message a minute."""
+
+
+class Lesson(msgspec.Struct, frozen=True):
+    """Why something was learned: the reply behind it. `since` is seconds, by the clock of its holder."""
+
+    why: str
+    since: float
 
 
 class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,7 +41,8 @@ class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
     paused_until: float = 0.0
     slow_until: float = 0.0
     slow: Rate | None = None
-    why: str = ""
+    lessons: Mapping[Action, Lesson] = {}
+    """Why, for each of what was taught."""
 
 
 class Throttle:
@@ -40,14 +50,14 @@ class Throttle:
 
     def __init__(self, key: str, policy: DestinationPolicy, *, learns: bool = True) -> None:
         self.key = key
-        self.learns = learns
-        """Whether hosts' failures and answers change its window."""
         self.policy = policy
         self.learns = learns
         """Whether hosts have a say in its window; that of all lanes together is the operator's alone."""
         self.window = Window(policy.connections, policy.initial_connections)
         self.held = 0
         """Connections on the way or open: permits given."""
+        self.calling = 0
+        """Those of them that wait for the rate of connections."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
         self.lanes = 0
@@ -55,8 +65,8 @@ class Throttle:
         self.paused_until = float("-inf")
         self.slow_until = float("-inf")
         self.slow: Rate | None = None
-        self.why = ""
-        """The reply behind what was taught last."""
+        self.lessons: dict[Action, Lesson] = {}
+        """Why it pauses, is slower, has a ceiling: the reply behind each, and since when."""
         self._messages = _pacer(policy.message_rate)
         self._connections = _pacer(policy.connection_rate)
         self._begin = 0.0
@@ -75,7 +85,8 @@ class Throttle:
             # A probe comes with time; anything else with a permit that is given back.
             return probe if self.window.ceiling == self.held and probe > now else float("inf")
         at = max(now, self.paused_until)
-        return at if self._connections is None else max(at, self._connections.earliest(now))
+        connections = self._connections
+        return at if connections is None else max(at, connections.earliest(now, self.calling))
 
     def may_send(self, now: float) -> float:
         """Return from when on one more message may be sent: not later than `now` if at once."""
@@ -135,7 +146,8 @@ class Throttle:
         # Sessions that were open meet the same reply one after the other: one pause, told once.
         news = until > self.paused_until + seconds / 2
         self.paused_until = max(self.paused_until, until)
-        self.why = why
+        if news:
+            self.lessons[Action.PAUSE] = Lesson(why, now)
         return news
 
     def slower(self, now: float, factor: float, seconds: float, why: str) -> Rate | None:
@@ -147,7 +159,7 @@ class Throttle:
         # What was slower than that already stays as it is.
         self.slow = Rate(1, min(before / factor, max(before, _interval(SLOWEST))))
         self.slow_until = now + seconds
-        self.why = why
+        self.lessons[Action.SLOWER] = Lesson(why, now)
         self._messages = _pacer(self._rate(), self._messages)
         return self.slow
 
@@ -157,8 +169,15 @@ class Throttle:
         if window.ceiling is not None and window.probe_at > now + seconds / 2:
             return None
         window.lower(now, factor, seconds)
-        self.why = why
+        self.lessons[Action.FEWER] = Lesson(why, now)
         return window.ceiling
+
+    def refused(self, now: float, why: str) -> int | None:
+        """A host refused a connection for their number; return how many are allowed if that is news."""
+        changed = self.window.refused(now, self.held - 1)
+        if changed or Action.FEWER not in self.lessons:
+            self.lessons[Action.FEWER] = Lesson(why, now)
+        return self.window.ceiling if changed else None
 
     def _recent(self, now: float) -> float:
         """Return messages a minute, of late."""
@@ -184,6 +203,12 @@ class Throttle:
         if window.ceiling is None and not paused and slow is None:
             return None
         shift = wall - now
+        holding = {Action.FEWER: window.ceiling is not None, Action.PAUSE: paused, Action.SLOWER: slow}
+        lessons = {
+            action: Lesson(lesson.why, lesson.since + shift)
+            for action, lesson in self.lessons.items()
+            if holding[action]
+        }
         return Learned(
             self.key,
             window.ceiling,
@@ -192,7 +217,7 @@ class Throttle:
             self.paused_until + shift if paused else 0.0,
             self.slow_until + shift if slow is not None else 0.0,
             slow,
-            self.why,
+            lessons,
         )
 
     def recall(self, learned: Learned, now: float, wall: float) -> None:
@@ -209,7 +234,9 @@ class Throttle:
             self.slow = learned.slow
             self.slow_until = learned.slow_until + shift
             self._messages = _pacer(self._rate(), self._messages)
-        self.why = learned.why
+        self.lessons = {
+            action: Lesson(lesson.why, lesson.since + shift) for action, lesson in learned.lessons.items()
+        }
 
 
 def _interval(rate: Rate) -> float:

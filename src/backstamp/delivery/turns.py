@@ -8,8 +8,10 @@ ten, so that nothing waits for ever.
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from itertools import chain
 from math import inf
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 QUANTUM: Final = 4096
 """Octets a tenant may send in a turn without paying for them by waiting; smaller mail counts as much."""
@@ -18,6 +20,19 @@ STRICT: Final = 9
 """Turns in a row that go to a higher priority while a lower one waits."""
 
 T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    """Where an item stands; counts are of items."""
+
+    before: int
+    """Of its own tenant, in front of it."""
+    others: int
+    """Of other tenants, who take turns with its own."""
+    tenants: int
+    """How many other tenants those are."""
+    urgent: int
+    """Of a higher priority."""
 
 
 class _Tenant(Generic[T]):
@@ -30,6 +45,10 @@ class _Tenant(Generic[T]):
         """In quanta; a tenant in debt is passed over until the others had their turns."""
         self.turn = False
         """Whether the next turn is for large mail, if there is some of both."""
+
+    @property
+    def count(self) -> int:
+        return len(self.small) + len(self.large)
 
     def take(self) -> T:
         large = bool(self.large) and (self.turn or not self.small)
@@ -153,24 +172,34 @@ class Turns(Generic[T]):
             found.balance -= cost
         return 0.0
 
-    def ahead(self, tenant: bytes, priority: int) -> tuple[int, int]:
-        """Return how many items wait that go before or beside a tenant's next: all, and its own."""
-        all_ = own = 0
-        for level, ring in self._rings.items():
-            for name, waiting in ring.tenants.items():
-                count = len(waiting.small) + len(waiting.large)
-                all_ += count if level >= priority else 0
-                own += count if name == tenant and level == priority else 0
-        return all_, own
+    def place(self, tenant: bytes, priority: int, wanted: Callable[[T], bool]) -> Place | None:
+        """Return where the first item of a tenant and a priority that is wanted stands, None if none is.
+
+        It looks through all that the tenant has waiting.
+        """
+        ring = self._rings.get(priority)
+        own = None if ring is None else ring.tenants.get(tenant)
+        if ring is None or own is None:
+            return None
+        for these, those in ((own.small, own.large), (own.large, own.small)):
+            for index, item in enumerate(these):
+                if wanted(item):
+                    # Those of one transaction and those of many alternate.
+                    others = [one.count for name, one in ring.tenants.items() if name != tenant]
+                    higher = [one.tenants.values() for level, one in self._rings.items() if level > priority]
+                    urgent = sum(one.count for one in chain(*higher))
+                    return Place(index + min(len(those), index), sum(others), len(others), urgent)
+        return None
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield everything that waits, in no order."""
+        for ring in self._rings.values():
+            for tenant in ring.tenants.values():
+                yield from chain(tenant.small, tenant.large)
 
     def clear(self) -> list[T]:
         """Take everything out and return it, in no order."""
-        left = [
-            item
-            for ring in self._rings.values()
-            for tenant in ring.tenants.values()
-            for item in (*tenant.small, *tenant.large)
-        ]
+        left = [*self]
         self._rings.clear()
         self._order.clear()
         self._count = 0

@@ -6,7 +6,7 @@ so that every domain hosted there shares its limits. Where mail goes is `policy.
 """
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -126,8 +126,9 @@ class PolicyTable:
         providers: Iterable[Provider] = (),
     ) -> None:
         self.default = default or DestinationPolicy()
-        self._rules = Matches((rule.match, rule) for rule in rules)
-        self._providers = Matches((match, one) for one in providers for match in one.mx)
+        self._written = tuple(rules), tuple(providers)
+        self._rules = Matches((rule.match, rule) for rule in self._written[0])
+        self._providers = Matches((match, one) for one in self._written[1] for match in one.mx)
 
     def lookup(self, domain: str, hosts: Sequence[str]) -> Found:
         """Return what holds for a domain with these MX names, the best first (lower case A-labels)."""
@@ -143,6 +144,16 @@ class PolicyTable:
             provider.name if provider is not None else "",
             shared,
         )
+
+    def origins(self, rule: str, provider: str) -> dict[str, str]:
+        """Return by field who says its value: "rule" or "provider"; what is absent is the default's.
+
+        `rule` and `provider` are as in `Found`. Looks through all there are: for people who ask.
+        """
+        rules, providers = self._written
+        theirs = next((one.changes for one in providers if provider and one.name == provider), {})
+        own = next((one.changes for one in rules if rule and one.match == rule), {})
+        return {**dict.fromkeys(theirs, "provider"), **dict.fromkeys(own, "rule")}
 
 
 V = TypeVar("V")
@@ -168,9 +179,14 @@ class Matches(Generic[V]):
 
         `*.example.org` does not cover `example.org` itself.
         """
-        found = self._exact.get(domain)
+        return next(self.all(domain), None)
+
+    def all(self, domain: str) -> Iterator[V]:
+        """Yield every value that covers a domain, the longest match first."""
+        if (exact := self._exact.get(domain)) is not None:
+            yield exact
         parent = domain
-        while found is None and parent:
+        while parent:
             parent = parent.partition(".")[2]
-            found = self._below.get(parent)
-        return found
+            if (below := self._below.get(parent)) is not None:
+                yield below

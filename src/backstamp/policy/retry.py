@@ -26,10 +26,13 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 def wait(policy: RetryPolicy, age: float) -> float:
     """Return the wait after an attempt that failed at this age (seconds; negative ages count as 0)."""
-    for interval, end in zip(policy.schedule, accumulate(policy.schedule), strict=True):
-        if age < end:
-            return interval
-    return policy.schedule[-1]
+    return policy.schedule[window(policy, age)]
+
+
+def window(policy: RetryPolicy, age: float) -> int:
+    """Return which window of its life a message of this age is in, from 0; the last one has no end."""
+    ends = enumerate(accumulate(policy.schedule[:-1]))
+    return next((index for index, end in ends if age < end), len(policy.schedule) - 1)
 
 
 def next_attempt(policy: RetryPolicy, now: float, arrival: float, chance: float) -> float:

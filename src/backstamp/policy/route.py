@@ -5,7 +5,7 @@ sender; among those the longest match of the destination. So a route for one sen
 outweighs any that is for all, and within one sender the destination decides.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -72,9 +72,10 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         by_sender: dict[str, list[tuple[str, Route]]] = {}
+        self.routes = tuple(routes)
         self.at_most_once = False
         """Whether any route wants at-most-once."""
-        for route in routes:
+        for route in self.routes:
             self.at_most_once = self.at_most_once or route.at_most_once
             by_sender.setdefault(route.sender.lower(), []).append((route.match, route))
         self._everybody = Matches(by_sender.pop("", []))
@@ -93,12 +94,15 @@ class RouteTable:
         `sender` is the reverse-path with its domain in A-labels, `<>` the null one; empty, if
         nobody can be meant but everybody.
         """
+        return next(self.fitting(domain, sender), None)
+
+    def fitting(self, domain: str, sender: str = "") -> Iterator[Route]:
+        """Yield the routes that fit, the one that decides (`lookup`) first, then those it outweighs."""
         if self.by_sender and sender:
             lowered = sender.lower()
-            for table in (
-                self._addresses.get(lowered),
-                self._domains.find(lowered.rpartition("@")[2]) if "@" in lowered else None,
-            ):
-                if table is not None and (route := table.find(domain)) is not None:
-                    return route
-        return self._everybody.find(domain)
+            if (table := self._addresses.get(lowered)) is not None:
+                yield from table.all(domain)
+            table = self._domains.find(lowered.rpartition("@")[2]) if "@" in lowered else None
+            if table is not None:
+                yield from table.all(domain)
+        yield from self._everybody.all(domain)

@@ -115,7 +115,7 @@ def wanted(text: str) -> str:
     Raises:
         ValueError: it is no address; the text says why.
     """
-    address = text.strip()
+    address = text.strip(" \t\r\n")
     whole = address.startswith(("@", "*@"))
     if whole:
         address = "x@" + address.partition("@")[2]

@@ -20,6 +20,9 @@ CSV: Final = "text/csv"
 LINE: Final = 64 * 1024
 """Characters a line of a file has at most."""
 
+BLANK: Final = " \t\r\n"
+"""What may stand around a cell; other white space may be part of an address (RFC 6531)."""
+
 _COLUMNS: Final = Entry.__struct_fields__
 _LATEST: Final = 2**40
 """Seconds since the epoch that no time in a file reaches: whoever writes milliseconds is told."""
@@ -130,7 +133,7 @@ def _header(row: list[str]) -> tuple[list[str], str]:
     """Return the columns a first row names, and what is wrong with them."""
     if "@" in row[0]:
         return ["address"], ""
-    columns = [{"email": "address"}.get(name, name) for name in (cell.strip().lower() for cell in row)]
+    columns = [{"email": "address"}.get(name, name) for name in (cell.strip(BLANK).lower() for cell in row)]
     strange = [name for name in columns if name not in _COLUMNS]
     if strange:
         return columns, f"column {strange[0][:80]!r} is not known; there are {', '.join(_COLUMNS)}"
@@ -142,7 +145,7 @@ def _header(row: list[str]) -> tuple[list[str], str]:
 def _row(columns: list[str], row: list[str], now: float) -> Entry:
     if len(row) != len(columns):
         raise ValueError(f"{len(row)} columns where there should be {len(columns)}")
-    cells = {name: cell.strip() for name, cell in zip(columns, row, strict=True) if cell.strip()}
+    cells = {name: cell.strip(BLANK) for name, cell in zip(columns, row, strict=True) if cell.strip(BLANK)}
     try:
         return entry(msgspec.convert({"address": "", **cells}, _Line, strict=False), now)
     except msgspec.ValidationError as error:

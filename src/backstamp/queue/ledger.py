@@ -287,9 +287,13 @@ class Ledger:
         """Return the claimed debt of a message. Raises KeyError: it has none."""
         return self._reporting[queue_id]
 
+    def owed(self, entry: Entry) -> Debt | None:
+        """Return what is owed to the sender of a message, None if nothing is. To be read only."""
+        return self._debts.get(entry)
+
     def reporting(self, entry: Entry) -> bool:
         """Tell whether a report of a message is being made."""
-        return (debt := self._debts.get(entry)) is not None and debt.claimed
+        return (debt := self.owed(entry)) is not None and debt.claimed
 
     def settle(self, debt: Debt) -> list[Segment]:
         """End a report's claim after its `B`s; return the segments that no reason of it pins any more."""

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from backstamp.mail.envelope import Envelope
+from backstamp.mail.envelope import Envelope, Flow
 from backstamp.queue import ids
 from backstamp.queue.fold import Found
+from backstamp.queue.port import Delivery, Reason
 from backstamp.queue.stamps import MEANINGS, Stamp
 
 
@@ -46,6 +47,35 @@ class DoubtView(msgspec.Struct, frozen=True):
     meaning: str
     sender: str
     arrival: float
+
+
+class DeliveryView(msgspec.Struct, frozen=True):
+    """One delivery of a message that is not over, and the handle by which delivery knows it.
+
+    `due` is seconds since the epoch, None where it is due; `claimed`: it is in a lane or under way.
+    """
+
+    delivery: Delivery
+    ordinals: tuple[int, ...]
+    due: float | None
+    claimed: bool
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A message of the running queue with all that the queue knows of it.
+
+    `report`: it is a report of this relay's. `reasons` are why recipients failed whose report is owed,
+    `reporting` whether that is being made; `closed` whether deliveries may not start.
+    """
+
+    message: MessageView
+    flow: Flow
+    at_most_once: bool
+    report: bool
+    deliveries: tuple[DeliveryView, ...]
+    reasons: tuple[Reason, ...] = ()
+    reporting: bool = False
+    closed: bool = False
 
 
 class Acted(msgspec.Struct, frozen=True):

@@ -2,15 +2,24 @@
 
 from collections.abc import Callable, Sequence
 
-from backstamp.mail.envelope import Envelope, Recipient
+from backstamp.mail.envelope import Envelope, Flow, Recipient
 from backstamp.queue import ids, operations, reader, recovery
 from backstamp.queue.engine import Engine
-from backstamp.queue.entry import Entry
+from backstamp.queue.entry import CLAIMED, ENDED, Entry
 from backstamp.queue.files import Files
 from backstamp.queue.fold import Fold, Found
 from backstamp.queue.port import DamagedError, Flag
 from backstamp.queue.stamps import Stamp
-from backstamp.queue.view import Acted, DoubtView, MessageView, doubts, of_found, view
+from backstamp.queue.view import (
+    Acted,
+    DeliveryView,
+    DoubtView,
+    MessageView,
+    Opened,
+    doubts,
+    of_found,
+    view,
+)
 from backstamp.telemetry.events import Event, Operated
 
 
@@ -35,6 +44,29 @@ class LedgerView:
         except ValueError:
             return None
         return None if entry is None else await self._view(entry)
+
+    async def open(self, queue_id: str) -> Opened | None:
+        """Return one message with its deliveries, None where it is not queued (any more)."""
+        message = await self.show(queue_id)
+        entry = None if message is None else self._engine.find(ids.parse(queue_id))
+        if message is None or entry is None:
+            return None
+        times = self._engine.retry_times(entry)
+        alive = [claim for claim in entry.deliveries if claim.stage is not ENDED and claim.waiting]
+        debt = self._engine.ledger.owed(entry)
+        return Opened(
+            message,
+            alive[0].flow if alive else Flow(b""),
+            bool(entry.facts.flags & Flag.AT_MOST_ONCE),
+            bool(entry.facts.flags & Flag.REPORT),
+            tuple(
+                DeliveryView(claim, (*claim.ordinals(),), times.get(claim.first), claim.stage is CLAIMED)
+                for claim in alive
+            ),
+            () if debt is None else tuple(debt.reasons),
+            self._engine.ledger.reporting(entry),
+            self._engine.gate.waiters is not None,
+        )
 
     async def act(self, verb: str, queue_id: str, recipients: Sequence[str] | None) -> Acted | None:
         """Carry out an operator's verb (`operations.VERBS`); None where there is no such message.

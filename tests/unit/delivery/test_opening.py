@@ -229,9 +229,15 @@ async def test_a_racer_keeps_the_rate_of_connections() -> None:
 async def test_a_connection_waits_for_its_rate() -> None:
     world = World((at("a"),), connection_rate=Rate(1, 60.0))
     await world.opened()
-    await world.opened()
+    waiting = asyncio.ensure_future(world.opened())
+    await asyncio.sleep(1.0)
+    # Whoever asks for a permit meanwhile has one behind that.
+    assert world.throttle.calling == 1
+    assert world.throttle.may_connect(world.loop.time()) >= 120.0
+    await waiting
     assert [address for _, address in world.dialled] == ["a", "a"]
     assert 60.0 <= world.dialled[1][0] < 60.1
+    assert world.throttle.calling == 0
 
 
 @virtually
@@ -443,7 +449,7 @@ async def test_a_dead_host_is_met_by_its_last_answer() -> None:
 async def test_a_dead_address_in_a_race_costs_no_time() -> None:
     world = World((at("a"), at("b"), at("c")))
     world.delays = {"a": 50.0, "c": 1.0}
-    world.opener.dead.failed(("b", 25), classify.fault(REFUSED, "b"), 0.0, 30.0)
+    world.opener.dead.failed(("", "b", 25), classify.fault(REFUSED, "b"), 0.0, 30.0)
     assert (await world.opened()).address == "c"
     assert world.dialled == [(0.0, "a"), (STAGGER, "c")]
     assert world.throttle.held == 0

@@ -51,3 +51,17 @@ def test_no_wait_is_shorter_than_rfc_5321_allows() -> None:
 
 def test_a_transaction_carries_no_more_than_a_hundred_recipients() -> None:
     assert DestinationPolicy().recipients_per_transaction == 100
+
+
+@pytest.mark.parametrize(
+    ("rule", "provider", "origins"),
+    [
+        ("", "", {}),
+        ("big.example", "", {"connections": "rule"}),
+        ("big.example", "google", {"connections": "rule", "idle": "provider"}),
+        ("*.big.example", "google", {"connections": "provider", "idle": "rule"}),
+        ("gone.example", "gone", {}),
+    ],
+)
+def test_who_says_a_value(rule: str, provider: str, origins: dict[str, str]) -> None:
+    assert TABLE.origins(rule, provider) == origins

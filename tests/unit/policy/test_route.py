@@ -98,6 +98,32 @@ def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(Credentials("user", "secret"))
 
 
+@given(st.lists(matches, max_size=8), labels)
+def test_the_route_that_decides_is_the_first_of_those_that_fit(rules: list[str], domain: str) -> None:
+    def covers(rule: str) -> bool:
+        return rule in {"*", domain} or (rule.startswith("*.") and domain.endswith(rule[1:]))
+
+    found = [route.match for route in table(*rules).fitting(domain)]
+    decides = table(*rules).lookup(domain)
+    assert (found[0] if found else None) == (decides.match if decides is not None else None)
+    assert sorted(found) == sorted({rule for rule in rules if covers(rule)})
+
+
+def test_routes_that_are_outweighed_follow_in_their_order() -> None:
+    found = RouteTable(
+        [
+            Route("*", None),
+            Route("*", None, sender="a@x.test"),
+            Route("y.test", None),
+            Route("y.test", None, sender="x.test"),
+            Route("z.test", None, sender="a@x.test"),
+        ]
+    )
+    named = [(route.sender, route.match) for route in found.fitting("y.test", "a@x.test")]
+    assert named == [("a@x.test", "*"), ("x.test", "y.test"), ("", "y.test"), ("", "*")]
+    assert [route.sender for route in found.fitting("y.test")] == ["", ""]
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [
