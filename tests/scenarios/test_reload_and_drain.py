@@ -81,6 +81,18 @@ async def test_a_new_route_takes_the_mail_that_waits_in_a_lane(tmp_path: Path) -
             assert (len(old.taken), len(new.taken)) == (1, 9)
 
 
+async def test_a_new_route_takes_the_rest_of_a_mailing_in_the_middle(tmp_path: Path) -> None:
+    async with Host() as old, Host() as new:
+        slow = 'message_rate = "1/10m"\nrecipients_per_transaction = 1'
+        async with configured(tmp_path, to(old), delivery=slow) as running:
+            await send(running.address, [f"u{number}@y.test" for number in range(21)])
+            await running.until(events.Delivered)
+            running.relay.reload(read(tmp_path, to(new)))
+            await running.until(events.Delivered, 21)
+            assert [len(message.recipients) for message in old.taken] == [1]
+            assert [len(message.recipients) for message in new.taken] == [20]
+
+
 async def test_a_new_route_takes_what_was_deferred_at_the_old_one(tmp_path: Path) -> None:
     async with Host() as old, Host() as new, configured(tmp_path, to(old)) as running:
         old.script.say("RCPT", 450, "4.2.0 later")
