@@ -51,6 +51,17 @@ SESSION_GRACE = 5.0
 """Seconds that a client in the middle of DATA has to end it."""
 
 
+_FIXED = {
+    "hostname": "hostname",
+    "queue_directory": "queue directory",
+    "queue_reserve": "queue reserve",
+    "nameservers": "name servers",
+    "admin": "admin side",
+    "log_attempts": "log of attempts",
+}
+"""What a reload does not change, by its name in the settings; listen addresses are not either."""
+
+
 class StartError(Exception):
     """The relay cannot start; the text is one line that says why and names what to look at."""
 
@@ -127,7 +138,7 @@ class Relay:
     def reload(self, settings: Settings) -> None:
         """Take new routes, destination policy and listener limits: new frozen tables, swapped in.
 
-        Addresses, the queue and the admin side need a restart; an alarm says so if they differ.
+        What is `_FIXED`, and listen addresses, need a restart; an alarm says so if they differ.
         """
         self._routes = RouteTable(settings.routes)
         self._dispatcher.reload(self._tables(settings), settings.connections)
@@ -137,9 +148,13 @@ class Relay:
         for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
             if (new := by_address.get((old.host, old.port))) is not None:
                 listener.settings = new
-        fixed = fixed or self._settings.queue_directory != settings.queue_directory
-        if fixed or self._settings.admin != settings.admin:
-            problem = "addresses, queue directory or admin side changed in the configuration"
+        names = [
+            text for name, text in _FIXED.items() if getattr(self._settings, name) != getattr(settings, name)
+        ]
+        if fixed:
+            names.append("listen addresses")
+        if names:
+            problem = f"changed in the configuration: {', '.join(names)}"
             self._log.emit(
                 Alarm(time=self._now(), problem=problem, action="restart to apply; the rest is in force")
             )

@@ -1,4 +1,4 @@
-"""Limits as the host at the other end sees them: connections, messages, recipients, rates, shared by whom they are."""
+"""Limits as the other end sees them: connections, messages, recipients, rates; shared or not."""
 
 import asyncio
 from collections import Counter
@@ -192,7 +192,10 @@ async def test_domains_with_the_same_exchangers_share_one_connection(
         await send(running.address, ["c@two.test", "d@three.test"])
         await running.until(events.Delivered, 4)
         assert len(host.lines(b"CONNECT")) == 1
-        assert host.taken[-1].recipients in ([b"d@three.test", b"c@two.test"], [b"c@two.test", b"d@three.test"])
+        assert host.taken[-1].recipients in (
+            [b"d@three.test", b"c@two.test"],
+            [b"c@two.test", b"d@three.test"],
+        )
 
 
 async def test_those_a_host_has_no_room_for_go_in_the_next_transaction_at_once(tmp_path: Path) -> None:

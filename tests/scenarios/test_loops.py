@@ -113,9 +113,7 @@ async def test_a_message_that_went_in_circles_is_refused_at_the_door(tmp_path: P
         directory.mkdir()
 
     def tables(port: int) -> str:
-        return (
-            f'[limits]\nhops = 5\n[[route]]\nmatch = "y.test"\nvia = "127.0.0.1:{port}"\n' + to(home)
-        )
+        return f'[limits]\nhops = 5\n[[route]]\nmatch = "y.test"\nvia = "127.0.0.1:{port}"\n' + to(home)
 
     async with (
         Host() as home,

@@ -1,4 +1,4 @@
-"""Where mail comes from, as the host at the other end sees it: address and name, by weight, the same for one message."""
+"""Where mail comes from, as the other end sees it: address and name, by weight, for one message the same."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""TLS towards hosts: used where it works, gone without where it breaks, never gone without where it is demanded."""
+"""TLS towards hosts: used where it works; gone without where it breaks, but never where it is demanded."""
 
 import asyncio
 import ssl
@@ -77,7 +77,7 @@ async def test_a_broken_handshake_costs_one_connection_and_is_remembered(
         assert [message.tls for message in host.taken] == [False, False]
         assert not running.events(events.Deferred)
         [told] = running.events(events.TlsFailed)
-        assert told.mx == "127.0.0.1[127.0.0.1]:{}".format(host.address[1])
+        assert told.mx == f"127.0.0.1[127.0.0.1]:{host.address[1]}"
         assert "TLS handshake" in told.reply
 
 
@@ -183,7 +183,7 @@ async def test_verify_takes_no_certificate_of_another(
 
 
 async def test_what_one_exchanger_cannot_another_does(tmp_path: Path, trusted: trustme.CA) -> None:
-    """Under verify a host with a wrong certificate is one that gives no session: the next is tried at once."""
+    """Under verify a host with a wrong certificate gives no session: the next is tried at once."""
     zone = {
         "y.test": {"MX": ["10 wrong.y.test.", "20 mx.y.test."]},
         "wrong.y.test": {"A": ["127.0.0.2"]},

@@ -1,4 +1,4 @@
-"""What a next host understands is asked of it octet for octet; what it does not take is refused, never changed."""
+"""What a host understands is asked of it octet for octet; what it does not take is refused, never changed."""
 
 import email
 from pathlib import Path
@@ -35,7 +35,10 @@ async def test_a_host_with_dsn_is_told_what_the_sender_asked_octet_for_octet(tmp
 
 
 async def test_nothing_is_asked_that_the_sender_did_not_ask(tmp_path: Path) -> None:
-    async with Host(keywords=keywords("DSN", "MT-PRIORITY")) as host, configured(tmp_path, to(host)) as running:
+    async with (
+        Host(keywords=keywords("DSN", "MT-PRIORITY")) as host,
+        configured(tmp_path, to(host)) as running,
+    ):
         await send(running.address, ["bob@y.test"])
         await running.until(events.Delivered)
         [message] = host.taken
@@ -67,7 +70,9 @@ async def test_without_dsn_nobody_else_is_told(tmp_path: Path, wish: str) -> Non
         assert len(host.taken) == 1
 
 
-@pytest.mark.parametrize(("given", "said"), [("MT-PRIORITY=4", b"MT-PRIORITY=4"), ("MT-PRIORITY=-9", b"MT-PRIORITY=-9")])
+@pytest.mark.parametrize(
+    ("given", "said"), [("MT-PRIORITY=4", b"MT-PRIORITY=4"), ("MT-PRIORITY=-9", b"MT-PRIORITY=-9")]
+)
 @pytest.mark.parametrize("understood", [True, False])
 async def test_a_priority_goes_on_to_who_understands_it(
     tmp_path: Path, given: str, said: bytes, understood: bool
@@ -124,7 +129,10 @@ async def test_what_a_host_does_not_take_fails_with_its_status_and_nothing_of_it
 
 
 async def test_who_needs_no_smtputf8_does_not_suffer_for_who_does(tmp_path: Path) -> None:
-    async with Host(keywords=keywords(without=("SMTPUTF8",))) as host, configured(tmp_path, to(host)) as running:
+    async with (
+        Host(keywords=keywords(without=("SMTPUTF8",))) as host,
+        configured(tmp_path, to(host)) as running,
+    ):
         await send(running.address, ["bücher@y.test", "plain@y.test"], options=["SMTPUTF8"])
         await running.until(events.Delivered, 2)
         assert [event.recipient for event in running.events(events.Failed)] == ["bücher@y.test"]

@@ -1,6 +1,7 @@
 """What hosts say about the pace is learned, told, kept over a restart, and costs nobody else anything."""
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
@@ -116,7 +117,9 @@ async def test_a_pause_holds_after_a_restart(tmp_path: Path) -> None:
 async def test_a_greylisted_recipient_comes_back_when_the_host_said(tmp_path: Path) -> None:
     """The named time counts, not the schedule, and the lane is not held up by one recipient's wait."""
     async with Host() as host, configured(tmp_path, to(host), schedule='["20s"]') as running:
-        host.script.say("RCPT", 451, "4.7.1 Greylisted, try again in 5 seconds", address=b"grey@y.test", times=1)
+        host.script.say(
+            "RCPT", 451, "4.7.1 Greylisted, try again in 5 seconds", address=b"grey@y.test", times=1
+        )
         await send(running.address, ["grey@y.test"])
         await running.until(events.Deferred)
         await crowd(running, 5)
@@ -129,11 +132,15 @@ async def test_a_greylisted_recipient_comes_back_when_the_host_said(tmp_path: Pa
 
 async def test_a_host_that_asks_for_less_gets_less(tmp_path: Path) -> None:
     """A shipped rule: who speaks of a rate is sent half of what came, and everybody can see why."""
-    async with Host() as host, configured(tmp_path, to(host), delivery='message_rate = "100/1s"') as running:
+    async with Host() as host, configured(tmp_path, to(host), delivery='message_rate = "20/1s"') as running:
         host.script.say("MAIL", 451, "4.7.1 You are sending too fast, slow down", times=1)
         await send(running.address, ["r@y.test"])
         await running.until(events.Throttled)
         [told] = running.events(events.Throttled)
-        assert told.change == "one message in 0.02 s"
+        assert told.change == "one message in 0.1 s"
         assert "slow down" in told.why
         await running.until(events.Delivered)
+        await crowd(running, 5)
+        await running.until(events.Delivered, 6)
+        moments = host.moments(b"MAIL")[1:]
+        assert min(after - before for before, after in itertools.pairwise(moments)) > 0.08

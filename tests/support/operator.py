@@ -41,7 +41,7 @@ LATE = '["1h"]'
 
 
 class Host(Sink):
-    """A host somewhere: a sink that keeps what it takes and what it hears, with how many connections stood."""
+    """A host somewhere: a sink that keeps what it takes and hears, and how many connections stood."""
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0, **options: Any) -> None:
         super().__init__(address, port, options=Options(**options), received=self._receive, heard=self._hear)

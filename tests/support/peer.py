@@ -40,6 +40,16 @@ class ExactSession:
         """Read up to the final dot."""
         self.heard.append(await self._reader.readuntil(b"\r\n.\r\n"))
 
+    async def content(self) -> bytes:
+        """Read up to the final dot, however much it is, and return what came, dots and all."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]
+        octets = bytearray()
+        while not octets.endswith(b"\r\n.\r\n"):
+            if not (piece := await self._reader.read(1 << 16)):
+                raise asyncio.IncompleteReadError(bytes(octets[-80:]), None)
+            octets += piece
+        return bytes(octets[:-3])
+
     def stop_reading(self) -> None:
         """Let the client's octets pile up."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -170,15 +170,17 @@ class Dispatcher:
         self.feedback.adaptations = tables.adaptations
         self._bounds.clear()
         moved: list[Delivery] = []
+        begun: list[tuple[Job, AnyLane]] = []
         for lane in [*self._lanes.values()]:
             moved += lane.leave()
+            begun += [(job, lane) for job in lane.begun()]
             lane.stale = True
             self._leave(lane)
         for worker in [*self._resting]:
             # Its session was opened as the old tables say, and may be one too many now.
             self._retire(worker)
-        if moved:
-            self._group.create_task(self._placed(moved), name="reload")
+        if moved or begun:
+            self._group.create_task(self._again(moved, begun), name="reload")
 
     async def run(self) -> None:
         """Deliver until `drain`."""
@@ -318,12 +320,20 @@ class Dispatcher:
         assert bound.way is not None
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, way, self._limits(bound, way))
-            for throttle in lane.throttles:
-                throttle.lanes += 1
+            lane = self._enter(Lane(key, way, self._limits(bound, way)))
         elif lane.origin is not bound.way:
             lane.adopt(way, bound.way)
             self._limits(bound, way)
+        return lane
+
+    def _enter(self, lane: AnyLane) -> AnyLane:
+        """Return the lane in use that has this one's key: this one, if there is none."""
+        known = self._lanes.get(lane.key)
+        if known is not None:
+            return known
+        self._lanes[lane.key] = lane
+        for throttle in lane.throttles:
+            throttle.lanes += 1
         return lane
 
     def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
@@ -545,6 +555,19 @@ class Dispatcher:
         other.back(job)
         self._kick(other)
         return False
+
+    async def _again(self, moved: Sequence[Delivery], begun: Sequence[tuple[Job, AnyLane]]) -> None:
+        """Bring what waited at a reload to its lanes. A mailing need not have its next turn for that.
+
+        By the old tables that turn may be far away: a rate, a pause.
+        """
+        await self._placed(moved)
+        for job, lane in begun:
+            assert job.load is not None
+            if await self._follow(job, job.load, lane):
+                home = self._enter(lane)
+                home.back(job)
+                self._kick(home)
 
     async def _next(self, lane: AnyLane, slot: Slot) -> bool:
         """Wait until there is something to do for a worker; False: it is to go."""

@@ -205,6 +205,10 @@ class Lane(Generic[W]):
             self.back(job)
         return claims
 
+    def begun(self) -> list[Job]:
+        """Take out the jobs that were begun; after `leave` nothing else waits."""
+        return [item for item in self.turns.clear() if isinstance(item, Job)]
+
     def place(self, claim: Delivery) -> Place | None:
         """Return where the message of a delivery stands among those that wait here, None if it does not.
 

@@ -62,7 +62,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def sender_name(sender: bytes) -> str:
-    """Return a reverse-path (without brackets) as routes and source pools name it: domain in A-labels, `<>`."""
+    """Return a reverse-path (no brackets) as routes and source pools name it: domain in A-labels, `<>`."""
     local, at, domain = sender.rpartition(b"@")
     return f"{local.decode('utf-8', 'backslashreplace')}@{to_alabel(domain)}" if at else "<>"
 

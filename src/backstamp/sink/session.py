@@ -33,7 +33,7 @@ class Received(msgspec.Struct):
 
 
 class Heard(msgspec.Struct):
-    """A connection (`CONNECT`) or a command line, before it is answered; not what is said in AUTH's exchange."""
+    """A connection (`CONNECT`) or a command line, before it is answered; not the answers in AUTH."""
 
     connection: int
     client: str
@@ -109,6 +109,8 @@ class Session(asyncio.Protocol):
         self._out.clear()
 
     def _reset(self) -> None:
+        self._begun = False
+        """Whether MAIL was taken."""
         self._sender = b""
         self._parameters = b""
         self._recipients: list[bytes] = []
@@ -130,10 +132,12 @@ class Session(asyncio.Protocol):
         if verb == b"MAIL":
             self._sender, self._parameters = _path(line)
             unknown = self._sink.options.auth is not None and not self._user
-            self._answer("MAIL", b"530 5.7.0 Who are you?\r\n" if unknown else OK, self._sender)
+            usual = b"530 5.7.0 Who are you?\r\n" if unknown else OK
+            self._begun = self._answer("MAIL", usual, self._sender) in _TAKEN
         elif verb == b"RCPT":
             address, parameters = _path(line)
-            if self._answer("RCPT", OK, address) in _TAKEN:
+            usual = OK if self._begun else b"503 5.5.1 MAIL first\r\n"
+            if self._answer("RCPT", usual, address) in _TAKEN:
                 self._recipients.append(address)
                 self._recipient_parameters.append(parameters)
         elif verb == b"DATA":

@@ -11,7 +11,7 @@ import pytest
 
 from backstamp.sink.keep import Keeper
 from backstamp.sink.script import Script, reply
-from backstamp.sink.server import KEYWORDS, Options, Received, Sink, keywords
+from backstamp.sink.server import KEYWORDS, Heard, Options, Received, Sink, keywords
 
 
 def test_replies_have_the_lines_they_are_given() -> None:
@@ -41,6 +41,26 @@ async def test_counts() -> None:
     async with Sink() as sink:
         await send(sink, b"Subject: x\r\n\r\n.dot\r\n", "a@b.example", "c@d.example")
         assert (sink.messages, sink.recipients, sink.connections) == (1, 2, 1)
+
+
+async def test_a_recipient_without_a_sender_is_refused() -> None:
+    """Also one that comes in a group behind a MAIL that was refused: nothing of it is mail."""
+    async with Sink() as sink:
+        sink.script.say("MAIL", 451, "later", times=1)
+        reader, writer = await asyncio.open_connection(*sink.address)
+        writer.write(b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nQUIT\r\n")
+        said = (await reader.read()).splitlines()[-4:]
+        writer.close()
+        assert [line[:3] for line in said] == [b"451", b"503", b"554", b"221"]
+        assert sink.messages == 0
+
+
+async def test_it_tells_what_it_hears() -> None:
+    heard: list[Heard] = []
+    async with Sink(heard=heard.append) as sink:
+        await send(sink, b"Subject: x\r\n\r\n", "a@b.example")
+    assert [one.line[:4] for one in heard] == [b"CONN", b"ehlo", b"mail", b"rcpt", b"data", b"QUIT"]
+    assert {(one.connection, one.client, one.tls) for one in heard} == {(1, "127.0.0.1", False)}
 
 
 async def test_keeps_what_it_takes_before_it_says_so(tmp_path: Path) -> None:
