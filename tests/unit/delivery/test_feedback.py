@@ -100,7 +100,7 @@ def test_a_host_that_counts_connections_teaches_its_ceiling() -> None:
     world.feedback.heard(world.lane, CROWDED, Phase.GREETING, "mx[1]:25")
     assert (world.provider.window.ceiling, world.own.window.ceiling) == (4, None)
     assert world.told() == [("provider big", "up to 4 connections", 0.0)]
-    assert world.provider.why == f"mx[1]:25 said {CROWDED}"
+    assert world.provider.lessons[Action.FEWER].why == f"mx[1]:25 said {CROWDED}"
     # The same again is no news: the probe after it found what was known.
     world.feedback.heard(world.lane, CROWDED, Phase.GREETING, "mx[1]:25")
     assert len(world.events) == 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from backstamp.delivery.lane import Job, Lane, Way
 from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.turns import Place
 from backstamp.mail.envelope import Flow, Recipient
 from backstamp.policy.destination import DestinationPolicy, Rate
 from backstamp.queue.port import Load
@@ -138,7 +139,8 @@ def test_mail_without_a_priority_has_that_of_its_way() -> None:
     plain, urgent, calm = Claim(), Claim(priority=9), Claim(priority=4)
     for claim in (calm, plain, urgent):
         one.offer(claim)
-    assert one.ahead(plain) == (2, 1)
+    assert one.place(plain) == Place(0, 0, 0, 1)
+    assert one.place(Claim()) is None
     assert [took(one).claims for _ in range(3)] == [[urgent], [plain], [calm]]
 
 

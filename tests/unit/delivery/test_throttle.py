@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.delivery.throttle import SLOWEST, Learned, Throttle
+from backstamp.delivery.throttle import SLOWEST, Learned, Lesson, Throttle
+from backstamp.policy.adapt import Action
 from backstamp.policy.destination import DestinationPolicy, Rate
 from backstamp.policy.window import PROBE
 
@@ -60,7 +61,7 @@ def test_a_pause_is_for_connections_and_messages() -> None:
     assert one.may_connect(80.0) == one.may_send(80.0) == 80.0
     # Whose turn was granted before goes on.
     assert one.send_at(20.0) == one.connect_at(20.0) == 20.0
-    assert one.why == "450 later"
+    assert one.lessons[Action.PAUSE].why == "450 later"
 
 
 def test_a_pause_that_sessions_meet_one_after_the_other_is_told_once() -> None:
@@ -98,7 +99,7 @@ def test_slower_is_a_factor_of_the_rate_for_a_time() -> None:
     assert one.slower(0.0, 0.5, 600.0, "421 slow down") == Rate(1, 2.0)
     one.send(0.0)
     assert one.send_at(0.0) == pytest.approx(2.0)
-    assert one.why == "421 slow down"
+    assert one.lessons[Action.SLOWER].why == "421 slow down"
     # Sessions that were open hear the same a moment later.
     assert one.slower(100.0, 0.5, 600.0, "421 slow down") is None
     assert one.slower(400.0, 0.5, 600.0, "421 slow down") == Rate(1, 4.0)
@@ -165,7 +166,7 @@ def test_what_was_taught_is_never_faster_than_a_new_policy() -> None:
 def test_fewer_connections_for_a_time() -> None:
     one = throttle(connections=20)
     assert one.fewer(0.0, 0.5, 600.0, "451 busy") == 10
-    assert one.why == "451 busy"
+    assert one.lessons[Action.FEWER].why == "451 busy"
     assert one.fewer(100.0, 0.5, 600.0, "451 busy") is None
     assert one.fewer(400.0, 0.5, 600.0, "451 busy") == 5
 
@@ -205,8 +206,12 @@ def test_what_was_taught_outlives_a_restart() -> None:
     one.pause(100.0, 60.0, "450 later")
     one.slower(100.0, 0.5, 600.0, "421 slow down")
     learned = one.learned(110.0, WALL)
+    lessons = {
+        Action.PAUSE: Lesson("450 later", WALL - 10),
+        Action.SLOWER: Lesson("421 slow down", WALL - 10),
+    }
     assert learned == Learned(
-        "d.example", 7, WALL + PROBE - 10, PROBE, WALL + 50, WALL + 590, SLOWEST, "421 slow down"
+        "d.example", 7, WALL + PROBE - 10, PROBE, WALL + 50, WALL + 590, SLOWEST, lessons
     )
     again = throttle(connections=20)
     # The process began anew 20 seconds later, and so did its clock.
@@ -220,7 +225,7 @@ def test_what_was_taught_outlives_a_restart() -> None:
 
 
 def test_what_is_over_counts_no_more() -> None:
-    learned = Learned("d.example", 7, WALL, 120.0, WALL + 50, WALL + 50, SLOWEST, "why")
+    learned = Learned("d.example", 7, WALL, 120.0, WALL + 50, WALL + 50, SLOWEST)
     one = throttle(connections=5)
     one.recall(learned, 0.0, WALL + 60)
     assert one.window.ceiling is None

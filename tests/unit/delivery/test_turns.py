@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.delivery.turns import QUANTUM, STRICT, Turns
+from backstamp.delivery.turns import QUANTUM, STRICT, Place, Turns
 
 A, B, C = b"a.example", b"b.example", b"c.example"
 
@@ -31,7 +31,7 @@ def test_nothing_waits_in_new_turns() -> None:
     assert turns.take() is None
     assert not turns
     assert turns.clear() == []
-    assert turns.ahead(A, 0) == (0, 0)
+    assert turns.place(A, 0, lambda _: True) is None
 
 
 def test_a_tenants_mail_keeps_its_order() -> None:
@@ -152,13 +152,37 @@ def test_nobody_pays_for_another() -> None:
     assert turns.charge(B, 0, QUANTUM) == 0
 
 
-def test_those_ahead_are_counted_by_priority_and_tenant() -> None:
-    turns = filled(
-        ("1", A, 0, False), ("2", A, 0, True), ("3", B, 0, False), ("4", A, 3, False), ("5", B, -3, False)
+def crowded() -> Turns[str]:
+    return filled(
+        *((f"small {number}", A, 0, False) for number in range(3)),
+        *((f"large {number}", A, 0, True) for number in range(3)),
+        *((f"other {number}", B, 0, False) for number in range(5)),
+        ("urgent", C, 5, False),
+        ("patient", A, -5, False),
     )
-    assert turns.ahead(A, 0) == (4, 2)
-    assert turns.ahead(B, -3) == (5, 1)
-    assert turns.ahead(C, 9) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("item", "tenant", "priority", "place"),
+    [
+        ("small 0", A, 0, Place(0, 5, 1, 1)),
+        # Two of one transaction before it, and two of many in between.
+        ("small 2", A, 0, Place(4, 5, 1, 1)),
+        ("large 1", A, 0, Place(2, 5, 1, 1)),
+        ("urgent", C, 5, Place(0, 0, 0, 0)),
+        ("patient", A, -5, Place(0, 0, 0, 12)),
+        ("small 9", A, 0, None),
+        ("small 0", B, 0, None),
+        ("small 0", A, 1, None),
+    ],
+)
+def test_where_one_stands(item: str, tenant: bytes, priority: int, place: Place | None) -> None:
+    assert crowded().place(tenant, priority, lambda one: one == item) == place
+
+
+def test_all_that_waits_can_be_looked_at() -> None:
+    turns = crowded()
+    assert sorted([*turns]) == sorted(turns.clear())
 
 
 def test_all_can_be_taken_out_and_new_ones_come() -> None:
@@ -195,7 +219,7 @@ def test_everybody_gets_one_turn_and_each_tenant_its_order(steps: list) -> None:
                 assert not any(one < item and other == found for one, other in waiting.items())
                 last = found[:2]
         assert len(turns) == len(waiting)
-        assert turns.ahead(A, -9)[0] == len(waiting)
+        assert sorted([*turns]) == sorted(waiting)
     assert turns.take() is None
 
 
