@@ -193,7 +193,10 @@ class Relay:
             tell=Teller(emit, clock, trace=settings.log_attempts),
             hostname=settings.hostname,
             own_names=frozenset({settings.hostname.lower()}),
-            own_addresses=frozenset(listener.host for listener in settings.listeners),
+            own_addresses=frozenset(
+                [listener.host for listener in settings.listeners]
+                + [one.address for pool in settings.sources for one in pool.addresses]
+            ),
             connections=settings.connections,
             suppression=self.suppression,
             learned=self._learned.load(),

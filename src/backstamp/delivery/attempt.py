@@ -340,7 +340,7 @@ class Attempter:
         left = again(result, ordinals)
         if not left:
             return
-        self._feedback.taken(lane, result, outcomes[left[0]])
+        self._feedback.crowded(lane, result, outcomes[left[0]])
         for ordinal in left:
             del outcomes[ordinal]
         self._return(job, lane, {ordinal: progress.pending.pop(ordinal) for ordinal in left})

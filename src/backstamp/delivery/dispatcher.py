@@ -512,7 +512,7 @@ class Dispatcher:
 
     async def _follow(self, job: Job, load: Load, lane: AnyLane) -> bool:
         """Find the way anew for a job begun under other tables; tell whether it stays in its lane."""
-        sender = load.sender.decode("utf-8", "backslashreplace") or "<>"
+        sender = route.sender_name(load.sender)
         personal = self.router.tables.personal
         found = {}
         for domain in {claim.domain: None for claim in job.claims}:

@@ -5,7 +5,7 @@ asks for by a rule (`policy.adapt`) is done there. Nothing here waits.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from backstamp.clock import Clock
 from backstamp.delivery.lane import Lane
@@ -15,7 +15,11 @@ from backstamp.mail.fault import Phase
 from backstamp.mail.outcome import Outcome
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result
+from backstamp.policy import pause
 from backstamp.policy.adapt import Action, Adaptations, too_many_connections
+
+LONGEST: Final = 3600.0
+"""Seconds a destination is left alone by a reply that no rule knows, whatever time it names."""
 
 
 class Feedback:
@@ -33,13 +37,12 @@ class Feedback:
         self, lane: Lane[Any], result: Result, host: str, *, sent: int, probe: Throttle | None
     ) -> None:
         """A transaction ended, after `sent` earlier ones; `probe` is whose ceiling its session was to try."""
-        final = result.final
-        if final is not None and final.positive:
+        if taken(result):
             self._answered(lane, probe)
+            if len(result.recipients) == 1:
+                return
         elif result.fault is not None:
             self.failed(lane)
-        if final is not None and final.positive and len(result.recipients) == 1:
-            return
         for phase, reply in _refusals(result):
             if phase is Phase.MAIL and reply.code == 421 and sent:
                 if lane.ended(sent):
@@ -81,6 +84,8 @@ class Feedback:
         if reply.code == 421:
             throttle.window.failed(now)
         change = self.adaptations.decide(lane.way.provider, reply)
+        if change is None or change.action is not Action.PAUSE:
+            self._named(throttle, now, reply, phase, words)
         if change is None:
             return
         why = f"{words} ({change.why})"
@@ -95,7 +100,15 @@ class Feedback:
                 if (allowed := throttle.fewer(now, change.factor, change.seconds, why)) is not None:
                     self._told(throttle, f"up to {allowed} connections", why, change.seconds)
 
-    def taken(self, lane: Lane[Any], result: Result, refused: Outcome) -> None:
+    def _named(self, throttle: Throttle, now: float, reply: Reply, phase: Phase, words: str) -> None:
+        """Leave a host alone for the time its reply names, where it does not speak of one mail."""
+        if phase not in _OPENING and reply.code != 421:
+            return
+        seconds = min(pause.named(reply) or 0.0, LONGEST)
+        if seconds and throttle.pause(now, seconds, words):
+            self._told(throttle, "paused", words, seconds)
+
+    def crowded(self, lane: Lane[Any], result: Result, refused: Outcome) -> None:
         """A host had no room for more recipients in a transaction than it took."""
         accepted = sum(reply is not None and reply.positive for reply in result.recipients)
         if 0 < accepted < lane.recipients:
@@ -106,6 +119,17 @@ class Feedback:
     def _told(self, throttle: Throttle, change: str, why: str, seconds: float) -> None:
         self._tell.throttled(throttle.key, change, why, seconds)
         self._changed()
+
+
+def taken(result: Result) -> bool:
+    """Tell whether a host took a message for somebody. A lone dot is for nobody (RFC 2920 §3.1)."""
+    mail, final = result.mail, result.final
+    if mail is None or final is None or not mail.positive or not final.positive:
+        return False
+    return any(reply is not None and reply.positive for reply in result.recipients)
+
+
+_OPENING: Final = frozenset({Phase.GREETING, Phase.EHLO, Phase.MAIL})
 
 
 def _refusals(result: Result) -> Iterator[tuple[Phase, Reply]]:

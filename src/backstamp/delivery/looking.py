@@ -4,7 +4,7 @@ The dispatcher shows its books; what is made of them is seconds since the epoch 
 text. Where a message stands is looked for among all that waits: for people, not for every message.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backstamp.clock import Clock
@@ -202,10 +202,12 @@ class Looker:
             tuple(self.down(_names(way.name))),
         )
 
-    def down(self, names: Collection[str]) -> Iterator[Down]:
+    def down(self, names: Set[str]) -> Iterator[Down]:
         """Yield the dead ones among some hosts."""
         for dead in self.books.opener.dead:
-            if dead.outcome.host.partition("[")[0] in names:
+            name, _, rest = dead.outcome.host.partition("[")
+            # A smarthost is named with its port, a mail exchanger without.
+            if not names.isdisjoint({name, f"{name}:{rest.rpartition(':')[2]}"}):
                 reply = printable(str(dead.outcome.reply))
                 yield Down(dead.outcome.host, reply, self._wall(dead.since), self._wall(dead.again))
 
@@ -228,4 +230,4 @@ def _provider(name: str) -> bool:
 def _names(name: str) -> set[str]:
     """Return the hosts in the name of a site or of a smarthost."""
     hosts = name.partition(" ")[0].replace("|", ",").split(",")
-    return {*hosts, *(host.rpartition(":")[0].strip("[]") for host in hosts)}
+    return {host.replace("[", "").replace("]", "") for host in hosts}

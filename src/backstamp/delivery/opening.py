@@ -226,13 +226,23 @@ class Opener:
         self._freed(lane)
 
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
-        now = self._clock.monotonic()
-        while (at := lane.connect(now)) > now:
-            await asyncio.sleep(at - now)
-            now = self._clock.monotonic()
+        await self._paced(lane)
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
+
+    async def _paced(self, lane: Lane[Any]) -> None:
+        """Wait until the rates let a connection be begun. Who waits is counted: others come behind."""
+        for throttle in lane.throttles:
+            throttle.calling += 1
+        try:
+            now = self._clock.monotonic()
+            while (at := lane.connect(now)) > now:
+                await asyncio.sleep(at - now)
+                now = self._clock.monotonic()
+        finally:
+            for throttle in lane.throttles:
+                throttle.calling -= 1
 
     # ---- greeting ----
 
@@ -251,7 +261,7 @@ class Opener:
             credentials=way.credentials,
         )
         opened = await self._net.open(wire, candidate, manner)
-        if isinstance(opened, Fault) and opened.phase is Phase.TLS and _may_be_clear(manner):
+        if isinstance(opened, Fault) and _may_be_clear(manner, opened):
             self._remember(candidate, opened.text)
             wire = await self._dial(lane, candidate)
             if isinstance(wire, Fault):
@@ -284,7 +294,7 @@ class Opener:
         return hosts.pause(lane.way.policy.retry.schedule[0])
 
     def _places(self, lane: Lane[Any], candidate: Candidate) -> tuple[hosts.Place, hosts.Place]:
-        """Return where a host's trouble is noted: that with this lane only, and that with all from its source.
+        """Return where a host's trouble is noted: that with this lane only, that with all from its source.
 
         Its TLS and credentials are a lane's own; a host may block one address of ours and not another.
         """
@@ -328,8 +338,10 @@ class Opener:
             self._tell.host_up(str(candidate), max(down))
 
 
-def _may_be_clear(manner: Manner) -> bool:
-    return manner.tls <= Tls.MAY and manner.starttls and not manner.implicit_tls and not manner.credentials
+def _may_be_clear(manner: Manner, fault: Fault) -> bool:
+    """Tell whether clear text may answer a broken TLS: what looks like an attack is not (RFC 3207 §6)."""
+    demanded = manner.tls > Tls.MAY or manner.implicit_tls or manner.credentials is not None
+    return fault.phase is Phase.TLS and fault.problem != "protocol" and manner.starttls and not demanded
 
 
 def _race_permit(lane: Lane[Any], now: float) -> bool:

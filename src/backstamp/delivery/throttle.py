@@ -50,14 +50,14 @@ class Throttle:
 
     def __init__(self, key: str, policy: DestinationPolicy, *, learns: bool = True) -> None:
         self.key = key
-        self.learns = learns
-        """Whether hosts' failures and answers change its window."""
         self.policy = policy
         self.learns = learns
         """Whether hosts have a say in its window; that of all lanes together is the operator's alone."""
         self.window = Window(policy.connections, policy.initial_connections)
         self.held = 0
         """Connections on the way or open: permits given."""
+        self.calling = 0
+        """Those of them that wait for the rate of connections."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
         self.lanes = 0
@@ -85,7 +85,8 @@ class Throttle:
             # A probe comes with time; anything else with a permit that is given back.
             return probe if self.window.ceiling == self.held and probe > now else float("inf")
         at = max(now, self.paused_until)
-        return at if self._connections is None else max(at, self._connections.earliest(now))
+        connections = self._connections
+        return at if connections is None else max(at, connections.earliest(now, self.calling))
 
     def may_send(self, now: float) -> float:
         """Return from when on one more message may be sent: not later than `now` if at once."""

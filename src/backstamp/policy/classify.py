@@ -35,6 +35,14 @@ _TOO_MANY = {(0, 0), (5, 3)}
 _ROOM: Final = re.compile(r"quota|\bfull\b|storage|space", re.IGNORECASE)
 _IN_TIME: Final = re.compile(r"\b(?:rate|minute|hour|day|hourly|daily)\b", re.IGNORECASE)
 
+_FAULTS = {
+    (Phase.CONNECT, ""): "4.4.1",
+    (Phase.TLS, "not offered"): "4.7.4",
+    (Phase.TLS, ""): "4.7.5",
+    (Phase.AUTH, ""): "4.7.0",
+}
+"""Statuses by phase and problem (RFC 3463 §3.5, §3.8); the rest is 4.4.2, a bad connection."""
+
 _DNS = {
     DnsProblem.NO_DOMAIN: (550, "5.1.2", "the domain does not exist"),
     DnsProblem.NULL_MX: (556, "5.1.10", "the domain accepts no mail (null MX)"),
@@ -90,7 +98,7 @@ def too_many_recipients(answer: Reply) -> bool:
 
 def fault(found: Fault, host: str) -> Outcome:
     """Classify a session that broke without a reply: the host's trouble, temporary."""
-    status = "4.4.1" if found.phase is Phase.CONNECT else "4.4.2"
+    status = _FAULTS.get((found.phase, found.problem)) or _FAULTS.get((found.phase, ""), "4.4.2")
     words = Reply(450, f"{status} {found.text}")
     return Outcome(Verdict.DEFERRED, words, Scope.HOST, host)
 

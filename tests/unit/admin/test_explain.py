@@ -140,7 +140,6 @@ async def test_nothing_is_known_of_tries_before_a_restart(tmp_path: Path) -> Non
             await running.until(events.Deferred)
             queue_id = running.events(events.Accepted)[0].queue_id
             await rested(running)
-        await asyncio.sleep(1.1)
         async with relay(tmp_path, routes=routes, retry=RetryPolicy((1.0, 300.0)), admin=True) as running:
             await running.relay.queue.recovering
             _, answer = await ask(running, f"/api/v1/explain/{queue_id}")

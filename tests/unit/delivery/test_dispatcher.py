@@ -438,3 +438,25 @@ async def test_lanes_that_wait_for_a_permit_have_it_when_a_race_is_over(make: Ca
         await world.queue.append(message(b"a@one.example"))
         await asyncio.sleep(10.0)
         assert delivered(world) == 2
+
+
+@virtually
+async def test_begun_mail_follows_the_new_route_of_its_sender(make: Callable[..., World]) -> None:
+    """Also where the sender's domain is internationalized: routes name it in A-labels."""
+    world = make(recipients_per_transaction=1, connections=1)
+    world.during = lambda _: asyncio.sleep(10.0)
+
+    def routed(hub: str) -> list[Route]:
+        return [Route("*", Smarthost((NextHop(hub, 25),)), sender="xn--bcher-kva.example")]
+
+    world.routes = routed("old.example")
+    world.dispatcher.reload(world.tables(), 1000)
+    async with world.running():
+        people = [b"%d@d.example" % number for number in range(3)]
+        await world.queue.append(message(*people, sender="x@bücher.example".encode()))
+        await asyncio.sleep(5.0)
+        world.routes = routed("new.example")
+        world.dispatcher.reload(world.tables(), 1000)
+        await asyncio.sleep(60.0)
+    assert delivered(world) == 3
+    assert world.opened == {"old.example": 1, "new.example": 1}

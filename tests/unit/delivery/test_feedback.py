@@ -174,9 +174,48 @@ def test_a_transaction_has_as_many_recipients_as_were_taken() -> None:
     world = World()
     refused = Outcome(Verdict.DEFERRED, Reply(452, "4.5.3 too many"), Scope.RECIPIENT, "mx[1]:25")
     result = Result([OK, OK, refused.reply], OK, Reply(354), OK)
-    world.feedback.taken(world.lane, result, refused)
+    world.feedback.crowded(world.lane, result, refused)
     assert world.lane.recipients == 2
     assert world.told() == [("provider big", "2 recipients a transaction", 0.0)]
-    world.feedback.taken(world.lane, result, refused)
-    world.feedback.taken(world.lane, Result([refused.reply], OK), refused)
+    world.feedback.crowded(world.lane, result, refused)
+    world.feedback.crowded(world.lane, Result([refused.reply], OK), refused)
     assert (world.lane.recipients, len(world.events)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "phase", "seconds"),
+    [
+        ("4.7.0 busy, try again in 5 minutes", 450, Phase.MAIL, 300.0),
+        ("4.7.0 busy, try again in 5 minutes", 450, Phase.GREETING, 300.0),
+        ("4.3.2 closing, retry in 90 seconds", 421, Phase.FINAL, 90.0),
+        ("4.7.0 quota is used up, try again in 23 hours", 421, Phase.MAIL, 3600.0),
+        ("4.2.0 greylisted, try again in 5 minutes", 450, Phase.RCPT, 0.0),
+        ("4.7.0 busy, try again later", 450, Phase.MAIL, 0.0),
+    ],
+)
+def test_a_time_that_a_host_names_is_a_pause_where_it_speaks_for_itself(
+    text: str, code: int, phase: Phase, seconds: float
+) -> None:
+    world = World()
+    world.heard(text, code, phase)
+    now = world.clock.monotonic()
+    assert world.lane.may_send(now) == now + seconds
+    assert [one for one in world.told() if one[1] == "paused"] == (
+        [("provider big", "paused", seconds)] if seconds else []
+    )
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Result([Reply(503, "5.5.1 no")], Reply(451, "4.7.1 slow down"), Reply(354), OK),
+        Result([Reply(450, "4.7.1 slow down")], OK, Reply(354), OK),
+    ],
+)
+def test_a_lone_dot_that_is_taken_hides_no_refusal(result: Result) -> None:
+    """RFC 2920 §3.1: DATA may be taken though nobody was; the 250 to the dot that follows says nothing."""
+    world = World()
+    sizes = world.sizes()
+    world.transacted(result)
+    assert world.sizes() == sizes
+    assert [change for _, change, _ in world.told()] == ["one message in 2 s"]

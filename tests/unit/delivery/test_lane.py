@@ -82,6 +82,7 @@ def test_deliveries_of_one_message_that_meet_are_one_job() -> None:
     one.offer(first)
     one.offer(second)
     assert len(one.turns) == 1
+    assert one.place(second) == Place(0, 0, 0, 0)
     job = took(one)
     assert job.claims == [first, second]
     assert job.count == 5
@@ -140,7 +141,7 @@ def test_mail_without_a_priority_has_that_of_its_way() -> None:
     for claim in (calm, plain, urgent):
         one.offer(claim)
     assert one.place(plain) == Place(0, 0, 0, 1)
-    assert one.place(Claim()) is None
+    assert one.place(Claim(priority=9)) is None
     assert [took(one).claims for _ in range(3)] == [[urgent], [plain], [calm]]
 
 
@@ -207,8 +208,9 @@ def test_a_connection_has_no_more_messages_than_the_host_took_twice() -> None:
 
 def test_another_way_may_have_the_same_key() -> None:
     one, made, origin = lane(), way(idle=9.0), way()
+    one.stale = True
     one.adopt(made, origin)
-    assert (one.way, one.origin) == (made, origin)
+    assert (one.way, one.origin, one.stale) == (made, origin, False)
 
 
 # ---- permits and rates ----

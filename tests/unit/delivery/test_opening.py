@@ -229,9 +229,15 @@ async def test_a_racer_keeps_the_rate_of_connections() -> None:
 async def test_a_connection_waits_for_its_rate() -> None:
     world = World((at("a"),), connection_rate=Rate(1, 60.0))
     await world.opened()
-    await world.opened()
+    waiting = asyncio.ensure_future(world.opened())
+    await asyncio.sleep(1.0)
+    # Whoever asks for a permit meanwhile has one behind that.
+    assert world.throttle.calling == 1
+    assert world.throttle.may_connect(world.loop.time()) >= 120.0
+    await waiting
     assert [address for _, address in world.dialled] == ["a", "a"]
     assert 60.0 <= world.dialled[1][0] < 60.1
+    assert world.throttle.calling == 0
 
 
 @virtually
@@ -388,6 +394,16 @@ def test_a_smarthost_that_is_spoken_to_in_secret_is_not_in_clear_text(way: dict[
         )
 
     run(test)
+
+
+@virtually
+async def test_what_looks_like_an_attack_is_no_reason_for_clear_text() -> None:
+    """Octets in clear text behind the reply to STARTTLS are somebody's in the middle (RFC 3207 §6)."""
+    world = World((at("a"),))
+    world.opens["a"] = lambda manner: Fault(Phase.TLS, "protocol", "octets behind the reply")
+    assert (await world.opened()).slot.session is None
+    assert len(world.manners) == 1
+    assert not world.opener.clear(at("a"))
 
 
 @virtually

@@ -50,6 +50,10 @@ def test_connections_have_a_rate() -> None:
     one.connect(5.0)
     assert one.may_connect(6.0) == one.connect_at(6.0) == pytest.approx(15.0)
     assert one.may_connect(20.0) == one.connect_at(20.0) == 20.0
+    # Those who wait for it already go first.
+    one.calling = 2
+    assert one.may_connect(20.0) == pytest.approx(40.0)
+    assert one.connect_at(20.0) == 20.0
     assert throttle().connect_at(6.0) == 6.0
     throttle().connect(6.0)
 
@@ -61,7 +65,7 @@ def test_a_pause_is_for_connections_and_messages() -> None:
     assert one.may_connect(80.0) == one.may_send(80.0) == 80.0
     # Whose turn was granted before goes on.
     assert one.send_at(20.0) == one.connect_at(20.0) == 20.0
-    assert one.lessons[Action.PAUSE].why == "450 later"
+    assert one.lessons == {Action.PAUSE: Lesson("450 later", 10.0)}
 
 
 def test_a_pause_that_sessions_meet_one_after_the_other_is_told_once() -> None:
@@ -72,6 +76,21 @@ def test_a_pause_that_sessions_meet_one_after_the_other_is_told_once() -> None:
     assert not one.pause(12.0, 5.0, "why")
     assert one.may_send(13.0) == 71.0
     assert one.pause(50.0, 60.0, "why")
+
+
+def test_one_is_idle_when_no_lane_obeys_it_and_nothing_keeps_anybody_back() -> None:
+    one = throttle(message_rate=Rate(1, 10.0), connection_rate=Rate(1, 20.0))
+    assert one.idle(0.0)
+    one.lanes = 1
+    assert not one.idle(0.0)
+    one.lanes = 0
+    one.send(0.0)
+    one.connect(0.0)
+    assert not one.idle(9.0)
+    assert not one.idle(19.0)
+    assert one.idle(21.0)
+    one.pause(21.0, 5.0, "")
+    assert not one.idle(25.0)
 
 
 # ---- messages ----
@@ -99,7 +118,7 @@ def test_slower_is_a_factor_of_the_rate_for_a_time() -> None:
     assert one.slower(0.0, 0.5, 600.0, "421 slow down") == Rate(1, 2.0)
     one.send(0.0)
     assert one.send_at(0.0) == pytest.approx(2.0)
-    assert one.lessons[Action.SLOWER].why == "421 slow down"
+    assert one.lessons == {Action.SLOWER: Lesson("421 slow down", 0.0)}
     # Sessions that were open hear the same a moment later.
     assert one.slower(100.0, 0.5, 600.0, "421 slow down") is None
     assert one.slower(400.0, 0.5, 600.0, "421 slow down") == Rate(1, 4.0)
@@ -166,9 +185,28 @@ def test_what_was_taught_is_never_faster_than_a_new_policy() -> None:
 def test_fewer_connections_for_a_time() -> None:
     one = throttle(connections=20)
     assert one.fewer(0.0, 0.5, 600.0, "451 busy") == 10
-    assert one.lessons[Action.FEWER].why == "451 busy"
+    assert one.lessons == {Action.FEWER: Lesson("451 busy", 0.0)}
     assert one.fewer(100.0, 0.5, 600.0, "451 busy") is None
     assert one.fewer(400.0, 0.5, 600.0, "451 busy") == 5
+
+
+def test_a_refusal_is_told_once_and_its_reason_kept() -> None:
+    one = throttle(connections=20)
+    one.held = 5
+    assert one.refused(10.0, "421 enough") == 4
+    assert one.refused(70.0, "421 again") is None
+    assert one.lessons == {Action.FEWER: Lesson("421 enough", 10.0)}
+    # What is over is not told for what holds.
+    one.pause(70.0, 1.0, "450 later")
+    learned = one.learned(80.0, 80.0)
+    assert learned is not None
+    assert [*learned.lessons] == [Action.FEWER]
+    # One that was recalled without a reason has one from the next refusal on.
+    again = throttle(connections=20)
+    again.recall(Learned("d.example", 4), 0.0, WALL)
+    again.held = 5
+    assert again.refused(70.0, "421 again") is None
+    assert again.lessons == {Action.FEWER: Lesson("421 again", 70.0)}
 
 
 # ---- policies ----
@@ -202,17 +240,19 @@ def test_nothing_taught_is_nothing_to_remember() -> None:
 
 def test_what_was_taught_outlives_a_restart() -> None:
     one = throttle(connections=20)
-    one.window.refused(100.0, 7)
+    one.held = 8
+    assert one.refused(100.0, "421 enough") == 7
+    one.held = 0
     one.pause(100.0, 60.0, "450 later")
     one.slower(100.0, 0.5, 600.0, "421 slow down")
     learned = one.learned(110.0, WALL)
     lessons = {
+        Action.FEWER: Lesson("421 enough", WALL - 10),
         Action.PAUSE: Lesson("450 later", WALL - 10),
         Action.SLOWER: Lesson("421 slow down", WALL - 10),
     }
-    assert learned == Learned(
-        "d.example", 7, WALL + PROBE - 10, PROBE, WALL + 50, WALL + 590, SLOWEST, lessons
-    )
+    until = (WALL + 50, WALL + 590)
+    assert learned == Learned("d.example", 7, WALL + PROBE - 10, PROBE, *until, SLOWEST, lessons)
     again = throttle(connections=20)
     # The process began anew 20 seconds later, and so did its clock.
     again.recall(learned, 3.0, WALL + 20)

@@ -31,7 +31,7 @@ def test_nothing_waits_in_new_turns() -> None:
     assert turns.take() is None
     assert not turns
     assert turns.clear() == []
-    assert turns.place(A, 0, lambda _: True) is None
+    assert turns.place(A, 0, bool) is None
 
 
 def test_a_tenants_mail_keeps_its_order() -> None:
@@ -219,7 +219,7 @@ def test_everybody_gets_one_turn_and_each_tenant_its_order(steps: list) -> None:
                 assert not any(one < item and other == found for one, other in waiting.items())
                 last = found[:2]
         assert len(turns) == len(waiting)
-        assert sorted([*turns]) == sorted(waiting)
+        assert sorted(turns) == sorted(waiting)
     assert turns.take() is None
 
 

@@ -121,7 +121,7 @@ def test_only_the_final_dot_delivers_and_only_a_5yz_fails(code: int, phase: Phas
 @pytest.mark.parametrize("phase", Phase)
 def test_a_session_that_breaks_is_the_hosts_trouble(phase: Phase) -> None:
     outcome = classify.fault(Fault(phase, "timeout", "no reply in 300 s"), "mx.test")
-    status = "4.4.1" if phase is Phase.CONNECT else "4.4.2"
+    status = {Phase.CONNECT: "4.4.1", Phase.TLS: "4.7.5", Phase.AUTH: "4.7.0"}.get(phase, "4.4.2")
     assert outcome == Outcome(DEFERRED, Reply(450, f"{status} no reply in 300 s"), HOST, "mx.test")
 
 
