@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.delivery.turns import QUANTUM, STRICT, Turns
+from backstamp.delivery.turns import QUANTUM, STRICT, Place, Turns
 
 A, B, C = b"a.example", b"b.example", b"c.example"
 
@@ -150,6 +150,39 @@ def test_nobody_pays_for_another() -> None:
     assert turns.charge(A, 7, QUANTUM) == 0
     assert taken(turns) == ["A"]
     assert turns.charge(B, 0, QUANTUM) == 0
+
+
+def crowded() -> Turns[str]:
+    return filled(
+        *((f"small {number}", A, 0, False) for number in range(3)),
+        *((f"large {number}", A, 0, True) for number in range(3)),
+        *((f"other {number}", B, 0, False) for number in range(5)),
+        ("urgent", C, 5, False),
+        ("patient", A, -5, False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "tenant", "priority", "place"),
+    [
+        ("small 0", A, 0, Place(0, 5, 1, 1)),
+        # Two of one transaction before it, and two of many in between.
+        ("small 2", A, 0, Place(4, 5, 1, 1)),
+        ("large 1", A, 0, Place(2, 5, 1, 1)),
+        ("urgent", C, 5, Place(0, 0, 0, 0)),
+        ("patient", A, -5, Place(0, 0, 0, 12)),
+        ("small 9", A, 0, None),
+        ("small 0", B, 0, None),
+        ("small 0", A, 1, None),
+    ],
+)
+def test_where_one_stands(item: str, tenant: bytes, priority: int, place: Place | None) -> None:
+    assert crowded().place(tenant, priority, lambda one: one == item) == place
+
+
+def test_all_that_waits_can_be_looked_at() -> None:
+    turns = crowded()
+    assert sorted([*turns]) == sorted(turns.clear())
 
 
 def test_all_can_be_taken_out_and_new_ones_come() -> None:
