@@ -99,3 +99,19 @@ def test_hosts_that_refuse_every_second_take_nothing_from_the_others(count: int)
     alone = simulate(lambda sim: last(sim, refusing=0), connections=100)
     among = simulate(lambda sim: last(sim, refusing=count), connections=100)
     assert among <= 1.2 * alone
+
+
+def test_who_has_no_host_waits_for_whoever_tries_one() -> None:
+    """While one worker dials a host that was dead, the others neither dial nor ask again and again."""
+
+    async def test(sim: Simulation) -> None:
+        peer = sim.world.simple("d.example", habits.Dead(silent=True, since=5, until=600))
+        async with sim.running():
+            await sim.feed(traffic.mailing(traffic.people(2000, "d.example")))
+            assert await sim.empty(within=7200)
+            assert await sim.idle() == []
+        assert await sim.verdict() == []
+        assert sum(5 < at < 600 for at, _ in peer.connections) < 50
+
+    policy = DestinationPolicy(connections=8, initial_connections=8, messages_per_connection=10)
+    simulate(test, policies=PolicyTable(policy), looks=1.0)

@@ -399,7 +399,8 @@ class Dispatcher:
                     outcome = await self._open(lane, slot)
                     if slot.session is None:
                         if lane.workers > 1:
-                            # Others have sessions, or try for one.
+                            # Others have sessions, or try for one: nobody else is called to find that out.
+                            self._permits.forget(lane)
                             break
                         slot.arrived()
                         await self._down(lane, outcome)
