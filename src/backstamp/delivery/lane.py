@@ -237,7 +237,7 @@ class Lane(Generic[W]):
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
-        return all(throttle.held <= throttle.window.limit(now) for throttle in self.throttles)
+        return all(one.held - one.racing <= one.window.limit(now) for one in self.throttles)
 
     @property
     def wants_worker(self) -> bool:

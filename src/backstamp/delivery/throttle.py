@@ -46,6 +46,8 @@ class Throttle:
         self.window = Window(policy.connections, policy.initial_connections)
         self.held = 0
         """Connections on the way or open: permits given."""
+        self.racing = 0
+        """Those of them that race another to the same host."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
         self.lanes = 0
@@ -73,6 +75,10 @@ class Throttle:
             return probe if self.window.ceiling == self.held and probe > now else float("inf")
         at = max(now, self.paused_until)
         return at if self._connections is None else max(at, self._connections.earliest(now))
+
+    def may_race(self, now: float) -> bool:
+        """Tell whether one more connection may be begun beside one to the same host (RFC 8305)."""
+        return self.held < self.window.bound and self.paused_until <= now and self.connects_at(now) <= now
 
     def may_send(self, now: float) -> float:
         """Return from when on one more message may be sent: not later than `now` if at once."""
