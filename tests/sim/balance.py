@@ -43,6 +43,7 @@ def left(dispatcher: Dispatcher) -> list[str]:
         "questions": dispatcher._asked,
         "permits waited for": dispatcher._permits._waiting,
         "permits": dispatcher.connections,
+        "askers": dispatcher._askers,
         "settlers": dispatcher._givers,
     }
     return [f"{name} are left: {what}" for name, what in kept.items() if what]

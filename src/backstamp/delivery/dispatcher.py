@@ -107,7 +107,8 @@ class Dispatcher:
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
         self._bounds: dict[object, Bound] = {}
         self._asked: dict[object, list[Delivery]] = {}
-        self._asking = asyncio.Semaphore(QUESTIONS)
+        self._questions: deque[tuple[object, Question]] = deque()
+        self._askers = 0
         self._nowhere: deque[tuple[Delivery, Bound]] = deque()
         self._givers = 0
         self._workers: set[asyncio.Task[None]] = set()
@@ -173,6 +174,7 @@ class Dispatcher:
         for timer in self._timers.values():
             timer.cancel()
         self._nowhere.clear()
+        self._questions.clear()
         for lane in self._lanes.values():
             lane.leave()
         for worker in list(self._resting):
@@ -236,16 +238,29 @@ class Dispatcher:
         if bound is not None:
             self._answered(question, bound)
         else:
-            self._group.create_task(self._find(question, asked), name="find")
+            self._look_up(question, asked)
+
+    def _look_up(self, question: object, asked: Question) -> None:
+        """Ask DNS when it is this question's turn."""
+        self._questions.append((question, asked))
+        if self._askers < QUESTIONS:
+            self._askers += 1
+            self._group.create_task(self._find_all(), name="find")
+
+    async def _find_all(self) -> None:
+        try:
+            while self._questions:
+                await self._find(*self._questions.popleft())
+        finally:
+            self._askers -= 1
 
     async def _find(self, question: object, asked: Question) -> None:
-        async with self._asking:
-            try:
-                bound = self.router.by_route(asked) or await self.router.by_mx(asked, self._clock.monotonic())
-            except Exception as error:  # a bug in finding one way costs nobody else anything
-                self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
-                policy = self.router.tables.policies.default
-                bound = Bound(self._clock.monotonic(), classify.broken(), policy)
+        try:
+            bound = self.router.by_route(asked) or await self.router.by_mx(asked, self._clock.monotonic())
+        except Exception as error:  # a bug in finding one way costs nobody else anything
+            self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
+            policy = self.router.tables.policies.default
+            bound = Bound(self._clock.monotonic(), classify.broken(), policy)
         self._answered(question, bound)
 
     def _answered(self, question: object, bound: Bound) -> None:
@@ -470,7 +485,7 @@ class Dispatcher:
                 elif question not in self._asked:
                     # It was so a moment ago: nobody waits for the answer that it still is.
                     self._asked[question] = []
-                    self._group.create_task(self._find(question, asked), name="find")
+                    self._look_up(question, asked)
             if bound.way is None or bound.lane(claim.queue_id)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:
