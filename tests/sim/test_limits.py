@@ -142,7 +142,9 @@ def some_habits(chance: random.Random) -> list[habits.Habit]:
     return chance.sample(every, chance.randint(0, 4))
 
 
-async def ten_thousand_minutes(sim: Simulation, setup: Setup, rate: float, reloads: int) -> None:
+async def ten_thousand_minutes(
+    sim: Simulation, setup: Setup, rate: float, reloads: int, span: float = SPAN
+) -> None:
     """Random traffic for a random world, whose policies change meanwhile; all that may be asked is asked."""
     world, tables = sim.world, setup.tables
     promises = {site: Promise(by_source=site in setup.pooled) for site in setup.sites}
@@ -168,15 +170,15 @@ async def ten_thousand_minutes(sim: Simulation, setup: Setup, rate: float, reloa
 
     async def change() -> None:
         for _ in range(reloads):
-            await asyncio.sleep(SPAN / (reloads + 1))
+            await asyncio.sleep(span / (reloads + 1))
             tables = setup.some_tables()
             sim.dispatcher.reload(tables, setup.chance.randint(50, 500))
             promise(tables, sim.loop.time() + SETTLED)
 
     pick = traffic.zipf(setup.names)
-    streams = [traffic.steady(sim.chance, rate, SPAN, pick)]
+    streams = [traffic.steady(sim.chance, rate, span, pick)]
     streams += [
-        traffic.mailing(traffic.crowd(sim.chance, 300, pick), each=each, at=SPAN * part)
+        traffic.mailing(traffic.crowd(sim.chance, 300, pick), each=each, at=span * part)
         for part, each in ((0.1, 1), (0.2, 300), (0.26, 30), (0.499, 1), (0.6, 1))
     ]
     async with sim.running():
