@@ -162,7 +162,11 @@ async def ten_thousand_minutes(
         provider = setup.found(tables, site).provider
         watching = [promises[site]] + ([providers[provider]] if provider else [])
         for host in setup.exchangers[site]:
-            world.host(host, *some_habits(setup.chance), promises=watching, addresses=2)
+            manners = some_habits(setup.chance)
+            # Two addresses of one family take turns, those of both race.
+            for family in setup.chance.choice([(4, 4), (4, 4), (6, 4)]):
+                dead = [habits.Dead(silent=True)] if family == 6 and setup.chance.random() < 0.5 else []
+                world.host(host, *manners, *dead, promises=watching, family=family)
         for domain in setup.domains[site]:
             world.domain(domain, *setup.exchangers[site])
     world.simple("tenant.example")

@@ -173,7 +173,7 @@ def test_what_is_under_way_at_the_end_is_neither_lost_nor_sent_again() -> None:
 
 
 def trace(seed: int) -> str:
-    """Return the trace of a week for hosts of every kind, with providers, pools, races and reloads."""
+    """Return the trace of some hours for hosts of every kind, with providers, pools, races and reloads."""
     setup = Setup(seed)
 
     async def test(sim: Simulation) -> str:
@@ -230,6 +230,4 @@ def test_a_week_takes_seconds(rate: float, say: Callable[[str], None]) -> None:
     began = time.process_time()
     count = simulate(test)
     took = time.process_time() - began
-    say(
-        f"{WEEK / took:.0f} simulated seconds and {count / took:.0f} transactions in a second of this processor"
-    )
+    say(f"{WEEK / took:.0f} simulated seconds, {count / took:.0f} transactions in a processor's second")
