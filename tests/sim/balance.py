@@ -43,6 +43,7 @@ def left(dispatcher: Dispatcher) -> list[str]:
         "questions": dispatcher._asked,
         "permits waited for": dispatcher._permits._waiting,
         "permits": dispatcher.connections,
+        "askers": dispatcher._askers,
         "settlers": dispatcher._givers,
     }
     return [f"{name} are left: {what}" for name, what in kept.items() if what]
@@ -53,6 +54,7 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
     sessions: Counter[Any] = Counter()
     coming: Counter[Any] = Counter(lane for one, lane in dispatcher._resting.items() if _called(one))
     held: Counter[Any] = Counter()
+    races: Counter[Any] = Counter()
     booked: Counter[Any] = Counter()
     for lane, frames in _workers(dispatcher):
         slot = frames["_work"].get("slot")
@@ -63,6 +65,7 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
         sessions[lane] += slot is not None and slot.session is not None
         for throttle in lane.throttles:
             held[throttle] += 1 + racing
+            races[throttle] += racing
             booked[throttle] += slot is not None and slot._booked
     for lane in dispatcher._lanes.values():
         yield from _differs(lane.way.name, "workers", lane.workers, workers.pop(lane, 0))
@@ -73,6 +76,7 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
     yield from (f"{lane.way.name} is not listed and has {count} workers" for lane, count in workers.items())
     for throttle in {*dispatcher._throttles.values(), *held, dispatcher._all}:
         yield from _differs(throttle.key, "held", throttle.held, held[throttle])
+        yield from _differs(throttle.key, "racing", throttle.racing, races[throttle])
         yield from _differs(throttle.key, "booked", throttle.booked, booked[throttle])
 
 

@@ -111,13 +111,16 @@ class MaxConnections(Habit):
 
 
 class RateLimit(Habit):
-    """At most `count` messages in any `seconds`; more are told `code`, and when to come again."""
+    """At most `count` messages in any `seconds`; more are told `code`, and (if `names`) when to come again."""
 
-    def __init__(self, count: int, seconds: float, *, code: int = 450, by_source: bool = False) -> None:
+    def __init__(
+        self, count: int, seconds: float, *, code: int = 450, by_source: bool = False, names: bool = True
+    ) -> None:
         self._count = count
         self._seconds = seconds
         self._code = code
         self._by_source = by_source
+        self._names = names
         self._times: dict[str, deque[float]] = {}
 
     def mail(self, visit: Visit, sender: bytes) -> Answer:
@@ -127,7 +130,8 @@ class RateLimit(Habit):
             times.append(visit.now)
             return None
         minutes = max(1, -int((visit.now - times[0] - self._seconds) // 60))
-        return Reply(self._code, f"4.7.28 rate limit exceeded, try again in {minutes} minutes")
+        later = f"in {minutes} minutes" if self._names else "later"
+        return Reply(self._code, f"4.7.28 rate limit exceeded, try again {later}")
 
 
 class MessagesPerConnection(Habit):

@@ -1,16 +1,21 @@
 """Very many destinations at once: the dead and the slow hold up nobody; what can go together does."""
 
+import asyncio
+
 import pytest
 from tests.sim import habits, traffic
 from tests.sim.harness import Simulation, simulate
 from tests.sim.peer import Pace
 
+from backstamp.delivery.dispatcher import QUESTIONS
 from backstamp.mail.fault import Phase
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
 from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
 
 
-async def last_of_the_living(sim: Simulation, count: int, *, dead: int, stalling: int) -> float:
+async def last_of_the_living(
+    sim: Simulation, count: int, connections: int, *, dead: int, stalling: int
+) -> float:
     """Mail to everybody twice; return when 99 in 100 of the recipients at sound hosts had theirs."""
     names = [f"d{number}.example" for number in range(count)]
     for number, name in enumerate(names):
@@ -28,15 +33,33 @@ async def last_of_the_living(sim: Simulation, count: int, *, dead: int, stalling
         if dead or stalling:
             await sim.feed(traffic.mailing(others, tenant=b"sick.example"))
         await sim.feed(traffic.mailing(recipients, tenant=b"sound.example"))
+        watched = asyncio.create_task(most_tasks(sim))
         await sim.empty(within=600)
+        watched.cancel()
+        if not (dead or stalling):
+            assert not sim.queue.ledger.messages
+        # A lane is a record and costs no task; a connection costs one, and two more while it is dialled.
+        assert await watched <= 3 * connections + QUESTIONS + 50
     assert await sim.verdict() == []
     return sim.percentile(b"sound.example", 0.99)
 
 
+async def most_tasks(sim: Simulation) -> int:
+    """Return the most tasks there ever were, when it is cancelled."""
+    most = 0
+    try:
+        while True:
+            most = max(most, len(asyncio.all_tasks(sim.loop)))
+            await asyncio.sleep(0.05)
+    except asyncio.CancelledError:
+        return most
+
+
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_dead_and_stalling_destinations_hold_up_nobody(count: int) -> None:
-    alone = simulate(lambda sim: last_of_the_living(sim, count, dead=0, stalling=0), connections=count // 5)
-    among = simulate(lambda sim: last_of_the_living(sim, count, dead=1, stalling=1), connections=count // 5)
+    most = count // 5
+    alone = simulate(lambda sim: last_of_the_living(sim, count, most, dead=0, stalling=0), connections=most)
+    among = simulate(lambda sim: last_of_the_living(sim, count, most, dead=1, stalling=1), connections=most)
     assert among <= 1.2 * alone
 
 
@@ -99,3 +122,19 @@ def test_hosts_that_refuse_every_second_take_nothing_from_the_others(count: int)
     alone = simulate(lambda sim: last(sim, refusing=0), connections=100)
     among = simulate(lambda sim: last(sim, refusing=count), connections=100)
     assert among <= 1.2 * alone
+
+
+def test_who_has_no_host_waits_for_whoever_tries_one() -> None:
+    """While one worker dials a host that was dead, the others neither dial nor ask again and again."""
+
+    async def test(sim: Simulation) -> None:
+        peer = sim.world.simple("d.example", habits.Dead(silent=True, since=5, until=600))
+        async with sim.running():
+            await sim.feed(traffic.mailing(traffic.people(2000, "d.example")))
+            assert await sim.empty(within=7200)
+            assert await sim.idle() == []
+        assert await sim.verdict() == []
+        assert sum(5 < at < 600 for at, _ in peer.connections) < 50
+
+    policy = DestinationPolicy(connections=8, initial_connections=8, messages_per_connection=10)
+    simulate(test, policies=PolicyTable(policy), looks=1.0)

@@ -1,6 +1,8 @@
 """The verdict sees every kind of wrong, and nothing where all is well."""
 
+import asyncio
 import re
+from collections.abc import Callable
 
 import pytest
 from tests.sim import habits
@@ -8,6 +10,7 @@ from tests.sim.harness import Simulation, simulate
 from tests.sim.promise import Promise
 from tests.sim.traffic import Post
 
+from backstamp.policy.destination import DestinationPolicy, PolicyTable, Rate
 from backstamp.queue.stamps import Stamp
 
 POST = Post(0.0, (b"a@d.example", b"b@d.example"))
@@ -123,3 +126,63 @@ def test_percentiles() -> None:
 
     least, middle, most = simulate(test)
     assert 50 < least <= middle <= most < 75
+
+
+def spoil_count(sim: Simulation) -> None:
+    next(iter(sim.dispatcher._lanes.values())).coming += 1
+
+
+def spoil_permit(sim: Simulation) -> None:
+    sim.dispatcher._all.held += 1
+
+
+def spoil_throttle(sim: Simulation) -> None:
+    sim.dispatcher._throttles.clear()
+
+
+def spoil_timer(sim: Simulation) -> None:
+    for timer in sim.dispatcher._timers.values():
+        timer.cancel()
+    sim.dispatcher._timers.clear()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (spoil_count, "mx.d.example: coming counted 1, there are 0"),
+        (spoil_permit, "all: held counted 1, there are 0"),
+        (spoil_throttle, "mx.d.example has a throttle of its own that others do not see"),
+        (spoil_timer, "mx.d.example: 1 wait for nobody"),
+    ],
+)
+def test_books_that_are_wrong_are_told(spoil: Callable[[Simulation], None], told: str) -> None:
+    """A second message waits for the rate of its destination: its lane has a timer and nobody at work."""
+
+    async def test(sim: Simulation) -> str:
+        sim.world.simple("d.example")
+        async with sim.running():
+            await sim.hand_in(POST)
+            await sim.hand_in(POST)
+            await asyncio.sleep(60)
+            assert not sim.unbalanced
+            spoil(sim)
+            await asyncio.sleep(60)
+        return "\n".join(await sim.verdict())
+
+    policies = PolicyTable(DestinationPolicy(message_rate=Rate(1, 600.0)))
+    assert told in simulate(test, policies=policies, looks=5.0)
+
+
+def test_what_is_left_when_all_is_done_is_told() -> None:
+    async def test(sim: Simulation) -> list[str]:
+        sim.world.simple("d.example")
+        async with sim.running():
+            await sim.hand_in(POST)
+            assert await sim.empty(within=60)
+            assert await sim.idle() == []
+            sim.dispatcher._all.held += 1
+            found = await sim.idle()
+            sim.dispatcher._all.held -= 1
+        return found
+
+    assert simulate(test) == ["permits are left: 1"]

@@ -142,7 +142,9 @@ def some_habits(chance: random.Random) -> list[habits.Habit]:
     return chance.sample(every, chance.randint(0, 4))
 
 
-async def ten_thousand_minutes(sim: Simulation, setup: Setup, rate: float, reloads: int) -> None:
+async def ten_thousand_minutes(
+    sim: Simulation, setup: Setup, rate: float, reloads: int, span: float = SPAN
+) -> None:
     """Random traffic for a random world, whose policies change meanwhile; all that may be asked is asked."""
     world, tables = sim.world, setup.tables
     promises = {site: Promise(by_source=site in setup.pooled) for site in setup.sites}
@@ -160,7 +162,11 @@ async def ten_thousand_minutes(sim: Simulation, setup: Setup, rate: float, reloa
         provider = setup.found(tables, site).provider
         watching = [promises[site]] + ([providers[provider]] if provider else [])
         for host in setup.exchangers[site]:
-            world.host(host, *some_habits(setup.chance), promises=watching, addresses=2)
+            manners = some_habits(setup.chance)
+            # Two addresses of one family take turns, those of both race.
+            for family in setup.chance.choice([(4, 4), (4, 4), (6, 4)]):
+                dead = [habits.Dead(silent=True)] if family == 6 and setup.chance.random() < 0.5 else []
+                world.host(host, *manners, *dead, promises=watching, family=family)
         for domain in setup.domains[site]:
             world.domain(domain, *setup.exchangers[site])
     world.simple("tenant.example")
@@ -168,15 +174,15 @@ async def ten_thousand_minutes(sim: Simulation, setup: Setup, rate: float, reloa
 
     async def change() -> None:
         for _ in range(reloads):
-            await asyncio.sleep(SPAN / (reloads + 1))
+            await asyncio.sleep(span / (reloads + 1))
             tables = setup.some_tables()
             sim.dispatcher.reload(tables, setup.chance.randint(50, 500))
             promise(tables, sim.loop.time() + SETTLED)
 
     pick = traffic.zipf(setup.names)
-    streams = [traffic.steady(sim.chance, rate, SPAN, pick)]
+    streams = [traffic.steady(sim.chance, rate, span, pick)]
     streams += [
-        traffic.mailing(traffic.crowd(sim.chance, 300, pick), each=each, at=SPAN * part)
+        traffic.mailing(traffic.crowd(sim.chance, 300, pick), each=each, at=span * part)
         for part, each in ((0.1, 1), (0.2, 300), (0.26, 30), (0.499, 1), (0.6, 1))
     ]
     async with sim.running():
@@ -265,7 +271,9 @@ def test_a_rule_below_a_provider_keeps_both() -> None:
             sim.world.host(f"mx{number}.bad.big.example", promises=[shared, *own])
             # Whoever is put off by the first exchanger asks the second in the same attempt.
             sim.world.host(
-                f"mx{number}.big.example", habits.RateLimit(1, 90, code=421), promises=[shared, *own]
+                f"mx{number}.big.example",
+                habits.RateLimit(1, 90, code=421, names=False),
+                promises=[shared, *own],
             )
         async with sim.running():
             await sim.feed(traffic.mailing(traffic.crowd(sim.chance, 600, traffic.zipf(names, 0.1))))

@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.sim.client import Client, in_a_world
-from tests.sim.promise import Promise
+from tests.sim.promise import Limits, Promise
 from tests.sim.world import World
 
 from backstamp.policy.destination import Rate
@@ -55,3 +55,29 @@ def test_each_source_may_have_a_promise_of_its_own() -> None:
     assert promise.violations == [
         "second 59.000000: 2 connections within 59.000000 s, 1 in 60 s promised (from 192.0.2.1)"
     ]
+
+
+def test_while_one_promise_follows_another_the_weaker_holds() -> None:
+    promise = Promise(connections=2, message_rate=Rate(1, 10))
+    promise.change(Limits(connections=1, message_rate=Rate(1, 60)), since=100.0)
+    promise.dialled(0.0, "")
+    promise.dialled(0.0, "")
+    promise.sent(80.0, "", 1, 1)
+    promise.sent(90.0, "", 1, 1)
+    assert not promise.violations
+    # What went before counts no more.
+    promise.sent(100.0, "", 1, 1)
+    assert not promise.violations
+    promise.sent(159.0, "", 1, 1)
+    promise.dialled(159.0, "")
+    assert [line.partition(": ")[2] for line in promise.violations] == [
+        "2 messages within 59.000000 s, 1 in 60 s promised",
+        "3 connections, 1 promised",
+    ]
+
+
+def test_a_rate_that_is_used_up_is_counted() -> None:
+    promise = Promise(message_rate=Rate(1, 10))
+    for now in (0.0, 20.0, 30.1):
+        promise.sent(now, "", 1, 1)
+    assert promise.tight == 1

@@ -1,5 +1,6 @@
 """Taking turns in one lane: nobody waits for somebody else's mailing, and what is urgent goes first."""
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
@@ -108,3 +109,53 @@ def test_tenants_share_by_octets_and_not_by_messages() -> None:
         assert 0.8 < large / small < 1.25
 
     simulate(test, policies=policies(1))
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_tenants_of_every_size_have_the_same_share(count: int, connections: int) -> None:
+    """One mails a hundred times as many as another, and ten times as a third: the small are done first."""
+    sizes = {b"huge.example": count, b"middle.example": count // 10, b"small.example": count // 100}
+
+    async def test(sim: Simulation) -> None:
+        sim.world.simple("d.example")
+        streams = [
+            traffic.mailing(traffic.people(size, "d.example"), tenant=tenant)
+            for tenant, size in sizes.items()
+        ]
+        async with sim.running():
+            await sim.feed(traffic.merged(*streams))
+            assert await sim.empty(within=86400)
+        assert await sim.verdict() == []
+        # Each had its turn of as many as still waited: three of three, then two of two.
+        total = sim.percentile(b"huge.example", 1.0)
+        assert sim.percentile(b"small.example", 1.0) <= 1.1 * 0.03 * total + 5
+        assert sim.percentile(b"middle.example", 1.0) <= 1.1 * 0.2 * total + 5
+        assert {tenant: len(delays) for tenant, delays in sim.delays.items()} == sizes
+
+    simulate(test, policies=policies(connections), looks=60.0)
+
+
+def test_priorities_share_nine_to_one() -> None:
+    """Nine turns in ten go to the highest that waits; the lower ones take turns in the tenth."""
+    levels = {9: b"first.example", 0: b"second.example", -9: b"third.example"}
+
+    async def test(sim: Simulation) -> None:
+        sim.world.simple("d.example")
+        streams = [
+            traffic.mailing(traffic.people(2000, "d.example"), tenant=tenant, priority=level)
+            for level, tenant in levels.items()
+        ]
+        async with sim.running():
+            await sim.feed(traffic.merged(*streams))
+            while len(sim.delivered) < 1000:
+                await asyncio.sleep(0.1)
+            counts = [len(sim.delays[tenant]) for tenant in levels.values()]
+            assert await sim.empty(within=3600)
+        assert await sim.verdict() == []
+        assert 0.89 < counts[0] / sum(counts) < 0.92
+        assert abs(counts[1] - counts[2]) <= 2
+        # While the highest has something waiting nobody below gets more than that.
+        assert sim.percentile(b"first.example", 1.0) < 0.4 * sim.percentile(b"third.example", 1.0)
+
+    simulate(test, policies=policies(1), looks=60.0)

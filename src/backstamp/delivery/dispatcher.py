@@ -117,7 +117,8 @@ class Dispatcher:
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
         self._bounds: dict[object, Bound] = {}
         self._asked: dict[object, list[Delivery]] = {}
-        self._asking = asyncio.Semaphore(QUESTIONS)
+        self._questions: deque[tuple[object, bytes, str]] = deque()
+        self._askers = 0
         self._nowhere: deque[tuple[Delivery, Bound]] = deque()
         self._givers = 0
         self._workers: set[asyncio.Task[None]] = set()
@@ -202,6 +203,7 @@ class Dispatcher:
         for timer in self._timers.values():
             timer.cancel()
         self._nowhere.clear()
+        self._questions.clear()
         for lane in self._lanes.values():
             lane.leave()
         for worker in list(self._resting):
@@ -265,15 +267,28 @@ class Dispatcher:
         if bound is not None:
             self._answered(question, bound)
         else:
-            self._group.create_task(self._find(question, claim.domain, sender), name="find")
+            self._look_up(question, claim.domain, sender)
+
+    def _look_up(self, question: object, domain: bytes, sender: str) -> None:
+        """Ask DNS when it is this question's turn."""
+        self._questions.append((question, domain, sender))
+        if self._askers < QUESTIONS:
+            self._askers += 1
+            self._group.create_task(self._find_all(), name="find")
+
+    async def _find_all(self) -> None:
+        try:
+            while self._questions:
+                await self._find(*self._questions.popleft())
+        finally:
+            self._askers -= 1
 
     async def _find(self, question: object, domain: bytes, sender: str) -> None:
         tables = None
-        async with self._asking:
-            # A reload meanwhile makes it an answer from tables that hold no more.
-            while tables is not self.router.tables:
-                tables = self.router.tables
-                bound = await self._way(domain, sender)
+        # A reload meanwhile makes it an answer from tables that hold no more.
+        while tables is not self.router.tables:
+            tables = self.router.tables
+            bound = await self._way(domain, sender)
         self._answered(question, bound)
 
     async def _way(self, domain: bytes, sender: str) -> Bound:
@@ -443,7 +458,9 @@ class Dispatcher:
                     outcome = await self._open(lane, slot)
                     if slot.session is None:
                         if lane.workers > 1 or not lane.held(self._clock.monotonic()):
-                            # Others have sessions, or try for one, or hold what the host lets have.
+                            # Others have sessions, or try for one, or hold what the host lets have:
+                            # nobody else is called to find that out.
+                            self._permits.forget(lane)
                             break
                         slot.arrived()
                         await self._down(lane, outcome)
@@ -522,7 +539,7 @@ class Dispatcher:
                 elif question not in self._asked:
                     # It was so a moment ago: nobody waits for the answer that it still is.
                     self._asked[question] = []
-                    self._group.create_task(self._find(question, claim.domain, sender), name="find")
+                    self._look_up(question, claim.domain, sender)
             if bound.way is None or bound.lane(claim)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:

@@ -273,7 +273,7 @@ class Lane(Generic[W]):
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
         # A list, not a generator: this is asked before every message.
-        return not [one for one in self.throttles if one.held > one.window.limit(now)]
+        return not [one for one in self.throttles if one.held - one.racing > one.window.limit(now)]
 
     @property
     def wants_idle(self) -> bool:

@@ -226,6 +226,7 @@ class Opener:
     def _give(self, lane: Lane[Any]) -> None:
         for throttle in lane.throttles:
             throttle.held -= 1
+            throttle.racing -= 1
         self._freed(lane)
 
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
@@ -351,9 +352,9 @@ def _may_be_clear(manner: Manner, fault: Fault) -> bool:
 
 def _race_permit(lane: Lane[Any], now: float) -> bool:
     """Take one more permit for a racing connect, if there is one at once."""
-    at, _ = lane.may_connect(now)
-    if at > now:
+    if not all(throttle.may_race(now) for throttle in lane.throttles):
         return False
     for throttle in lane.throttles:
         throttle.held += 1
+        throttle.racing += 1
     return True

@@ -58,6 +58,8 @@ class Throttle:
         """Connections on the way or open: permits given."""
         self.calling = 0
         """Those of them that wait for the rate of connections."""
+        self.racing = 0
+        """Those of them that race another to the same host."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
         self.lanes = 0
@@ -91,6 +93,10 @@ class Throttle:
         at = max(now, self.paused_until)
         connections = self._connections
         return at if connections is None else max(at, connections.earliest(now, self.calling))
+
+    def may_race(self, now: float) -> bool:
+        """Tell whether one more connection may be begun beside one to the same host (RFC 8305)."""
+        return self.held < self.window.bound and self.paused_until <= now and self.connect_at(now) <= now
 
     def may_send(self, now: float) -> float:
         """Return from when on one more message may be sent: not later than `now` if at once."""

@@ -44,6 +44,11 @@ class Window(msgspec.Struct):
             most = min(most, self.ceiling + (now >= self.probe_at))
         return max(1, most)
 
+    @property
+    def bound(self) -> int:
+        """Connections the host and the operator let have, however carefully this relay begins."""
+        return self.most if self.ceiling is None else min(self.most, self.ceiling)
+
     def probes(self, held: int) -> bool:
         """Tell whether a connection is a probe: with it `held` connections are above the ceiling."""
         return self.ceiling is not None and held > self.ceiling
