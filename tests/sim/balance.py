@@ -23,7 +23,7 @@ def forgotten(dispatcher: Dispatcher) -> list[str]:
     found = []
     awake = Counter(lane for lane, frames in _workers(dispatcher) if "_rest" not in frames)
     called = Counter(lane for worker, lane in dispatcher._resting.items() if worker.done())
-    for lane in dispatcher._lanes.values():
+    for lane in dispatcher._sorter.lanes.values():
         at = dispatcher._permits.waits(lane)
         if at is not None and not at.held:
             found.append(f"{lane.way.name} waits for a permit that nobody has, of {at.key}")
@@ -36,15 +36,15 @@ def forgotten(dispatcher: Dispatcher) -> list[str]:
 def left(dispatcher: Dispatcher) -> list[str]:
     """Return what is not put away though nothing waits and nobody works any more."""
     kept = {
-        "lanes": dispatcher._lanes,
+        "lanes": dispatcher._sorter.lanes,
         "timers": dispatcher._timers,
         "workers": dispatcher._workers,
         "idle workers": dispatcher._resting,
-        "questions": dispatcher._asked,
+        "questions": dispatcher._sorter.asked,
         "permits waited for": dispatcher._permits._waiting,
         "permits": dispatcher.connections,
-        "askers": dispatcher._askers,
-        "settlers": dispatcher._givers,
+        "askers": dispatcher._sorter._askers,
+        "settlers": dispatcher._sorter._givers,
     }
     return [f"{name} are left: {what}" for name, what in kept.items() if what]
 
@@ -67,26 +67,26 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
             held[throttle] += 1 + racing
             races[throttle] += racing
             booked[throttle] += slot is not None and slot._booked
-    for lane in dispatcher._lanes.values():
+    for lane in dispatcher._sorter.lanes.values():
         yield from _differs(lane.way.name, "workers", lane.workers, workers.pop(lane, 0))
         yield from _differs(lane.way.name, "coming", lane.coming, coming[lane])
         yield from _differs(lane.way.name, "sessions", lane.sessions, sessions[lane])
         idle = sum(other is lane and not worker.done() for worker, other in dispatcher._resting.items())
         yield from _differs(lane.way.name, "idle", len(lane.idle), idle)
     yield from (f"{lane.way.name} is not listed and has {count} workers" for lane, count in workers.items())
-    for throttle in {*dispatcher._throttles.values(), *held, dispatcher._all}:
+    for throttle in {*dispatcher._throttles.known.values(), *held, dispatcher._throttles.all}:
         yield from _differs(throttle.key, "held", throttle.held, held[throttle])
         yield from _differs(throttle.key, "racing", throttle.racing, races[throttle])
         yield from _differs(throttle.key, "booked", throttle.booked, booked[throttle])
 
 
 def _places(dispatcher: Dispatcher) -> Iterator[str]:
-    lanes = [*dispatcher._lanes.values()]
-    for key, lane in dispatcher._lanes.items():
+    lanes = [*dispatcher._sorter.lanes.values()]
+    for key, lane in dispatcher._sorter.lanes.items():
         if lane.key != key:
             yield f"{lane.way.name} stands at another's place"
         for throttle in lane.throttles[:-1]:
-            if dispatcher._throttles.get(throttle.key) is not throttle:
+            if dispatcher._throttles.known.get(throttle.key) is not throttle:
                 yield f"{lane.way.name} has a throttle of its own that others do not see: {throttle.key}"
     yield from (
         f"{lane.way.name} is not listed and has a timer" for lane in dispatcher._timers if lane not in lanes

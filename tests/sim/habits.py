@@ -111,7 +111,7 @@ class MaxConnections(Habit):
 
 
 class RateLimit(Habit):
-    """At most `count` messages in any `seconds`; more are told `code`, and (if `names`) when to come again."""
+    """At most `count` messages in any `seconds`; more are told `code`, and (`names`) when to come again."""
 
     def __init__(
         self, count: int, seconds: float, *, code: int = 450, by_source: bool = False, names: bool = True

@@ -26,7 +26,7 @@ def tables(chance: random.Random) -> Tables:
 def unbalanced(sim: Simulation) -> list[str]:
     """Return what is still counted though nobody is at work."""
     dispatcher = sim.dispatcher
-    throttles: list[Throttle] = [dispatcher._all, *dispatcher._throttles.values()]
+    throttles: list[Throttle] = [dispatcher._throttles.all, *dispatcher._throttles.known.values()]
     return [
         f"{one.key}: held {one.held}, booked {one.booked}, calling {one.calling}"
         for one in throttles

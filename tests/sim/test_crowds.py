@@ -7,7 +7,7 @@ from tests.sim import habits, traffic
 from tests.sim.harness import Simulation, simulate
 from tests.sim.peer import Pace
 
-from backstamp.delivery.dispatcher import QUESTIONS
+from backstamp.delivery.sorter import QUESTIONS
 from backstamp.mail.fault import Phase
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
 from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost

@@ -129,15 +129,15 @@ def test_percentiles() -> None:
 
 
 def spoil_count(sim: Simulation) -> None:
-    next(iter(sim.dispatcher._lanes.values())).coming += 1
+    next(iter(sim.dispatcher._sorter.lanes.values())).coming += 1
 
 
 def spoil_permit(sim: Simulation) -> None:
-    sim.dispatcher._all.held += 1
+    sim.dispatcher._throttles.all.held += 1
 
 
 def spoil_throttle(sim: Simulation) -> None:
-    sim.dispatcher._throttles.clear()
+    sim.dispatcher._throttles.known.clear()
 
 
 def spoil_timer(sim: Simulation) -> None:
@@ -180,9 +180,9 @@ def test_what_is_left_when_all_is_done_is_told() -> None:
             await sim.hand_in(POST)
             assert await sim.empty(within=60)
             assert await sim.idle() == []
-            sim.dispatcher._all.held += 1
+            sim.dispatcher._throttles.all.held += 1
             found = await sim.idle()
-            sim.dispatcher._all.held -= 1
+            sim.dispatcher._throttles.all.held -= 1
         return found
 
     assert simulate(test) == ["permits are left: 1"]

@@ -13,7 +13,7 @@ from tests.sim import habits, traffic
 from tests.sim.harness import Simulation, simulate
 from tests.sim.promise import Limits, Promise
 
-from backstamp.delivery import dispatcher
+from backstamp.delivery import sorter, throttles
 from backstamp.delivery.router import Tables
 from backstamp.mail.fault import Phase
 from backstamp.mail.reply import Reply
@@ -348,7 +348,8 @@ def test_what_is_kept_in_mind_is_bounded_and_limits_hold_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A destination that was forgotten in between has no fresh allowance."""
-    monkeypatch.setattr(dispatcher, "BOUND", 10)
+    monkeypatch.setattr(sorter, "BOUND", 10)
+    monkeypatch.setattr(throttles, "BOUND", 10)
     rate = Rate(1, 600.0)
 
     async def test(sim: Simulation) -> None:

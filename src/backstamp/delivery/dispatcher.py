@@ -8,8 +8,7 @@ Shutdown runs against the flow: stop claiming, let transactions end within a gra
 """
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from backstamp.clock import Clock
@@ -18,21 +17,22 @@ from backstamp.delivery.attempt import Attempter
 from backstamp.delivery.candidates import Finder
 from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.history import History
-from backstamp.delivery.lane import Job, Lane, Way
+from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.looking import Books
 from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
 from backstamp.delivery.reports import Reporter
-from backstamp.delivery.router import Bound, Router, Tables
+from backstamp.delivery.router import Router, Tables
+from backstamp.delivery.sorter import Sorter
 from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned, Throttle
+from backstamp.delivery.throttles import Throttles
 from backstamp.mail.outcome import Outcome
-from backstamp.policy import classify, route
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy import classify
 from backstamp.policy.mx import DnsFault, DnsProblem
-from backstamp.queue.port import DamagedError, Delivery, Load, Outlet
+from backstamp.queue.port import Delivery, Outlet
 
 CLAIMS: Final = 256
 """Deliveries claimed in one go: bounds how long the loop is kept from everything else."""
@@ -40,17 +40,8 @@ CLAIMS: Final = 256
 CONNECTIONS: Final = 2000
 """Connections of all lanes together: twice what the sound ones need, for those that hosts keep waiting."""
 
-QUESTIONS: Final = 100
-"""Questions to DNS at a time."""
-
-GIVING_UP: Final = 8
-"""Deliveries without a way that are settled at a time."""
-
 TURNS: Final = 20
 """Messages a worker sends before it makes room for a lane that waits for its permit."""
-
-BOUND: Final = 20_000
-"""Questions whose answers, and throttles whose lessons, are kept."""
 
 Worker = asyncio.Future[bool]
 AnyLane = Lane[Worker]
@@ -84,7 +75,6 @@ class Dispatcher:
         self._reporter = reporter
         self._tell = tell
         finder = Finder(resolver, own_names=own_names, own_addresses=own_addresses, chance=chance)
-        self.router = Router(tables, resolver, finder)
         self.history = History()
         self.feedback = Feedback(tables.adaptations, clock, tell, taught)
         self.opener = Opener(
@@ -108,19 +98,19 @@ class Dispatcher:
             suppression=suppression,
             kick=self._kick,
         )
-        self._all = Throttle("all", DestinationPolicy(connections=connections), learns=False)
-        self._all.window.size = connections
-        self._throttles: OrderedDict[str, Throttle] = OrderedDict()
-        self._remembered = {one.key: one for one in learned}
-        self._lanes: dict[Hashable, AnyLane] = {}
+        self._throttles = Throttles(connections, learned, clock)
+        self._sorter = Sorter(
+            queue,
+            Router(tables, resolver, finder),
+            self._throttles,
+            clock=clock,
+            tell=tell,
+            kick=self._kick,
+            settle=self._attempter.give_up,
+            spawn=self._spawn,
+        )
         self._permits = Permits()
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
-        self._bounds: dict[object, Bound] = {}
-        self._asked: dict[object, list[Delivery]] = {}
-        self._questions: deque[tuple[object, bytes, str]] = deque()
-        self._askers = 0
-        self._nowhere: deque[tuple[Delivery, Bound]] = deque()
-        self._givers = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._slots: set[Slot] = set()
         self._resting: dict[Worker, AnyLane] = {}
@@ -134,45 +124,46 @@ class Dispatcher:
     @property
     def connections(self) -> int:
         """Connections on the way or open."""
-        return self._all.held
+        return self._throttles.all.held
 
     @property
     def lanes(self) -> int:
         """Lanes with something to do or somebody at work."""
-        return len(self._lanes)
+        return len(self._sorter.lanes)
 
     def books(self) -> Books:
         """Return what is where now, for whoever looks: nothing in it is to be changed."""
         return Books(
-            self._lanes.values(),
+            self._sorter.lanes.values(),
             self._slots,
-            self._throttles,
-            self._remembered,
-            self._asked,
-            self._nowhere,
+            self._throttles.known,
+            self._throttles.remembered,
+            self._sorter.asked,
+            self._sorter.nowhere,
             self._permits,
             self.opener,
             stopping=self._stopping,
         )
 
+    @property
+    def router(self) -> Router:
+        """What finds ways."""
+        return self._sorter.router
+
     def learned(self) -> list[Learned]:
         """Return what destinations taught and is to be remembered over a restart."""
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        found = (throttle.learned(now, wall) for throttle in self._throttles.values())
-        known = {one.key: one for one in found if one is not None}
-        unused = {key: one for key, one in self._remembered.items() if key not in self._throttles}
-        return [*unused.values(), *known.values()]
+        return self._throttles.learned()
 
     def reload(self, tables: Tables, connections: int) -> None:
         """Take new tables: what waits finds its way anew, transactions under way end as they began."""
-        self.router.tables = tables
-        self._all.window.most = connections
-        self._all.window.size = connections
+        sorter = self._sorter
+        sorter.router.tables = tables
+        sorter.forget()
+        self._throttles.resize(connections)
         self.feedback.adaptations = tables.adaptations
-        self._bounds.clear()
         moved: list[Delivery] = []
         begun: list[tuple[Job, AnyLane]] = []
-        for lane in [*self._lanes.values()]:
+        for lane in [*sorter.lanes.values()]:
             moved += lane.leave()
             begun += [(job, lane) for job in lane.begun()]
             lane.stale = True
@@ -181,13 +172,14 @@ class Dispatcher:
             # Its session was opened as the old tables say, and may be one too many now.
             self._retire(worker)
         if moved or begun:
-            self._group.create_task(self._again(moved, begun), name="reload")
+            self._group.create_task(sorter.again(moved, begun), name="reload")
 
     async def run(self) -> None:
         """Deliver until `drain`."""
         self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._group:
+                self._sorter.group = self._group
                 self._sources = [
                     self._group.create_task(self._claim(), name="claim"),
                     self._group.create_task(self._reporter.run(), name="report"),
@@ -202,9 +194,8 @@ class Dispatcher:
             task.cancel()
         for timer in self._timers.values():
             timer.cancel()
-        self._nowhere.clear()
-        self._questions.clear()
-        for lane in self._lanes.values():
+        self._sorter.stop()
+        for lane in self._sorter.lanes.values():
             lane.leave()
         for worker in list(self._resting):
             self._retire(worker)
@@ -217,171 +208,11 @@ class Dispatcher:
             for task in self._workers:
                 task.cancel()
 
-    # ---- from the queue to the lanes ----
-
     async def _claim(self) -> None:
         while True:
-            await self._placed(await self._queue.claim(CLAIMS))
+            await self._sorter.sort(await self._queue.claim(CLAIMS))
             # Claims that are ready come without waiting; give workers and listeners their turn.
             await asyncio.sleep(0)
-
-    async def _placed(self, claims: Sequence[Delivery]) -> None:
-        """Bring deliveries to their lanes, or ask for the way of those for which it is not known."""
-        personal = self.router.tables.personal
-        lanes: dict[AnyLane, None] = {}
-        for claim in claims:
-            sender = await self._sender(claim) if personal else ""
-            if sender is None:
-                continue
-            question: object = (claim.domain, sender) if personal else claim.domain
-            bound = self._bounds.get(question)
-            if bound is None or bound.useless(self._clock.monotonic()):
-                self._ask(question, claim, sender)
-            elif (lane := self._join(bound, claim, question)) is not None:
-                lanes[lane] = None
-        for lane in lanes:
-            self._kick(lane)
-
-    async def _sender(self, claim: Delivery) -> str | None:
-        """Return the sender of a message, as routes name it; None where the claim is over."""
-        try:
-            load = await self._queue.load([claim], content=False)
-        except DamagedError:
-            return None
-        except Exception as error:  # a disk that cannot be read now may be later
-            self._tell.alarm(claim.queue_id, f"a message could not be read: {error!r}", "tried again")
-            self._queue.give_back(claim, self._clock.wall() + 60)
-            return None
-        self._queue.rest(claim)
-        return route.sender_name(load.sender)
-
-    def _ask(self, question: object, claim: Delivery, sender: str) -> None:
-        """Find the way for a question; whoever asks meanwhile waits for the same answer."""
-        waiting = self._asked.get(question)
-        if waiting is not None:
-            waiting.append(claim)
-            return
-        self._asked[question] = [claim]
-        asked = self.router.question(claim.domain, sender)
-        bound = self.router.by_route(asked)
-        if bound is not None:
-            self._answered(question, bound)
-        else:
-            self._look_up(question, claim.domain, sender)
-
-    def _look_up(self, question: object, domain: bytes, sender: str) -> None:
-        """Ask DNS when it is this question's turn."""
-        self._questions.append((question, domain, sender))
-        if self._askers < QUESTIONS:
-            self._askers += 1
-            self._group.create_task(self._find_all(), name="find")
-
-    async def _find_all(self) -> None:
-        try:
-            while self._questions:
-                await self._find(*self._questions.popleft())
-        finally:
-            self._askers -= 1
-
-    async def _find(self, question: object, domain: bytes, sender: str) -> None:
-        tables = None
-        # A reload meanwhile makes it an answer from tables that hold no more.
-        while tables is not self.router.tables:
-            tables = self.router.tables
-            bound = await self._way(domain, sender)
-        self._answered(question, bound)
-
-    async def _way(self, domain: bytes, sender: str) -> Bound:
-        now = self._clock.monotonic()
-        try:
-            asked = self.router.question(domain, sender)
-            return self.router.by_route(asked) or await self.router.by_mx(asked, now)
-        except Exception as error:  # a bug in finding one way costs nobody else anything
-            self._tell.alarm(b"\0" * 16, f"finding a way broke: {error!r}", "tried again on schedule")
-            return Bound(now, classify.broken(), self.router.tables.policies.default)
-
-    def _answered(self, question: object, bound: Bound) -> None:
-        if len(self._bounds) >= BOUND:
-            self._bounds.clear()
-        self._bounds[question] = bound
-        lanes: dict[AnyLane, None] = {}
-        for claim in self._asked.pop(question, ()):
-            if (lane := self._join(bound, claim, question)) is not None:
-                lanes[lane] = None
-        for lane in lanes:
-            self._kick(lane)
-
-    def _join(self, bound: Bound, claim: Delivery, question: object) -> AnyLane | None:
-        """Put a delivery into its lane, or among those that have none; return the lane."""
-        if self._stopping:
-            return None
-        if bound.way is None:
-            self._nowhere.append((claim, bound))
-            if self._givers < GIVING_UP:
-                self._givers += 1
-                self._spawn(self._give_up())
-            return None
-        key, way = bound.lane(claim)
-        lane = self._lane(key, bound, way)
-        if bound.moves:
-            if len(lane.questions) >= BOUND:
-                lane.questions.clear()
-            lane.questions[claim.domain] = question
-        lane.offer(claim)
-        return lane
-
-    def _lane(self, key: Hashable, bound: Bound, way: Way) -> AnyLane:
-        """Return the lane of a way, which goes by what holds for it now."""
-        assert bound.way is not None
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._enter(Lane(key, way, self._limits(bound, way)))
-        elif lane.origin is not bound.way:
-            lane.adopt(way, bound.way)
-            self._limits(bound, way)
-        return lane
-
-    def _enter(self, lane: AnyLane) -> AnyLane:
-        """Return the lane in use that has this one's key: this one, if there is none."""
-        known = self._lanes.get(lane.key)
-        if known is not None:
-            return known
-        self._lanes[lane.key] = lane
-        for throttle in lane.throttles:
-            throttle.lanes += 1
-        return lane
-
-    def _limits(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
-        """Return a lane's throttles, that of all last."""
-        return (*(self._throttle(name, policy) for name, policy in bound.limits(way)), self._all)
-
-    def _throttle(self, key: str, policy: DestinationPolicy) -> Throttle:
-        throttle = self._throttles.get(key)
-        if throttle is not None:
-            throttle.adopt(policy)
-            self._throttles.move_to_end(key)
-            return throttle
-        throttle = self._throttles[key] = Throttle(key, policy)
-        if (known := self._remembered.pop(key, None)) is not None:
-            throttle.recall(known, self._clock.monotonic(), self._clock.wall())
-        for _ in range(min(2, len(self._throttles) - BOUND)):
-            oldest = next(iter(self._throttles.values()))
-            # Whatever keeps somebody back stays, whatever their number.
-            if oldest.idle(self._clock.monotonic()):
-                del self._throttles[oldest.key]
-            else:
-                self._throttles.move_to_end(oldest.key)
-        return throttle
-
-    async def _give_up(self) -> None:
-        """Settle those for whom there is no way."""
-        try:
-            while self._nowhere and not self._stopping:
-                claim, bound = self._nowhere.popleft()
-                assert bound.outcome is not None and bound.retry is not None
-                await self._attempter.give_up(Job([claim]), bound.outcome, bound.retry.retry)
-        finally:
-            self._givers -= 1
 
     # ---- workers ----
 
@@ -479,7 +310,7 @@ class Dispatcher:
                     self._kick(lane)
         except asyncio.CancelledError:
             # Nobody but the end of everything cancels a worker.
-            self._stopping = True
+            self._stopping = self._sorter.stopping = True
             raise
         finally:
             slot.arrived()
@@ -496,7 +327,7 @@ class Dispatcher:
         slot.book()
         try:
             moves = lane.stale or (job.load is None and lane.questions)
-            if not moves or await self._here(job, lane):
+            if not moves or await self._sorter.here(job, lane):
                 await self._attempter.run(job, lane, slot)
         except Exception as error:  # a bug in finding its way costs nobody else anything
             self._tell.alarm(job.queue_id, f"a turn broke: {error!r}", "tried again on schedule")
@@ -521,70 +352,6 @@ class Dispatcher:
         job = lane.take()
         if job is not None:
             await self._attempter.give_up(job, outcome, lane.way.policy.retry)
-
-    async def _here(self, job: Job, lane: AnyLane) -> bool:
-        """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
-        if job.load is not None:
-            return not lane.stale or await self._follow(job, job.load, lane)
-        now = self._clock.monotonic()
-        gone = []
-        for claim in job.claims:
-            question = lane.questions.get(claim.domain, claim.domain)
-            bound = self._bounds.get(question)
-            if bound is None or bound.until <= now:
-                sender = question[1] if isinstance(question, tuple) else ""
-                if bound is None or bound.useless(now):
-                    await self._find(question, claim.domain, sender)
-                    bound = self._bounds[question]
-                elif question not in self._asked:
-                    # It was so a moment ago: nobody waits for the answer that it still is.
-                    self._asked[question] = []
-                    self._look_up(question, claim.domain, sender)
-            if bound.way is None or bound.lane(claim)[0] != lane.key:
-                gone.append((claim, bound, question))
-        for claim, bound, question in gone:
-            job.claims.remove(claim)
-            if (other := self._join(bound, claim, question)) is not None:
-                self._kick(other)
-        return bool(job.claims)
-
-    async def _follow(self, job: Job, load: Load, lane: AnyLane) -> bool:
-        """Find the way anew for a job begun under other tables; tell whether it stays in its lane."""
-        sender = route.sender_name(load.sender)
-        personal = self.router.tables.personal
-        found = {}
-        for domain in {claim.domain: None for claim in job.claims}:
-            question: object = (domain, sender) if personal else domain
-            bound = self._bounds.get(question)
-            if bound is None or bound.useless(self._clock.monotonic()):
-                await self._find(question, domain, sender if personal else "")
-                bound = self._bounds[question]
-            if bound.way is not None:
-                key, way = bound.lane(job.claims[0])
-                found[key] = bound, way
-        if len(found) != 1:
-            # Its domains part, or have no way any more: it ends where it was begun.
-            return True
-        [(key, (bound, way))] = found.items()
-        other = self._lane(key, bound, way)
-        if other is lane:
-            return True
-        other.back(job)
-        self._kick(other)
-        return False
-
-    async def _again(self, moved: Sequence[Delivery], begun: Sequence[tuple[Job, AnyLane]]) -> None:
-        """Bring what waited at a reload to its lanes. A mailing need not have its next turn for that.
-
-        By the old tables that turn may be far away: a rate, a pause.
-        """
-        await self._placed(moved)
-        for job, lane in begun:
-            assert job.load is not None
-            if await self._follow(job, job.load, lane):
-                home = self._enter(lane)
-                home.back(job)
-                self._kick(home)
 
     async def _next(self, lane: AnyLane, slot: Slot) -> bool:
         """Wait until there is something to do for a worker; False: it is to go."""
@@ -649,9 +416,7 @@ class Dispatcher:
             self._permits.forget(lane)
             if (timer := self._timers.pop(lane, None)) is not None:
                 timer.cancel()
-            if self._lanes.pop(lane.key, None) is not None:
-                for throttle in lane.throttles:
-                    throttle.lanes -= 1
+            self._sorter.leave(lane)
 
 
 def _ready(slot: Slot, lane: AnyLane) -> bool:
