@@ -339,7 +339,7 @@ class Opener:
 
 
 def _may_be_clear(manner: Manner, fault: Fault) -> bool:
-    """Tell whether a broken TLS may be answered by clear text: not what looks like an attack (RFC 3207 §6)."""
+    """Whether a broken TLS may be answered by clear text: not what looks like an attack (RFC 3207 §6)."""
     demanded = manner.tls > Tls.MAY or manner.implicit_tls or manner.credentials is not None
     return fault.phase is Phase.TLS and fault.problem != "protocol" and manner.starttls and not demanded
 
