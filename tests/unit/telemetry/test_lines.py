@@ -40,7 +40,7 @@ EVENTS: list[Event] = [
     events.HostDown(time=NOW, mx="mx[192.0.2.1]:25", reply="450 4.4.1 no connection"),
     events.HostUp(time=NOW, mx="mx[192.0.2.1]:25", duration=90.0),
     events.Throttled(time=NOW, destination="mx", change="paused", why="mx said 421 later", seconds=60.0),
-    events.Throttled(time=NOW, destination="mx", change="up to 5 connections", why="mx said 421", seconds=0.0),
+    events.Throttled(time=NOW, destination="mx", change="up to 5 connections", why="421", seconds=0.0),
     events.TlsFailed(time=NOW, mx="mx[192.0.2.1]:25", reply="handshake failed"),
     events.Held(time=NOW, queue_id="Q", recipient="c@d.example", mx="mx", reply="gone"),
     events.Operated(time=NOW, queue_id="Q", verb="remove", recipients=("c@d.example",)),
