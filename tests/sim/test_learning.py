@@ -14,7 +14,7 @@ from backstamp.delivery.throttle import Learned, Lesson
 from backstamp.policy.adapt import Action
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
 
-COUNT = 10_000
+COUNT = 5_000
 MOST = 30
 """Connections the policy allows; hosts allow fewer."""
 
@@ -132,7 +132,7 @@ def test_a_limit_shared_with_others_is_lived_with(seed: int) -> None:
     """It moves at random, every minute or so: refusals stay rare, and what is free is mostly used."""
     chance = random.Random(seed)
     steps, at = [], 0.0
-    while at < 1800:
+    while at < 1200:
         at += chance.expovariate(1 / 60)
         steps.append((at, chance.randint(2, 10)))
 

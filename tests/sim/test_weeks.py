@@ -211,7 +211,7 @@ def test_another_seed_gives_another_trace() -> None:
     assert simulate(test, 1, **options) != simulate(test, 2, **options)
 
 
-@pytest.mark.parametrize("rate", [0.02, pytest.param(0.2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rate", [0.01, pytest.param(0.2, marks=pytest.mark.slow)])
 def test_a_week_takes_seconds(rate: float, say: Callable[[str], None]) -> None:
     """A week of mail for two hundred domains at sound hosts; the figure is said, and decides nothing."""
 
