@@ -105,6 +105,9 @@ def canonical(address: bytes) -> str:
     if len(text) > 1 and text[0] == '"' == text[-1]:
         text = _PAIR.sub(r"\1", text[1:-1])
         text = text if _ATOMS.fullmatch(text) else '"' + _SPECIAL.sub(r"\\\1", text) + '"'
+    if text == "*":
+        # A mailbox of that name; without quotes a list of addresses would mean the whole domain.
+        text = '"*"'
     # Lower case can undo the normal form: İ becomes two characters.
     return f"{normalize('NFC', normalize('NFC', text).lower())}@{to_alabel(domain).lower()}"
 

@@ -69,6 +69,11 @@ def test_what_the_listener_takes_can_be_written_into_the_list(local: str, domain
     assert wanted(canonical(address)) == canonical(address)
 
 
+def test_a_mailbox_named_by_a_star_is_no_whole_domain() -> None:
+    assert canonical(b"*@example.org") == canonical(b'"*"@example.org') == '"*"@example.org'
+    assert wanted('"*"@example.org') == '"*"@example.org'
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [
