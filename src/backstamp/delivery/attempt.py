@@ -9,6 +9,7 @@ happens, when nobody of it is left in the lane or under way.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -146,11 +147,13 @@ class Attempter:
         pending, job.pending = job.pending, {}
         if len(pending) <= lane.recipients:
             return pending
-        items = list(pending.items())
-        job.pending = dict(items[lane.recipients :])
+        batch = dict(islice(pending.items(), lane.recipients))
+        for ordinal in batch:
+            del pending[ordinal]
+        job.pending = pending
         lane.back(job)
         self._kick(lane)
-        return dict(items[: lane.recipients])
+        return batch
 
     def let_go(self, job: Job, retry: RetryPolicy) -> None:
         """Give up a turn that came to nothing; who was not tried is tried again on schedule."""
@@ -319,7 +322,8 @@ class Attempter:
             self._tell.in_doubt(job, load.recipients, outcomes)
             if load.flags & Flag.AT_MOST_ONCE:
                 self._held(job, load, progress, outcomes)
-        self._next_turn(job, progress, lane, result, ordinals, outcomes)
+        if len(ordinals) > 1:
+            self._next_turn(job, progress, lane, result, ordinals, outcomes)
         self._done(progress, outcomes, duration)
         if not durable:
             await slot.close()

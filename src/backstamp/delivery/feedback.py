@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from backstamp.clock import Clock
+from backstamp.delivery.judge import whole
 from backstamp.delivery.lane import Lane
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
@@ -37,10 +38,11 @@ class Feedback:
         self, lane: Lane[Any], result: Result, host: str, *, sent: int, probe: Throttle | None
     ) -> None:
         """A transaction ended, after `sent` earlier ones; `probe` is whose ceiling its session was to try."""
+        if whole(result):
+            self._answered(lane, probe)
+            return
         if taken(result):
             self._answered(lane, probe)
-            if len(result.recipients) == 1:
-                return
         elif result.fault is not None:
             self.failed(lane)
         for phase, reply in _refusals(result):

@@ -13,12 +13,23 @@ from backstamp.policy import classify
 _SILENT = Fault(Phase.FINAL, "disconnected", "the server closed the session")
 
 
+def whole(result: Result) -> bool:
+    """Tell whether a transaction went as it should: everybody was taken, and the content for them."""
+    mail, final = result.mail, result.final
+    if mail is None or final is None or not mail.positive or not final.positive:
+        return False
+    # A list, not a generator: this is asked of every transaction.
+    return not [one for one in result.recipients if one is None or not 200 <= one.code <= 299]
+
+
 def judge(result: Result, ordinals: Sequence[int], host: str) -> dict[int, Outcome]:
     """Return the outcomes by ordinal.
 
     In doubt (the final dot is out, no reply came) is deferred with the message's scope: trying
     the next host at once would be the second copy.
     """
+    if whole(result) and result.final is not None:
+        return dict.fromkeys(ordinals, classify.reply(result.final, Phase.FINAL, host))
     return {
         ordinal: _one(result, answer, host)
         for ordinal, answer in zip(ordinals, result.recipients, strict=True)

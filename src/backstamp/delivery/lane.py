@@ -184,7 +184,9 @@ class Lane(Generic[W]):
             return None
         job = item if isinstance(item, Job) else Job([item])
         claim = job.claims[0]
-        job.owed = self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
+        if self.turns or item is job or claim.count > self.recipients:
+            # A single message is alone here otherwise: there is nobody to be fair to.
+            job.owed = self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
         if job.load is None and not claim.alone:
             self._joining.pop(claim.message, None)
         return job
@@ -272,8 +274,13 @@ class Lane(Generic[W]):
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""
-        # A list, not a generator: this is asked before every message.
-        return not [one for one in self.throttles if one.held - one.racing > one.window.limit(now)]
+        for one in self.throttles:
+            window = one.window
+            # Nearly always there is room: this is asked before every message.
+            roomy = one.held <= window.size and window.ceiling is None
+            if not roomy and one.held - one.racing > window.limit(now):
+                return False
+        return True
 
     @property
     def wants_idle(self) -> bool:

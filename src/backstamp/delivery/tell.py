@@ -72,17 +72,22 @@ class Teller:
         """Those whom a transaction delivered are durably stamped; `tls` is empty in clear text."""
         now = self._now()
         queue_id = ids.text(claim.queue_id)
+        delay = (now - claim.arrival) / 1e6
+        last, reply = None, ""
         for ordinal, outcome in outcomes.items():
             if outcome.verdict is Verdict.DELIVERED:
+                if outcome is not last:
+                    # One reply is for all of them, mostly.
+                    last, reply = outcome, printable(str(outcome.reply))
                 self._emit(
                     events.Delivered(
                         time=now,
                         queue_id=queue_id,
                         recipient=text(recipients[ordinal].address),
-                        reply=printable(str(outcome.reply)),
+                        reply=reply,
                         mx=outcome.host,
                         duration=duration,
-                        delay=(now - claim.arrival) / 1e6,
+                        delay=delay,
                         tls=tls,
                     )
                 )

@@ -71,6 +71,8 @@ class Conversation:
         self.utf8 = False
         """Whether the transaction is internationalized (RFC 6531)."""
         self._refused = 0
+        self._whose: bytes | None = None
+        """The tenant of the transaction, once somebody asked."""
         self._tenant = b" TENANT=" + settings.tenant.encode("ascii") if settings.tenant else b""
         self._priority = b"" if settings.priority is None else b" MT-PRIORITY=%d" % settings.priority
         self._verbs: dict[bytes, Callable[[bytes], Answer]] = {
@@ -144,6 +146,7 @@ class Conversation:
         self.parameters = b""
         self.utf8 = False
         self._refused = 0
+        self._whose = None
 
     # ---- verbs ----
 
@@ -232,8 +235,9 @@ class Conversation:
         refusal = admission.recipient(address, allowed=self._allowed)
         if refusal is not None:
             return f"{refusal}\r\n".encode(), Action.NEXT
-        tenant = flow(Envelope(self.sender, (), self.parameters)).tenant
-        if (suppressed := self._suppressed(address, tenant)) is not None:
+        if self._whose is None:
+            self._whose = flow(Envelope(self.sender, (), self.parameters)).tenant
+        if (suppressed := self._suppressed(address, self._whose)) is not None:
             return suppressed, Action.NEXT
         if len(self.recipients) >= self._settings.limits.recipients:
             return b"452 4.5.3 Too many recipients\r\n", Action.NEXT
