@@ -66,7 +66,7 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
         for throttle in lane.throttles:
             held[throttle] += 1 + racing
             races[throttle] += racing
-            booked[throttle] += slot is not None and slot._booked
+            booked[throttle] += slot is not None and throttle in slot._booked
     for lane in dispatcher._sorter.lanes.values():
         yield from _differs(lane.way.name, "workers", lane.workers, workers.pop(lane, 0))
         yield from _differs(lane.way.name, "coming", lane.coming, coming[lane])

@@ -97,8 +97,17 @@ class Attempter:
         try:
             load = await self._load(job, lane.way.policy.retry)
             if job.pending:
-                batch = self._batch(job, lane)
-                await self._attempt(job, load, batch, lane, slot)
+                progress = _Progress(self._batch(job, lane), {}, {})
+                try:
+                    await self._hosts(job, load, progress, lane, slot)
+                except Exception as error:  # a bug there must not cost those their outcome who have one
+                    await slot.close()
+                    self._alarm(job, error)
+                    progress.note(classify.broken())
+                if progress.pending:
+                    self._put_off(job, progress, lane, slot)
+                if progress.outcomes:
+                    await self._settle(job, load, progress, lane.way.policy.retry)
         except DamagedError:
             job.claims.clear()
             job.pending.clear()
@@ -182,25 +191,14 @@ class Attempter:
 
     # ---- an attempt ----
 
-    async def _attempt(
-        self, job: Job, load: Load, batch: dict[int, Recipient], lane: Lane[Any], slot: Slot
-    ) -> None:
-        progress = _Progress(batch, {}, {})
-        try:
-            await self._hosts(job, load, progress, lane, slot)
-        except Exception as error:  # a bug here must not cost those their outcome who have one
-            await slot.close()
-            self._alarm(job, error)
-            progress.note(classify.broken())
-        if progress.pending and self._may_return(job, lane, slot, progress.last):
+    def _put_off(self, job: Job, progress: _Progress, lane: Lane[Any], slot: Slot) -> None:
+        """Decide on those whom no host answered for: back to the lane, or deferred."""
+        if self._may_return(job, lane, slot, progress.last):
             job.returns += 1
             self._return(job, lane, progress.pending)
-            progress.pending = {}
-        if progress.pending:
-            last = progress.last or classify.dns(DnsFault(DnsProblem.NO_ADDRESS, text(job.domain)))
-            progress.outcomes.update(dict.fromkeys(progress.pending, last))
-        if progress.outcomes:
-            await self._settle(job, load, progress, lane.way.policy.retry)
+            return
+        last = progress.last or classify.dns(DnsFault(DnsProblem.NO_ADDRESS, text(job.domain)))
+        progress.outcomes.update(dict.fromkeys(progress.pending, last))
 
     def _may_return(self, job: Job, lane: Lane[Any], slot: Slot, last: Outcome | None) -> bool:
         """Tell whether others of the lane have sessions that are well: then nobody need wait for a retry."""

@@ -306,7 +306,7 @@ class Dispatcher:
                     continue
                 await self._turn(job, lane, slot)
                 self._serve(lane)
-                if lane.wants_worker:
+                if lane.wants_worker and lane.waits_at is None:
                     self._kick(lane)
         except asyncio.CancelledError:
             # Nobody but the end of everything cancels a worker.

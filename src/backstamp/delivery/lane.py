@@ -101,6 +101,10 @@ class Lane(Generic[W]):
         """Whether there are new tables, and nobody asked them for this lane yet."""
         self.throttles = throttles
         """The provider's or the lane's own first, those that never learn last."""
+        self.learners = tuple(throttle for throttle in throttles if throttle.learns)
+        """The throttles that learn from how this lane's hosts do; only these have rates and pauses."""
+        self.waits_at: Throttle | None = None
+        """Where it waits for a permit (`Permits`)."""
         self._ended = 0
         """Messages of a connection after which a host said 421 last."""
         self.questions: dict[bytes, object] = {}
@@ -231,7 +235,7 @@ class Lane(Generic[W]):
     def may_send(self, now: float) -> float:
         """Return from when on one more message may be sent: not later than `now` if at once."""
         at = now
-        for throttle in self.throttles:
+        for throttle in self.learners:
             if throttle.paced or throttle.paused_until > at:
                 at = max(at, throttle.may_send(now))
         return at
@@ -242,11 +246,11 @@ class Lane(Generic[W]):
         Nothing is taken ahead: it would count at one throttle when it goes by another's leave, later.
         """
         at = now
-        for throttle in self.throttles:
+        for throttle in self.learners:
             if throttle.paced:
                 at = max(at, throttle.send_at(now))
         if at <= now:
-            for throttle in self.throttles:
+            for throttle in self.learners:
                 throttle.send(now)
         return at
 
@@ -266,11 +270,6 @@ class Lane(Generic[W]):
     def teaches(self) -> Throttle:
         """The throttle that learns from what this lane's hosts say: the provider's, else its own."""
         return self.throttles[0]
-
-    @property
-    def learners(self) -> list[Throttle]:
-        """The throttles whose windows learn from how this lane's hosts do."""
-        return [throttle for throttle in self.throttles if throttle.learns]
 
     def held(self, now: float) -> bool:
         """Tell whether no more connections are held than are allowed."""

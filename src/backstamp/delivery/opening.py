@@ -8,7 +8,7 @@ TLS is answered by clear text on a fresh connection, and remembered for a day.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ class Slot:
         """Whose ceiling this session is to try."""
         self.coming = False
         """Counted among those who were called and have not taken anything yet."""
-        self._booked = False
+        self._booked: Sequence[Throttle] = ()
 
     @property
     def lane(self) -> Lane[Any]:
@@ -80,16 +80,15 @@ class Slot:
 
     def book(self) -> None:
         """Count the message that is about to be sent against the lane's rates."""
-        self._booked = True
-        for throttle in self._lane.throttles:
+        self._booked = [one for one in self._lane.learners if one.paced]
+        for throttle in self._booked:
             throttle.booked += 1
 
     def unbook(self) -> None:
         """It is sent now, or not at all."""
-        if self._booked:
-            self._booked = False
-            for throttle in self._lane.throttles:
-                throttle.booked -= 1
+        for throttle in self._booked:
+            throttle.booked -= 1
+        self._booked = ()
 
     async def close(self) -> None:
         """Say QUIT and let go."""

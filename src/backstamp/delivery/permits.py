@@ -40,6 +40,7 @@ class Permits:
             return 0.0, None
         if at == NEVER:
             self._waiting.setdefault(throttle, OrderedDict())[lane] = None
+            lane.waits_at = throttle
         return at, throttle
 
     def give_back(self, lane: AnyLane) -> None:
@@ -53,27 +54,30 @@ class Permits:
             waiting = self._waiting.get(throttle)
             while waiting and throttle.held < throttle.window.limit(now):
                 chosen, _ = waiting.popitem(last=False)
+                chosen.waits_at = None
                 if not waiting:
                     del self._waiting[throttle]
                 yield chosen
 
     def wanted(self, lane: AnyLane) -> bool:
         """Tell whether another lane waits for what this one holds."""
+        if not self._waiting:
+            return False
         for throttle in lane.throttles:
             waiting = self._waiting.get(throttle)
-            if waiting and (len(waiting) > 1 or lane not in waiting):
+            if waiting and (len(waiting) > 1 or lane.waits_at is not throttle):
                 return True
         return False
 
     def forget(self, lane: AnyLane) -> None:
         """Take a lane out: it has nothing to do any more."""
-        for throttle in lane.throttles:
-            waiting = self._waiting.get(throttle)
-            if waiting is not None and waiting.pop(lane, throttle) is None and not waiting:
+        if (throttle := lane.waits_at) is not None:
+            lane.waits_at = None
+            waiting = self._waiting[throttle]
+            del waiting[lane]
+            if not waiting:
                 del self._waiting[throttle]
 
     def waits(self, lane: AnyLane) -> Throttle | None:
         """Return the throttle a lane waits at for a permit, None if it does not wait."""
-        if not self._waiting:
-            return None
-        return next((one for one in lane.throttles if lane in self._waiting.get(one, ())), None)
+        return lane.waits_at

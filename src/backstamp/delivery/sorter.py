@@ -91,13 +91,14 @@ class Sorter:
         """Bring deliveries to their lanes, or ask for the way of those for which it is not known."""
         personal = self.router.tables.personal
         lanes: dict[AnyLane, None] = {}
+        now = self._clock.monotonic()
         for claim in claims:
             sender = await self._sender(claim) if personal else ""
             if sender is None:
                 continue
             question: object = (claim.domain, sender) if personal else claim.domain
             bound = self._bounds.get(question)
-            if bound is None or bound.useless(self._clock.monotonic()):
+            if bound is None or bound.useless(now):
                 self._ask(question, claim, sender)
             elif (lane := self._join(bound, claim, question)) is not None:
                 lanes[lane] = None

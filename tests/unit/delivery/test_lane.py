@@ -257,7 +257,7 @@ def test_the_first_throttle_is_taught_and_all_learn_that_may() -> None:
     provider, own, whole = throttle(), throttle(), Throttle("all", DestinationPolicy(), learns=False)
     one = lane(provider, own, whole)
     assert one.teaches is provider
-    assert one.learners == [provider, own]
+    assert one.learners == (provider, own)
 
 
 # ---- workers ----

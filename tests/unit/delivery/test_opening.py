@@ -524,6 +524,7 @@ async def test_a_slot_knows_whose_ceiling_it_tries() -> None:
 @virtually
 async def test_a_slot_counts_what_it_announced_once() -> None:
     world = World()
+    world.throttle.adopt(DestinationPolicy(message_rate=Rate(1, 1.0)))
     slot = Slot(world.lane)
     world.lane.coming = 1
     slot.coming = True
