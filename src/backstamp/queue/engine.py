@@ -411,13 +411,11 @@ class Engine:
         self.ledger.owe(entry, reasons, pinned, self._clock.monotonic() + self._report_after)
         self._reportable.ring()
 
-    def _entered(self, segment: Segment, facts: Facts, message: Message, *, release: bool) -> Entry:
-        """Enter a message that just became durable."""
+    def _entered(self, segment: Segment, facts: Facts, message: Message) -> Entry:
+        """Enter a message that just became durable; its deliveries follow with `_release`."""
         entry = self.ledger.enter(segment, facts)
         if len(message.content) <= self._large:
             self.ledger.keep_hot(entry, message.envelope, message.content)
-        if release:
-            self._release(entry, message.envelope)
         return entry
 
     def _release(self, entry: Entry, envelope: Envelope) -> None:

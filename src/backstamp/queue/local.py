@@ -253,9 +253,12 @@ class LocalQueue(Engine):
                 len(message.envelope.recipients),
                 int(message.flags),
             )
-            entry = self._entered(job.segment, facts, message, release=release)
+            entry = self._entered(job.segment, facts, message)
+            # Whoever waits for the 250 first: its delivery would make it wait as long as it takes to begin.
             if not future.done():
                 future.set_result(entry)
+            if release:
+                self._release(entry, message.envelope)
 
         self._committer.submit(Append(message, done))
         return await future

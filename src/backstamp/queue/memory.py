@@ -56,8 +56,10 @@ class MemoryQueue(Engine):
             message.flags,
         )
         segment.image.extend(bytes([Stamp.TODO]) * count)
-        entry = self._entered(segment, facts, message, release=release)
+        entry = self._entered(segment, facts, message)
         self._messages[entry] = (message.envelope, message.content)
+        if release:
+            self._release(entry, message.envelope)
         return entry
 
     def _commit(
