@@ -22,7 +22,7 @@ def forgotten(dispatcher: Dispatcher) -> list[str]:
     """Return the lanes in which something waits and that nobody will look at."""
     found = []
     awake = Counter(lane for lane, frames in _workers(dispatcher) if "_rest" not in frames)
-    called = Counter(lane for worker, lane in dispatcher._resting.items() if worker.done())
+    called = Counter(lane for worker, lane in dispatcher._resting.lanes.items() if worker.done())
     for lane in dispatcher._sorter.lanes.values():
         at = dispatcher._permits.waits(lane)
         if at is not None and not at.held:
@@ -39,7 +39,7 @@ def left(dispatcher: Dispatcher) -> list[str]:
         "lanes": dispatcher._sorter.lanes,
         "timers": dispatcher._timers,
         "workers": dispatcher._workers,
-        "idle workers": dispatcher._resting,
+        "idle workers": dispatcher._resting.lanes,
         "questions": dispatcher._sorter.asked,
         "permits waited for": dispatcher._permits._waiting,
         "permits": dispatcher.connections,
@@ -52,7 +52,7 @@ def left(dispatcher: Dispatcher) -> list[str]:
 def _counts(dispatcher: Dispatcher) -> Iterator[str]:
     workers: Counter[Any] = Counter()
     sessions: Counter[Any] = Counter()
-    coming: Counter[Any] = Counter(lane for one, lane in dispatcher._resting.items() if _called(one))
+    coming: Counter[Any] = Counter(lane for one, lane in dispatcher._resting.lanes.items() if _called(one))
     held: Counter[Any] = Counter()
     races: Counter[Any] = Counter()
     booked: Counter[Any] = Counter()
@@ -71,7 +71,7 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
         yield from _differs(lane.way.name, "workers", lane.workers, workers.pop(lane, 0))
         yield from _differs(lane.way.name, "coming", lane.coming, coming[lane])
         yield from _differs(lane.way.name, "sessions", lane.sessions, sessions[lane])
-        idle = sum(other is lane and not worker.done() for worker, other in dispatcher._resting.items())
+        idle = sum(other is lane and not worker.done() for worker, other in dispatcher._resting.lanes.items())
         yield from _differs(lane.way.name, "idle", len(lane.idle), idle)
     yield from (f"{lane.way.name} is not listed and has {count} workers" for lane, count in workers.items())
     for throttle in {*dispatcher._throttles.known.values(), *held, dispatcher._throttles.all}:

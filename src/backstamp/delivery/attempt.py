@@ -20,15 +20,16 @@ from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.history import History
 from backstamp.delivery.judge import again, doubtful, judge
 from backstamp.delivery.lane import Job, Lane
-from backstamp.delivery.opening import Opener, Slot, worse
+from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Candidate
 from backstamp.delivery.prepare import Prepared
+from backstamp.delivery.progress import Progress
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.settle import settle
 from backstamp.delivery.suppressed import Suppression, suppressed
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
-from backstamp.mail.outcome import Outcome, Scope, Verdict
+from backstamp.mail.outcome import Outcome
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
 from backstamp.policy import bounce, classify
@@ -39,24 +40,6 @@ from backstamp.queue.stamps import Stamp
 
 RETURNS: Final = 2
 """How often those whom a failing host did not answer for go back to a lane whose other sessions are well."""
-
-
-class _Progress(msgspec.Struct):
-    """An attempt under way: who is pending, what is to be settled, and what was last seen of the destination.
-
-    Who was delivered is in neither: that is stamped and told.
-    """
-
-    pending: dict[int, Recipient]
-    outcomes: dict[int, Outcome]
-    durations: dict[int, float]
-    last: Outcome | None = None
-    broken: Candidate | None = None
-    """The host whose session ended before the final dot: worth one more connection."""
-
-    def note(self, outcome: Outcome) -> None:
-        """Remember a host's failure."""
-        self.last = worse(self.last, outcome)
 
 
 class Attempter:
@@ -97,7 +80,7 @@ class Attempter:
         try:
             load = await self._load(job, lane.way.policy.retry)
             if job.pending:
-                progress = _Progress(self._batch(job, lane), {}, {})
+                progress = Progress(self._batch(job, lane), {}, {})
                 try:
                     await self._hosts(job, load, progress, lane, slot)
                 except Exception as error:  # a bug there must not cost those their outcome who have one
@@ -126,7 +109,7 @@ class Attempter:
         try:
             load = job.load or await self._queue.load(job.claims, content=False)
             pending, job.pending = job.pending if job.load is not None else dict(load.recipients), {}
-            await self._settle(job, load, _Progress({}, dict.fromkeys(pending, outcome), {}), retry)
+            await self._settle(job, load, Progress({}, dict.fromkeys(pending, outcome), {}), retry)
         except DamagedError:
             job.claims.clear()
         except Exception as error:  # as above: the mail stays, and is tried again
@@ -146,7 +129,7 @@ class Attempter:
                 listed = suppressed(pending, job.claims[0].flow.tenant, self._suppression)
                 for ordinal in listed:
                     del pending[ordinal]
-                await self._settle(job, load, _Progress({}, listed, {}), retry)
+                await self._settle(job, load, Progress({}, listed, {}), retry)
             # Last: what is pending is either in the lane or in a batch, and keeps the claims.
             job.load, job.pending = load, pending
         return job.load
@@ -191,25 +174,16 @@ class Attempter:
 
     # ---- an attempt ----
 
-    def _put_off(self, job: Job, progress: _Progress, lane: Lane[Any], slot: Slot) -> None:
+    def _put_off(self, job: Job, progress: Progress, lane: Lane[Any], slot: Slot) -> None:
         """Decide on those whom no host answered for: back to the lane, or deferred."""
-        if self._may_return(job, lane, slot, progress.last):
+        well = slot.session is None and lane.sessions > 0
+        if well and job.returns < RETURNS and progress.failed_by_host:
+            # Others of the lane have sessions that are well: then nobody need wait for a retry.
             job.returns += 1
             self._return(job, lane, progress.pending)
             return
         last = progress.last or classify.dns(DnsFault(DnsProblem.NO_ADDRESS, text(job.domain)))
         progress.outcomes.update(dict.fromkeys(progress.pending, last))
-
-    def _may_return(self, job: Job, lane: Lane[Any], slot: Slot, last: Outcome | None) -> bool:
-        """Tell whether others of the lane have sessions that are well: then nobody need wait for a retry."""
-        return (
-            slot.session is None
-            and lane.sessions > 0
-            and job.returns < RETURNS
-            and last is not None
-            and last.verdict is Verdict.DEFERRED
-            and last.scope is Scope.HOST
-        )
 
     def _return(self, job: Job, lane: Lane[Any], recipients: Mapping[int, Recipient]) -> None:
         """Let some of a job wait for its next turn, before those who wait already."""
@@ -219,7 +193,7 @@ class Attempter:
             lane.back(job)
             self._kick(lane)
 
-    async def _hosts(self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot) -> None:
+    async def _hosts(self, job: Job, load: Load, progress: Progress, lane: Lane[Any], slot: Slot) -> None:
         """Use the session there is, then other hosts, until everybody is answered for."""
         tried: set[Candidate] = set()
         if slot.session is not None and slot.session.usable:
@@ -240,13 +214,13 @@ class Attempter:
             retried = True
             tried.discard(progress.broken)
 
-    async def _session(self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot) -> None:
+    async def _session(self, job: Job, load: Load, progress: Progress, lane: Lane[Any], slot: Slot) -> None:
         """Offer a session's host those who are pending, in one transaction."""
         session = slot.session
         assert session is not None
         extensions = session.extensions
         if left := prepare.left_out(progress.pending, host=slot.host, extensions=extensions):
-            self._done(progress, left, 0.0)
+            progress.done(left, 0.0)
             if not progress.pending:
                 return
         prepared = prepare.for_peer(
@@ -257,7 +231,7 @@ class Attempter:
             size_limit=session.size_limit,
         )
         if isinstance(prepared, Outcome):
-            self._done(progress, dict.fromkeys(progress.pending, prepared), 0.0)
+            progress.done(dict.fromkeys(progress.pending, prepared), 0.0)
             return
         slot.unbook()
         now = self._clock.monotonic()
@@ -267,7 +241,7 @@ class Attempter:
         await self._transact(job, load, progress, lane, slot, prepared)
 
     async def _transact(
-        self, job: Job, load: Load, progress: _Progress, lane: Lane[Any], slot: Slot, prepared: Prepared
+        self, job: Job, load: Load, progress: Progress, lane: Lane[Any], slot: Slot, prepared: Prepared
     ) -> None:
         """Run one transaction; return when its stamps are durable (Q4)."""
         session = slot.session
@@ -322,7 +296,7 @@ class Attempter:
                 self._held(job, load, progress, outcomes)
         if len(ordinals) > 1:
             self._next_turn(job, progress, lane, result, ordinals, outcomes)
-        self._done(progress, outcomes, duration)
+        progress.done(outcomes, duration)
         if not durable:
             await slot.close()
             return
@@ -337,7 +311,7 @@ class Attempter:
     def _next_turn(
         self,
         job: Job,
-        progress: _Progress,
+        progress: Progress,
         lane: Lane[Any],
         result: Result,
         ordinals: Sequence[int],
@@ -352,7 +326,7 @@ class Attempter:
             del outcomes[ordinal]
         self._return(job, lane, {ordinal: progress.pending.pop(ordinal) for ordinal in left})
 
-    def _held(self, job: Job, load: Load, progress: _Progress, outcomes: dict[int, Outcome]) -> None:
+    def _held(self, job: Job, load: Load, progress: Progress, outcomes: dict[int, Outcome]) -> None:
         """Take those in doubt out of the attempt: the queue holds them when the claim ends."""
         held = {ordinal: outcomes.pop(ordinal) for ordinal in [*outcomes] if doubtful(outcomes[ordinal])}
         for ordinal in held:
@@ -360,19 +334,7 @@ class Attempter:
         self._noted(job, load, held)
         self._tell.held(job, load.recipients, held)
 
-    def _done(self, progress: _Progress, outcomes: Mapping[int, Outcome], duration: float) -> None:
-        """Note outcomes; whoever met the host's own trouble stays pending for the next host."""
-        for ordinal, outcome in outcomes.items():
-            delivered = outcome.verdict is Verdict.DELIVERED
-            if outcome.scope >= Scope.HOST and not delivered:
-                progress.note(outcome)
-                continue
-            del progress.pending[ordinal]
-            if not delivered:
-                progress.outcomes[ordinal] = outcome
-                progress.durations[ordinal] = duration
-
-    async def _settle(self, job: Job, load: Load, progress: _Progress, retry: RetryPolicy) -> None:
+    async def _settle(self, job: Job, load: Load, progress: Progress, retry: RetryPolicy) -> None:
         """Stamp failures, tell what happened, and note when to try again."""
         settlement = settle(
             progress.outcomes,

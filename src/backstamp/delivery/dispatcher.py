@@ -17,6 +17,7 @@ from backstamp.delivery.attempt import Attempter
 from backstamp.delivery.candidates import Finder
 from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.history import History
+from backstamp.delivery.idle import IdleWorkers, Worker
 from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.looking import Books
 from backstamp.delivery.opening import Opener, Slot
@@ -27,7 +28,7 @@ from backstamp.delivery.router import Router, Tables
 from backstamp.delivery.sorter import Sorter
 from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
-from backstamp.delivery.throttle import Learned, Throttle
+from backstamp.delivery.throttle import Learned
 from backstamp.delivery.throttles import Throttles
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify
@@ -43,7 +44,6 @@ CONNECTIONS: Final = 2000
 TURNS: Final = 20
 """Messages a worker sends before it makes room for a lane that waits for its permit."""
 
-Worker = asyncio.Future[bool]
 AnyLane = Lane[Worker]
 
 
@@ -113,8 +113,7 @@ class Dispatcher:
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._slots: set[Slot] = set()
-        self._resting: dict[Worker, AnyLane] = {}
-        """Idle workers, the one idle longest first."""
+        self._resting = IdleWorkers()
         self._idle = asyncio.Event()
         self._stopping = False
         self._group: asyncio.TaskGroup
@@ -168,9 +167,8 @@ class Dispatcher:
             begun += [(job, lane) for job in lane.begun()]
             lane.stale = True
             self._leave(lane)
-        for worker in [*self._resting]:
-            # Its session was opened as the old tables say, and may be one too many now.
-            self._retire(worker)
+        # Their sessions were opened as the old tables say, and may be some too many now.
+        self._resting.retire_all()
         if moved or begun:
             self._group.create_task(sorter.again(moved, begun), name="reload")
 
@@ -197,8 +195,7 @@ class Dispatcher:
         self._sorter.stop()
         for lane in self._sorter.lanes.values():
             lane.leave()
-        for worker in list(self._resting):
-            self._retire(worker)
+        self._resting.retire_all()
         try:
             async with asyncio.timeout(grace):
                 while self._workers:
@@ -244,7 +241,7 @@ class Dispatcher:
         if at < NEVER:
             self._later(lane, at)
         else:
-            self._make_room(throttle)
+            self._resting.make_room(throttle)
         return False
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -255,13 +252,6 @@ class Dispatcher:
     def _gone(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         self._idle.set()
-
-    def _make_room(self, throttle: Throttle) -> None:
-        """Let the worker go that has been idle longest where others wait for a permit."""
-        for worker, lane in self._resting.items():
-            if throttle in lane.throttles and not lane.turns:
-                self._retire(worker)
-                return
 
     def _later(self, lane: AnyLane, at: float) -> None:
         """Look at a lane again at a monotonic time."""
@@ -371,32 +361,10 @@ class Dispatcher:
             if lane.stale or slot.session is None or at - now > lane.way.policy.idle:
                 return False
             slot.arrived()
-            if not await self._rest(lane):
+            if not await self._resting.rest(lane):
                 return False
             slot.coming = True
         return False
-
-    async def _rest(self, lane: AnyLane) -> bool:
-        """Wait for something to do; False if there was nothing for the policy's idle time."""
-        loop = self._loop
-        worker: Worker = loop.create_future()
-        lane.idle.append(worker)
-        self._resting[worker] = lane
-        timer = loop.call_later(lane.way.policy.idle, self._retire, worker)
-        try:
-            return await worker
-        finally:
-            timer.cancel()
-            del self._resting[worker]
-            if worker.done() and not worker.cancelled() and worker.result():
-                lane.woken -= 1
-
-    def _retire(self, worker: Worker) -> None:
-        """Let a worker go if it is idle. It leaves its lane in the same turn: nobody can wake it."""
-        lane = self._resting.get(worker)
-        if lane is not None and worker in lane.idle:
-            lane.idle.remove(worker)
-            worker.set_result(False)
 
     def _serve(self, lane: AnyLane) -> None:
         """Let lanes that wait for a permit have it, now that something changed at these throttles."""

@@ -18,10 +18,11 @@ from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.hosts import Hosts
 from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.outside import Candidate, Manner, Net, Session, Source
+from backstamp.delivery.progress import worse
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
 from backstamp.mail.fault import Fault, Phase
-from backstamp.mail.outcome import Outcome, Verdict
+from backstamp.mail.outcome import Outcome
 from backstamp.net.client import Refusal
 from backstamp.policy import classify
 from backstamp.policy.destination import Tls
@@ -103,13 +104,6 @@ class Slot:
         lane = self._lane
         lane.sessions += 1
         self.probe = next((one for one in lane.throttles if one.window.probes(one.held)), None)
-
-
-def worse(last: Outcome | None, outcome: Outcome) -> Outcome:
-    """Return which of two failures is told: temporary trouble outweighs what is final at another host."""
-    if last is None or last.verdict is Verdict.FAILED or outcome.verdict is Verdict.DEFERRED:
-        return outcome
-    return last
 
 
 class Opener:
