@@ -128,18 +128,21 @@ class Router:
     async def by_mx(self, question: Question, now: float) -> Bound:
         """Return the way by MX (RFC 5321 §5.1)."""
         domain = to_alabel(question.domain)
-        default = self.tables.policies.lookup(domain, ())
         exchangers = await self._resolver.exchangers(domain)
         if isinstance(exchangers, DnsFault):
-            return Bound(now, classify.dns(exchangers), default.policy)
+            return self._none(now, domain, classify.dns(exchangers))
         kept = mx.without_self(exchangers.hosts, self.finder.own_names)
         if not kept:
-            return Bound(now, classify.loop(domain), default.policy)
+            return self._none(now, domain, classify.loop(domain))
         site = Exchangers(kept, exchangers.implicit)
         found = self.tables.policies.lookup(domain, [host.name for host in kept])
         return self._bound(question, found, mx.site(site), site, now + FRESH)
 
     # ---- parts ----
+
+    def _none(self, now: float, domain: str, outcome: Outcome) -> Bound:
+        """Return that there is no way, and the policy of the domain alone for when it is tried again."""
+        return Bound(now, outcome, self.tables.policies.lookup(domain, ()).policy)
 
     def _bound(
         self, question: Question, found: Found, name: str, to: Smarthost | Exchangers, until: float
