@@ -242,19 +242,19 @@ class Relay:
         for name, function in gauges.items():
             self._metrics.gauge(name, function)
         if settings.admin is not None:
+            view = LedgerView(self.queue, emit)
             self._admin = AdminServer(
                 settings.admin.host,
                 settings.admin.port,
                 collector=self._metrics.collector(),
                 ready=self._unready,
-                queue=LedgerView(self.queue, emit),
-                explain=self._explain(),
+                queue=view,
+                explain=self._explain(view),
                 suppression=SuppressionRoutes(self.suppression, clock),
             )
 
-    def _explain(self) -> ExplainRoutes:
+    def _explain(self, view: LedgerView) -> ExplainRoutes:
         """Make what answers `backstamp explain` and `backstamp route`."""
-        view = LedgerView(self.queue, self._log.emit)
         health = self.queue.health
         return ExplainRoutes(
             Explainer(view, self._dispatcher, self._clock, lambda: health.problem, self.suppression),
