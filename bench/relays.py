@@ -77,12 +77,14 @@ class Backstamp:
         self._tables = route + more
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
+        self.admin = ""
+        """Address of its HTTP side, once it runs."""
 
     def start(self) -> int:
         """Start with an empty queue."""
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True)
-        admin = free_port()
+        self.admin = f"127.0.0.1:{free_port()}"
         config = self._directory / "backstamp.toml"
         config.write_text(
             f"""hostname = "relay.example.org"
@@ -93,7 +95,7 @@ address = "127.0.0.1:{self.port}"
 [limits]
 recipients = 2000
 [admin]
-address = "127.0.0.1:{admin}"
+address = "{self.admin}"
 {self._tables}"""
         )
         with self.events.open("wb") as log:
@@ -101,7 +103,7 @@ address = "127.0.0.1:{admin}"
                 [self._program, "serve", "--config", config], stdout=log, stderr=log, start_new_session=True
             )
         await_greeting(self.port)
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.admin}/readyz", timeout=10) as answer:
             assert answer.status == 200
         return self._process.pid
 
@@ -162,7 +164,8 @@ class Postfix:
 
     cpu_known = True
 
-    def __init__(self, directory: Path, sink: int, *, tuned: bool = False) -> None:
+    def __init__(self, directory: Path, sink: int, *, tuned: bool = False, hold: bool = False) -> None:
+        """With `hold` mail is taken and stays where it is."""
         self.name = "postfix-tuned" if tuned else "postfix"
         self.recipients_per_transaction = 1000 if tuned else 50
         self.port = free_port()
@@ -170,6 +173,7 @@ class Postfix:
         self._config = directory / "config"
         self._sink = sink
         self._tuned = tuned
+        self._hold = hold
 
     def start(self) -> int:
         """Start with an empty queue."""
@@ -200,6 +204,8 @@ class Postfix:
         }
         if self._tuned:
             settings |= TUNED | {"smtp_connection_cache_destinations": f"[127.0.0.1]:{self._sink}"}
+        if self._hold:
+            settings["smtpd_client_restrictions"] = "static:HOLD"
         text = "".join(f"{key} = {value}\n" for key, value in settings.items())
         (self._config / "main.cf").write_text(text)
         (self._config / "master.cf").write_text(self._services())
