@@ -5,9 +5,10 @@ taken off the wire, and cost nothing. The first piece holds the header (1 MiB of
 is all that is ever looked at.
 """
 
-from backstamp.listener.conversation import Conversation
-from backstamp.listener.intake import TOO_BIG, Door, bare_refusal
+from backstamp.listener.intake import TOO_BIG, Door, Letter, bare_refusal
+from backstamp.listener.origin import Origin
 from backstamp.listener.settings import ListenerSettings
+from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Deposit, Message, QueueRefusedError
 from backstamp.smtp.data import Unstuffer, bare
 
@@ -15,11 +16,10 @@ from backstamp.smtp.data import Unstuffer, bare
 class Arrival:
     """One large message of one session."""
 
-    def __init__(self, door: Door, conversation: Conversation, settings: ListenerSettings, peer: str) -> None:
+    def __init__(self, door: Door, envelope: Envelope, origin: Origin, settings: ListenerSettings) -> None:
         self._door = door
         self._settings = settings
-        self._peer = peer
-        self._letter = door.letter(conversation, settings, peer)
+        self._letter = Letter(door, envelope, origin, settings)
         self._unstuffer = Unstuffer()
         self._deposit: Deposit | None = None
         self._message: Message | None = None
@@ -41,7 +41,7 @@ class Arrival:
                 return f"{error.reply}\r\n".encode()
             except Exception as error:  # as in Door.accept
                 return self._door.broken(error)
-            return self._letter.accepted(self._message, self._size)
+            return self._letter.accepted(self._message, self._size).reply
         await self.abandon()
         return self._refusal or TOO_BIG
 

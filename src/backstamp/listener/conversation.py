@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from backstamp.listener import admission
+from backstamp.listener.origin import Origin
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail.address import AddressError, parse_path
 from backstamp.mail.envelope import Envelope, Recipient, flow, ordered, parameter
@@ -117,6 +118,11 @@ class Conversation:
     def too_long(self) -> Answer:
         """Answer a command line longer than allowed."""
         return self._refuse(TOO_LONG)
+
+    def origin(self, peer: str) -> Origin:
+        """Return what a trace says of the client of the transaction under way (RFC 3848, RFC 6531 §4.3)."""
+        protocol = "UTF8SMTP" if self.utf8 else "ESMTP" if self.extended else "SMTP"
+        return Origin(peer, self.helo, protocol)
 
     def envelope(self) -> Envelope:
         """Return the transaction's envelope and begin anew."""

@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from backstamp.clock import Clock
-from backstamp.listener.conversation import Conversation, Refuse
+from backstamp.listener.conversation import Refuse
+from backstamp.listener.origin import Origin, Verdict
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail import headers
 from backstamp.mail.envelope import Envelope, replaced
@@ -54,32 +55,28 @@ class Door:
         self.refuse = refuse
         """Which recipients are not taken (the suppression list)."""
 
-    def letter(self, conversation: Conversation, settings: ListenerSettings, peer: str) -> "Letter":
-        """Begin with a content: take the envelope out of the conversation."""
-        return Letter(self, conversation, settings, peer)
-
-    async def accept(
-        self, content: bytes, conversation: Conversation, settings: ListenerSettings, peer: str
-    ) -> bytes:
-        """Take a content as it came, but for doubled dots, which are taken away; return the reply.
+    async def take(
+        self, content: bytes, envelope: Envelope, origin: Origin, settings: ListenerSettings
+    ) -> Verdict:
+        """Take a content as it came, but for doubled dots, which are taken away; tell what became of it.
 
         Whatever goes wrong on this side is the relay's own trouble and so 4yz (promise 4).
         """
-        letter = self.letter(conversation, settings, peer)
+        letter = Letter(self, envelope, origin, settings)
         size = len(content)
         if size > settings.limits.message_size:
-            return TOO_BIG
+            return Verdict(TOO_BIG)
         if (what := bare(content)) is not None:
-            return bare_refusal(what)
+            return Verdict(bare_refusal(what))
         try:
             message = letter.message(content)
             if isinstance(message, bytes):
-                return message
+                return Verdict(message)
             await self.queue.append(message)
         except QueueRefusedError as error:
-            return f"{error.reply}\r\n".encode()
+            return Verdict(f"{error.reply}\r\n".encode())
         except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
-            return self.broken(error)
+            return Verdict(self.broken(error))
         return letter.accepted(message, size)
 
     def broken(self, error: Exception) -> bytes:
@@ -93,13 +90,12 @@ class Door:
 class Letter:
     """One message from its envelope to its 250."""
 
-    def __init__(self, door: Door, conversation: Conversation, settings: ListenerSettings, peer: str) -> None:
+    def __init__(self, door: Door, envelope: Envelope, origin: Origin, settings: ListenerSettings) -> None:
         self._door = door
         self._settings = settings
-        self._peer = peer
+        self._origin = origin
         self._started = door.clock.monotonic()
-        self._helo, self._extended, self._utf8 = conversation.helo, conversation.extended, conversation.utf8
-        self._envelope = conversation.envelope()
+        self._envelope = envelope
 
     def message(self, content: bytes) -> Message | bytes:
         """Return the message to be queued, its content begun by ours; or the reply that refuses it.
@@ -128,11 +124,12 @@ class Letter:
             if wanted not in (b"at-most-once", b"at-least-once"):
                 return SEMANTICS
             once = wanted == b"at-most-once"
+        origin = self._origin
         prefix = headers.received(
-            helo=self._helo,
-            peer=self._peer,
+            helo=origin.helo,
+            peer=origin.peer,
             hostname=settings.hostname,
-            protocol="UTF8SMTP" if self._utf8 else "ESMTP" if self._extended else "SMTP",
+            protocol=origin.protocol,
             queue_id=name,
             seconds=now,
         )
@@ -141,7 +138,7 @@ class Letter:
         flags = Flag.AT_MOST_ONCE if once else Flag.NONE
         return Message(queue_id, int(now * 1e6), envelope, prefix + separator + content, flags)
 
-    def accepted(self, message: Message, size: int) -> bytes:
+    def accepted(self, message: Message, size: int) -> Verdict:
         """Tell that a message is on stable storage; return what its client is told."""
         clock = self._door.clock
         name = ids.text(message.queue_id)
@@ -149,14 +146,15 @@ class Letter:
             Accepted(
                 time=int(clock.wall() * 1e6),
                 queue_id=name,
-                client=self._peer,
+                client=self._origin.peer,
+                user=self._origin.user,
                 sender=message.envelope.sender.decode("utf-8", "backslashreplace"),
                 recipients=len(message.envelope.recipients),
                 size=size,
                 duration=clock.monotonic() - self._started,
             )
         )
-        return f"250 2.0.0 Ok: queued as {name}\r\n".encode()
+        return Verdict(f"250 2.0.0 Ok: queued as {name}\r\n".encode(), name)
 
 
 def bare_refusal(what: str) -> bytes:

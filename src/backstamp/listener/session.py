@@ -303,7 +303,10 @@ class Session(SMTP):
             return Action.CLOSE
         if isinstance(content, bytes):
             self._busy = True
-            reply = await self._door.accept(content, self._conversation, self._settings, self._peer)
+            conversation = self._conversation
+            origin = conversation.origin(self._peer)
+            verdict = await self._door.take(content, conversation.envelope(), origin, self._settings)
+            reply = verdict.reply
             self._busy = False
         else:
             reply, action = content
@@ -352,7 +355,9 @@ class Session(SMTP):
     ) -> Answer | None:
         """Hand a large content to the queue as it comes; what is refused is read to its end and dropped."""
         limit = self._settings.limits.message_size
-        arrival = Arrival(self._door, self._conversation, self._settings, self._peer)
+        conversation = self._conversation
+        origin = conversation.origin(self._peer)
+        arrival = Arrival(self._door, conversation.envelope(), origin, self._settings)
         passed = 0
         found = None
         try:

@@ -37,6 +37,7 @@ class Accepted(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, t
     recipients: int
     size: int
     duration: float
+    user: str = ""
 
 
 class Refused(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="refused"):
