@@ -10,7 +10,7 @@ from backstamp.listener.origin import Origin
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Deposit, Message, QueueRefusedError
-from backstamp.smtp.data import Unstuffer, bare
+from backstamp.smtp.data import bare
 
 
 class Arrival:
@@ -20,20 +20,26 @@ class Arrival:
         self._door = door
         self._settings = settings
         self._letter = Letter(door, envelope, origin, settings)
-        self._unstuffer = Unstuffer()
         self._deposit: Deposit | None = None
         self._message: Message | None = None
-        self._size = 0
+        self.size = 0
+        """Octets that came, those dropped included."""
         self._refusal: bytes | None = None
+        self._held = b""
 
-    async def take(self, raw: bytes) -> None:
-        """Take octets as they came over the wire, not yet the last."""
-        await self._take(self._unstuffer.feed(raw))
+    async def take(self, content: bytes) -> None:
+        """Take the next octets, not yet the last."""
+        self.size += len(content)
+        # A CR at the end is kept for the next piece: each line end is to be seen whole.
+        content = self._held + content
+        self._held = content[-1:] if content.endswith(b"\r") else b""
+        await self._take(content[: len(content) - len(self._held)])
 
-    async def end(self, raw: bytes) -> bytes:
+    async def end(self, content: bytes) -> bytes:
         """Take the last octets; return the reply."""
-        await self._take(self._unstuffer.feed(raw))
-        await self._take(self._unstuffer.end())
+        self.size += len(content)
+        content, self._held = self._held + content, b""
+        await self._take(content)
         if self._refusal is None and self._deposit is not None and self._message is not None:
             try:
                 await self._deposit.commit()
@@ -41,7 +47,7 @@ class Arrival:
                 return f"{error.reply}\r\n".encode()
             except Exception as error:  # as in Door.accept
                 return self._door.broken(error)
-            return self._letter.accepted(self._message, self._size).reply
+            return self._letter.accepted(self._message, self.size).reply
         await self.abandon()
         return self._refusal or TOO_BIG
 
@@ -54,8 +60,7 @@ class Arrival:
     async def _take(self, content: bytes) -> None:
         if self._refusal is not None or not content:
             return
-        self._size += len(content)
-        if self._size > self._settings.limits.message_size:
+        if self.size > self._settings.limits.message_size:
             self._refusal = TOO_BIG
         elif (what := bare(content)) is not None:
             self._refusal = bare_refusal(what)

@@ -71,6 +71,8 @@ class Conversation:
         self.parameters = b""
         self.utf8 = False
         """Whether the transaction is internationalized (RFC 6531)."""
+        self.chunk: tuple[int, bool] | None = None
+        """Octets of the BDAT whose content is to be read and whether it is the last; None: DATA."""
         self._refused = 0
         self._whose: bytes | None = None
         """The tenant of the transaction, once somebody asked."""
@@ -125,10 +127,12 @@ class Conversation:
         return Origin(peer, self.helo, protocol)
 
     def envelope(self) -> Envelope:
-        """Return the transaction's envelope and begin anew."""
-        envelope = Envelope(self.sender or b"", ordered(self.recipients), self.parameters)
+        """Return the transaction's envelope."""
+        return Envelope(self.sender or b"", ordered(self.recipients), self.parameters)
+
+    def ended(self) -> None:
+        """Begin anew: the transaction has its reply."""
         self._reset()
-        return envelope
 
     def _refuse(self, reply: bytes) -> Answer:
         self.errors += 1

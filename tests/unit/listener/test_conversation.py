@@ -97,6 +97,7 @@ def test_a_message_ends_the_transaction_but_not_the_session() -> None:
     envelope = conversation.envelope()
     assert (envelope.sender, envelope.parameters) == (b"", b"BODY=8BITMIME")
     assert [recipient.address for recipient in envelope.recipients] == [b"a@a.example", b"b@z.example"]
+    conversation.ended()
     assert conversation.command(b"RCPT TO:<c@d.example>\r\n")[0].startswith(b"503")
     assert conversation.command(b"MAIL FROM:<a@b.example>\r\n")[0].startswith(b"250")
 
@@ -203,7 +204,7 @@ def test_an_envelope_id_is_no_declaration() -> None:
     conversation.command(b"RSET\r\n")
     conversation.command(b"MAIL FROM:<a@b.example> SMTPUTF8\r\n")
     assert conversation.utf8
-    conversation.envelope()
+    conversation.ended()
     assert not conversation.utf8
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.door import door
 
-from backstamp.listener import session
+from backstamp.listener import contents, session
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.settings import Limits
 from backstamp.mail.reply import Reply
@@ -232,20 +232,21 @@ async def test_many_messages_in_one_segment() -> None:
     sizes = [
         0,
         10,
-        session.SMALL - 10,
-        session.SMALL,
-        session.SMALL + 10,
-        3 * session.BUFFER,
+        session.BUFFER - 10,
+        session.BUFFER + 10,
+        contents.LARGE - 10,
+        contents.LARGE,
+        contents.LARGE + 2 * contents.PIECE,
         5,
         *[100] * 500,
     ]
-    contents = [b"Subject: x\r\n\r\n" + b"y" * size + b"\r\n" for size in sizes]
+    sent = [b"Subject: x\r\n\r\n" + b"y" * size + b"\r\n" for size in sizes]
     one = START.removeprefix(b"EHLO client.test\r\n")
-    said = b"EHLO client.test\r\n" + b"".join(one + content + b".\r\n" for content in contents)
+    said = b"EHLO client.test\r\n" + b"".join(one + content + b".\r\n" for content in sent)
     async with door() as opened:
         replies = await opened.talk(said + b"QUIT\r\n")
-        assert replies.count(b"\r\n250 2.0.0 Ok: queued as") == len(contents)
-        assert [content_of(message.content) for message in opened.queue.messages] == contents
+        assert replies.count(b"\r\n250 2.0.0 Ok: queued as") == len(sent)
+        assert [content_of(message.content) for message in opened.queue.messages] == sent
 
 
 async def test_recipients_far_beyond_the_limit_are_no_errors() -> None:
