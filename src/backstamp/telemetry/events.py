@@ -50,6 +50,30 @@ class Refused(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, ta
     recipient: str = ""
 
 
+class Authenticated(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="authenticated"):
+    """A client proved who it is (AUTH)."""
+
+    client: str
+    user: str
+    mechanism: str
+
+
+class AuthenticationFailed(
+    Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="authentication_failed"
+):
+    """A client did not prove who it is. `user` is who it said it was, absent where it named nobody.
+
+    `reason` is `credentials` (wrong password or token, or no such user), `locked` (too many failures before),
+    `busy` (too many passwords to check) or `trouble` (the token endpoint does not answer as it should).
+    """
+
+    client: str
+    mechanism: str
+    reason: str
+    reply: str
+    user: str = ""
+
+
 class Attempt(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="attempt"):
     """A transaction begins: one message, some recipients of a domain, one host."""
 

@@ -67,6 +67,11 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"<{event.recipient}> may have been taken {where}"
         case events.Refused():
             return f"{event.client} {event.command} <{event.recipient or event.sender}>: {event.reply}"
+        case events.Authenticated():
+            return f"{event.client} is {event.user} by {event.mechanism}"
+        case events.AuthenticationFailed():
+            who = f" as {event.user}" if event.user else ""
+            return f"{event.client}{who} by {event.mechanism}, {event.reason}: {event.reply}"
         case events.Started():
             return (
                 f"version {event.version} on {', '.join(event.addresses)}, {event.waiting} recipients waiting"

@@ -20,6 +20,8 @@ PREFIX: Final = "backstamp_"
 COUNTERS: Final[dict[type[Event], tuple[str, str]]] = {
     events.Accepted: ("messages_accepted", "Messages on stable storage whose client was told 250."),
     events.Refused: ("commands_refused", "MAIL, RCPT and DATA commands answered 4yz or 5yz."),
+    events.Authenticated: ("authentications", "Clients that proved who they are."),
+    events.AuthenticationFailed: ("authentications_failed", "AUTH commands of clients that did not."),
     events.Attempt: ("transactions", "Transactions begun, where attempts are logged."),
     events.Delivered: ("recipients_delivered", "Recipients a remote server took, durably stamped."),
     events.Deferred: ("recipients_deferred", "Outcomes that will be tried again."),

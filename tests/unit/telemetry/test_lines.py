@@ -17,6 +17,13 @@ EVENTS: list[Event] = [
         time=NOW, queue_id="Q", client="127.0.0.1", sender="a@b.example", recipients=2, size=10, duration=0.5
     ),
     events.Refused(time=NOW, client="127.0.0.1", command="RCPT", reply="550 no", recipient="c@d.example"),
+    events.Authenticated(time=NOW, client="192.0.2.1", user="ann", mechanism="PLAIN"),
+    events.AuthenticationFailed(
+        time=NOW, client="192.0.2.1", mechanism="PLAIN", reason="credentials", reply="535 no", user="ann"
+    ),
+    events.AuthenticationFailed(
+        time=NOW, client="192.0.2.1", mechanism="OAUTHBEARER", reason="trouble", reply="454 later"
+    ),
     events.Attempt(time=NOW, queue_id="Q", domain="d.example", recipients=2, mx="mx", attempt=1),
     events.Delivered(
         time=NOW, queue_id="Q", recipient="c@d.example", reply="250 ok", mx="mx", duration=0.001, delay=2.5
