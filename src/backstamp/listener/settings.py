@@ -1,8 +1,12 @@
 """What a listener is told: the records configuration makes for this room."""
 
+import enum
 from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
+
+from backstamp.listener.offers import DEFAULT
+from backstamp.policy.token import TokenEndpoint
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -21,6 +25,26 @@ class Limits(msgspec.Struct, frozen=True):
     message: float = 3600.0
 
 
+class Auth(enum.Enum):
+    """What a listener asks of clients (RFC 4954)."""
+
+    OFF = "off"
+    OPTIONAL = "optional"
+    """AUTH is offered; who is allowed by address needs none."""
+    REQUIRED = "required"
+    """No mail without AUTH (530)."""
+
+
+class AuthSettings(msgspec.Struct, frozen=True):
+    """Who may prove what, for all listeners. `users` is the users file, empty: none; `lockout` is seconds."""
+
+    users: str = ""
+    endpoint: TokenEndpoint | None = None
+    failures: int = 10
+    lockout: float = 900.0
+    mechanisms: tuple[str, ...] = DEFAULT
+
+
 class ListenerSettings(msgspec.Struct, frozen=True):
     """One `[[listen]]` of the configuration."""
 
@@ -29,6 +53,7 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     port: int
     allow: tuple[IPv4Network | IPv6Network, ...] = ()
     submission: bool = False
+    auth: Auth = Auth.OFF
     limits: Limits = Limits()
     at_most_once: bool = False
     """Whether mail from here is sent at most once: who is in doubt is held, not sent again."""
