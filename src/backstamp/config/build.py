@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from backstamp.config import smarthosts
-from backstamp.config.model import File, LimitsTable, RetryTable, SuppressionTable
+from backstamp.config.model import AuthTable, File, LimitsTable, RetryTable, SuppressionTable
 from backstamp.config.outgoing import (
     AdaptTable,
     DeliveryTable,
@@ -22,20 +22,21 @@ from backstamp.config.outgoing import (
 )
 from backstamp.config.settings import Settings
 from backstamp.config.shipped import Known
-from backstamp.listener.settings import Limits, ListenerSettings
+from backstamp.listener.settings import Auth, AuthSettings, Limits, ListenerSettings
 from backstamp.policy.adapt import Action, Adaptation
 from backstamp.policy.destination import DestinationPolicy, Family, Provider, Rule, Timeouts, Tls
 from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.route import Credentials, NextHop, Route, Smarthost
 from backstamp.policy.source import PoolAddress, SourcePool
 from backstamp.policy.suppression import At, SuppressionPolicy
+from backstamp.policy.token import TokenEndpoint
 
 _OF_THE_TABLE = {"match", "name", "mx", "enabled", "reference", "date"}
 """Keys of destinations and providers that say who they are, not what is different."""
 
 
-def settings(file: File, known: Known, passwords: Mapping[int, str]) -> Settings:
-    """Return the settings of a file; `passwords` are those read from files, by the index of the route."""
+def settings(file: File, known: Known, passwords: Mapping[int, str], token_secret: str = "") -> Settings:
+    """Return the settings of a file; secrets were read from files, `passwords` by the index of the route."""
     limits = _limits(file.limits)
     default = _default(file.delivery, file.retry)
     return Settings(
@@ -49,6 +50,7 @@ def settings(file: File, known: Known, passwords: Mapping[int, str]) -> Settings
                 port=table.address.port,
                 allow=tuple(table.allow),
                 submission=table.submission,
+                auth=Auth(table.auth),
                 at_most_once=table.semantics == "at-most-once",
                 limits=limits,
                 tenant=table.tenant,
@@ -58,6 +60,7 @@ def settings(file: File, known: Known, passwords: Mapping[int, str]) -> Settings
             )
             for table in file.listen
         ),
+        auth=_auth(file.auth, token_secret),
         destination=default,
         rules=tuple(_rule(table, default) for table in file.destination),
         providers=tuple(_providers(file.provider, known, default)),
@@ -83,6 +86,21 @@ def _limits(table: LimitsTable) -> Limits:
         hops=table.hops,
         idle=table.command_timeout,
         message=table.data_timeout,
+    )
+
+
+def _auth(table: AuthTable, secret: str) -> AuthSettings:
+    endpoint = None
+    if table.token_endpoint is not None:
+        endpoint = TokenEndpoint(
+            table.token_endpoint, table.token_client or "", secret, table.token_user_key or ""
+        )
+    return AuthSettings(
+        users=table.users or "",
+        endpoint=endpoint,
+        failures=table.failures,
+        lockout=table.lockout,
+        mechanisms=tuple(table.mechanisms),
     )
 
 

@@ -12,7 +12,7 @@ import tomllib
 
 from pydantic import ValidationError
 
-from backstamp.config import between, build, lines, passwords, shipped, smarthosts
+from backstamp.config import authentication, between, build, lines, passwords, shipped, smarthosts
 from backstamp.config.complaints import complaints
 from backstamp.config.model import File
 from backstamp.config.problem import ConfigurationError, Problem
@@ -59,14 +59,16 @@ def parse(content: bytes, file: str) -> Settings:
         raise ConfigurationError((_syntax_problem(text, file, error),)) from None
     known = shipped.known()
     mistakes = between.mistakes(document, known.by_name()) + smarthosts.mistakes(document)
+    mistakes += authentication.mistakes(document)
     secrets, unread = passwords.read(document)
-    mistakes += unread
+    token_secret, unread_too = passwords.token_secret(document)
+    mistakes += unread + unread_too
     try:
         model = File.model_validate(document)
     except ValidationError as error:
         mistakes += complaints(error.errors(include_url=False), File)
     if not mistakes:
-        return build.settings(model, known, secrets)
+        return build.settings(model, known, secrets, token_secret)
     found = lines.notes(text)
     problems = [
         Problem(file, lines.line_of(found, path) or 1, lines.written(path), message)

@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from backstamp.config import rules, units
+from backstamp.config import authentication, rules, units
 from backstamp.config.kinds import (
     BounceClassName,
     Count,
     Domain,
     Duration,
     Expiry,
+    Mechanism,
     NameOrNone,
     Nameserver,
     Network,
@@ -69,8 +70,9 @@ class ListenTable(Table):
     """File of the certificate chain (PEM), with `starttls` or `implicit`."""
     key: Annotated[str | None, AfterValidator(rules.only_with_tls)] = None
     """File of the private key (PEM), with `starttls` or `implicit`."""
-    auth: Annotated[Literal["off", "optional", "required"], AfterValidator(rules.no_auth)] = "off"
-    """AUTH of clients. This release has `off`."""
+    auth: Literal["off", "optional", "required"] = "off"
+    """AUTH of clients (RFC 4954), judged as `[auth]` says: `off`; `optional`, who is in `allow` needs none;
+    `required`, no mail without it. Anything but `off` needs TLS, or a loopback address."""
     allow: list[Network] = as_written(["127.0.0.0/8", "::1/128"])
     """Networks whose clients may relay without AUTH. An address that can be reached from outside, with
     networks so wide that strangers are in them, would be an open relay and is refused."""
@@ -97,6 +99,32 @@ class ListenTable(Table):
         if "address" in info.data:
             rules.not_an_open_relay(info.data["address"], allow)
         return allow
+
+
+class AuthTable(Table):
+    """Who may send: users of a file, owners of tokens, or both."""
+
+    users: Annotated[str | None, Field(min_length=1)] = None
+    """Users file, written by `backstamp user add` and read again whenever it changed. A relative path
+    starts at the current directory."""
+    token_endpoint: Annotated[str | None, AfterValidator(authentication.endpoint)] = None
+    """URL that judges bearer tokens (RFC 7662); http only to loopback addresses."""
+    token_client: Annotated[str | None, Field(min_length=1)] = None
+    """Who this relay is to the endpoint (HTTP Basic)."""
+    token_secret_file: Annotated[str | None, Field(min_length=1)] = None
+    """File that has its secret and nothing else, read at start and reload."""
+    token_user_key: Annotated[str | None, Field(min_length=1)] = None
+    """Member of the endpoint's answer that is the user's name. Absent: `username`, else `sub`."""
+    mechanisms: Annotated[list[Mechanism], Field(min_length=1)] = as_written(
+        ["PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"]
+    )
+    """What is offered; XOAUTH2 can be, too. The last ones only with a token endpoint, the others only with
+    users."""
+    failures: Annotated[int, Field(ge=3, le=1000)] = 10
+    """Failures of a client address (IPv6: of a /64), or of a user, within `lockout` that lock it out. Where a
+    user succeeded in the last 30 days only their own failures there count."""
+    lockout: Annotated[Duration, AfterValidator(authentication.sensible_lockout)] = as_written("15m")
+    """How long. From 1s to 1d."""
 
 
 class LimitsTable(Table):
@@ -178,6 +206,7 @@ class File(Table):
     queue: QueueTable
     process: ProcessTable = ProcessTable()
     listen: Annotated[list[ListenTable], Field(min_length=1)]
+    auth: AuthTable = AuthTable()
     limits: LimitsTable = LimitsTable()
     retry: RetryTable = RetryTable()
     delivery: DeliveryTable = DeliveryTable()

@@ -26,16 +26,31 @@ def read(document: Mapping[str, Any]) -> tuple[dict[int, str], Mistakes]:
         name = table.get("password_file")
         if not isinstance(name, str) or not name:
             continue
-        path: Path = ("route", index, "password_file")
-        try:
-            found[index] = _password(name)
-        except OSError as error:
-            wrong.append(
-                (path, f"{words.shown(name, 1000)} cannot be read: {(error.strerror or str(error)).lower()}")
-            )
-        except ValueError as error:
-            wrong.append((path, f"{words.shown(name, 1000)} is {error}"))
+        secret, mistakes = _told(("route", index, "password_file"), name)
+        wrong += mistakes
+        if not mistakes:
+            found[index] = secret
     return found, wrong
+
+
+def token_secret(document: Mapping[str, Any]) -> tuple[str, Mistakes]:
+    """Return the secret of `[auth] token_secret_file`, empty without one, and what is wrong with the file."""
+    table = document.get("auth")
+    name = table.get("token_secret_file") if isinstance(table, dict) else None
+    if not isinstance(name, str) or not name:
+        return "", []
+    return _told(("auth", "token_secret_file"), name)
+
+
+def _told(path: Path, name: str) -> tuple[str, Mistakes]:
+    """Return what a file says, or what is wrong with it."""
+    try:
+        return _password(name), []
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return "", [(path, f"{words.shown(name, 1000)} cannot be read: {reason}")]
+    except ValueError as error:
+        return "", [(path, f"{words.shown(name, 1000)} is {error}")]
 
 
 def _password(name: str) -> str:

@@ -62,13 +62,6 @@ def no_tls(value: str) -> str:
     return value
 
 
-def no_auth(value: str) -> str:
-    """Refuse what later releases bring, rather than to relay without what was asked for."""
-    if value != "off":
-        raise ValueError(f"{shown(value)} is not supported yet; AUTH arrives in a later release: write off")
-    return value
-
-
 def only_with_tls(value: str | None) -> str | None:
     """Refuse a certificate nobody would show."""
     if value is not None:

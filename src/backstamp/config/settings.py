@@ -7,7 +7,7 @@ Reload makes a new record; nothing is ever changed in one.
 import msgspec
 
 from backstamp.config.units import Address
-from backstamp.listener.settings import ListenerSettings
+from backstamp.listener.settings import AuthSettings, ListenerSettings
 from backstamp.policy.adapt import Adaptation
 from backstamp.policy.destination import DestinationPolicy, Provider, Rule
 from backstamp.policy.route import Route
@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_directory: str
     queue_reserve: int = 0
     listeners: tuple[ListenerSettings, ...]
+    auth: AuthSettings = AuthSettings()
     destination: DestinationPolicy = DestinationPolicy()
     rules: tuple[Rule, ...] = ()
     providers: tuple[Provider, ...] = ()

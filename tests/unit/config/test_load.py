@@ -248,7 +248,6 @@ address = "0.0.0.0:2525"
         ("[queue]\n", "[limits]\nrecipients = true\n[queue]\n", "3: limits.recipients: true is not a whole number"),
         ("[queue]\n", '[limits]\nmessage_size = "1B"\n[queue]\n', "3: limits.message_size: 1 octets are out of bounds; write 1kB to 2GB"),
         ("[queue]\n", "[process]\nlisteners = 2\n[queue]\n", "3: process.listeners: 2 is not supported yet; in this release the delivery process listens itself: write 0"),
-        ("[[listen]]", '[[listen]]\nauth = "required"', '5: listen[0].auth: "required" is not supported yet; AUTH arrives in a later release: write off'),
         ("[[listen]]", '[[listen]]\ncertificate = "c"', "5: listen[0].certificate: means something only with tls = starttls or implicit, which arrive in a later release"),
         ('"relay.example.org"', '"192.0.2.1"', '1: hostname: "192.0.2.1" is not a domain name; write relay.example.org'),
         ("[queue]\n", "delivery.timeouts.finl = 1\n[queue]\n", "2: delivery.timeouts.finl: unknown key; did you mean final?"),
