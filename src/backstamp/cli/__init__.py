@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from backstamp.cli import check, demo, explain, fsck, queue, route, serve, sink, suppression, version
+from backstamp.cli import check, demo, explain, fsck, queue, route, serve, sink, suppression, user, version
 
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
     serve.register,
@@ -18,6 +18,7 @@ COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
     explain.register,
     route.register,
     suppression.register,
+    user.register,
     fsck.register,
     sink.register,
     demo.register,
