@@ -18,7 +18,7 @@ from backstamp.listener import mechanisms, offers, users
 from backstamp.listener.accounts import LONGEST_NAME, Scram, prepared
 from backstamp.listener.authentication import Authentication, Refusal
 from backstamp.listener.mechanisms import Claim, Password, Proof, Token
-from backstamp.listener.passwords import HASHER, BusyError, Passwords
+from backstamp.listener.passwords import HASHER, BusyError, Passwords, UncheckedError
 from backstamp.listener.settings import AuthSettings
 from backstamp.listener.users import Users, UserTable
 from backstamp.net.introspection import Introspection, TroubleError
@@ -98,6 +98,9 @@ class Authority:
             user = await self._judge(claim, name)
         except BusyError:
             return self._refused(claim, peer, "busy", BUSY)
+        except UncheckedError as error:
+            self._alarm(f"a password could not be checked: {error}", "its client was told 454")
+            return self._refused(claim, peer, "trouble", TROUBLE)
         except TroubleError as error:
             self._trouble(str(error))
             return self._refused(claim, peer, "trouble", TROUBLE)
@@ -178,7 +181,10 @@ class Authority:
         self._troubled = bool(problem)
         said = f"token endpoint: {problem}" if problem else "token endpoint: it answers again"
         action = "clients with tokens are told 454" if problem else "tokens are judged"
-        self._emit(Alarm(time=self._now(), problem=said, action=action))
+        self._alarm(said, action)
+
+    def _alarm(self, problem: str, action: str) -> None:
+        self._emit(Alarm(time=self._now(), problem=problem, action=action))
 
     def _now(self) -> int:
         return int(self._clock.wall() * 1e6)

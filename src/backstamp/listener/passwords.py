@@ -8,7 +8,6 @@ state of the users file only.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 from collections import OrderedDict
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 from scramp import ScramMechanism
 
 from backstamp.listener import accounts
@@ -26,7 +25,7 @@ from backstamp.policy.user import User
 
 AT_ONCE: Final = 2
 WAITING: Final = 32
-"""Passwords being checked at a time, and those waiting for their turn (about a second's worth)."""
+"""Passwords being checked at a time, and those waiting for their turn (a few seconds' worth)."""
 
 REMEMBERED: Final = 60.0
 SIZE: Final = 1000
@@ -64,6 +63,10 @@ def account(
     return Account(user, hasher.hash(secret, salt=entropy(16)), verifier)
 
 
+class UncheckedError(Exception):
+    """A password could not be checked: no memory for it, or a hash that is damaged."""
+
+
 class Passwords:
     """Checks passwords. `now` gives seconds of a clock that does not jump."""
 
@@ -91,6 +94,7 @@ class Passwords:
 
         Raises:
             BusyError: too many are waiting.
+            UncheckedError: it could not be told.
         """
         secret = accounts.prepared(password, accounts.LONGEST_PASSWORD) or ""
         digest = self._digest(secret)
@@ -117,9 +121,12 @@ class Passwords:
         self._pending -= 1
 
     def _verify(self, known: str, secret: str) -> bool:
-        with contextlib.suppress(VerificationError, InvalidHashError):
+        try:
             return self._hasher.verify(known, secret)
-        return False
+        except VerifyMismatchError:
+            return False
+        except (VerificationError, InvalidHashError) as error:
+            raise UncheckedError(str(error)) from None
 
     def _digest(self, secret: str) -> bytes:
         return hmac.digest(self._key, secret.encode(), hashlib.sha256)

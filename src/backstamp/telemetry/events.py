@@ -64,7 +64,7 @@ class AuthenticationFailed(
     """A client did not prove who it is. `user` is who it said it was, absent where it named nobody.
 
     `reason` is `credentials` (wrong password or token, or no such user), `locked` (too many failures before),
-    `busy` (too many passwords to check) or `trouble` (the token endpoint does not answer as it should).
+    `busy` (too many passwords to check) or `trouble` (what judges it does not work; an alarm says why).
     """
 
     client: str

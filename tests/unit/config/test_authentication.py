@@ -4,8 +4,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from backstamp.config import ConfigurationError, Settings, parse
+from backstamp.config import ConfigurationError, Settings, authentication, parse
 from backstamp.listener.settings import Auth, AuthSettings
 from backstamp.policy.token import TokenEndpoint
 
@@ -94,6 +96,15 @@ def test_an_open_address_needs_tls() -> None:
 )  # fmt: skip
 def test_mistakes(text: str, line: str) -> None:
     assert problems(text) == [line]
+
+
+@given(st.text() | st.builds("http{}://{}".format, st.sampled_from(["", "s"]), st.text()))
+def test_any_url_is_taken_or_refused_in_one_line(text: str) -> None:
+    try:
+        assert authentication.endpoint(text) == text
+    except ValueError as error:
+        assert "; write " in str(error)
+        assert "\n" not in str(error)
 
 
 def test_whatever_stands_there_is_one_mistake_and_no_accident() -> None:

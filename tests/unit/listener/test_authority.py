@@ -18,7 +18,7 @@ from backstamp.listener.accounts import UsersError
 from backstamp.listener.authentication import SUCCESS, Ask, End, Judge, Refusal
 from backstamp.listener.authority import BUSY, LOCKED, TROUBLE, WRONG, Authority
 from backstamp.listener.mechanisms import Claim, Password, Proof, Token
-from backstamp.listener.passwords import BusyError, account
+from backstamp.listener.passwords import BusyError, UncheckedError, account
 from backstamp.listener.settings import AuthSettings
 from backstamp.net.introspection import TroubleError
 from backstamp.policy.token import TokenEndpoint
@@ -186,6 +186,17 @@ async def test_too_many_at_once_are_told_to_come_again(world: World) -> None:
     for _ in range(5):
         assert await world.check(Password("ann", "s3cret")) == Refusal(BUSY)
     assert world.slept == []
+
+
+async def test_a_password_that_cannot_be_checked_is_told_to_the_operator(world: World) -> None:
+    async def broken(*_: Any) -> bool:
+        raise UncheckedError("Memory allocation error")
+
+    world.authority._passwords.right = broken  # type: ignore[union-attr,method-assign]
+    assert await world.check(Password("ann", "s3cret")) == Refusal(TROUBLE)
+    assert [one.problem for one in world.events if isinstance(one, Alarm)] == [
+        "a password could not be checked: Memory allocation error"
+    ]
 
 
 async def test_a_users_file_of_today_decides(world: World) -> None:

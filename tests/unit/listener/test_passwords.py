@@ -8,8 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 from argon2 import PasswordHasher
 
-from backstamp.listener.accounts import UsersError
-from backstamp.listener.passwords import AT_ONCE, REMEMBERED, SIZE, BusyError, Passwords, account
+from backstamp.listener.accounts import Account, UsersError
+from backstamp.listener.passwords import (
+    AT_ONCE,
+    REMEMBERED,
+    SIZE,
+    BusyError,
+    Passwords,
+    UncheckedError,
+    account,
+)
 from backstamp.policy.user import User
 
 
@@ -106,6 +114,13 @@ async def test_what_is_remembered_is_no_password_and_bounded(world: World) -> No
     for number in range(SIZE + 5):
         world.passwords._remember(f"user{number}", b"", 1)
     assert len(world.passwords._right) == SIZE
+
+
+async def test_a_password_that_could_not_be_checked_is_not_a_wrong_one(world: World) -> None:
+    damaged = Account(User("ann"), world.ann.hash[:-4] + "!")
+    with pytest.raises(UncheckedError):
+        await world.passwords.right(damaged, "s3cret", 1)
+    assert world.passwords._pending == 0
 
 
 async def test_two_at_once_some_wait_and_the_rest_are_told_so(world: World) -> None:

@@ -41,6 +41,7 @@ def test_a_pattern_is_kept_with_its_domain_in_a_labels(written: str, kept: str) 
         "example.org\n",
         "a\rb@example.org",
         "a> SIZE=1@example.org",
+        "a@b.example> SIZE=1@example.org",
         "\ud800@example.org",
         "\ud800.example",
         "x" * 64 + ".example",
