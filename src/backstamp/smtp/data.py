@@ -1,8 +1,9 @@
 """The content on the wire: where it ends, dot-stuffing, line ends (RFC 5321 §4.5.2, §2.3.8).
 
 Only CRLF.CRLF ends a content, and only CRLF ends a line. A bare CR or LF is what message
-smuggling is made of (CVE-2023-51764 and its kin), so it is found here and refused by the
-listener. Everything works on whole buffers; nothing looks at lines.
+smuggling is made of (CVE-2023-51764 and its kin), so it is found here; the listener refuses
+it, or has it made a CRLF after the end was found. Everything works on whole buffers; nothing
+looks at lines.
 """
 
 import re
@@ -110,3 +111,43 @@ def bare(content: bytes) -> str | None:
     if content.replace(b"\r", b"").replace(b"\n", b"\r\n") == content:
         return "NUL" if b"\0" in content else None
     return "bare LF" if _BARE_CR.search(content) is None else "bare CR"
+
+
+def normalized(content: bytes) -> bytes:
+    """Return a content whose bare CRs and bare LFs are CRLFs; the same object if it has none.
+
+    For contents without their doubled dots, whose end was found: a dot that comes to begin a line is
+    content and doubled when it goes out. Of a large one each piece can be given alone, if none ends inside
+    a CRLF (`Unstuffer` sees to it). A NUL stays. At most twice as long.
+    """
+    if content.replace(b"\r", b"").replace(b"\n", b"\r\n") == content:  # as in `bare`
+        return content
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
+class LineLength:
+    """Looks for a line longer than a limit in a content that comes piece by piece, however it is cut."""
+
+    def __init__(self, limit: int) -> None:
+        """Take the octets a line may have without its CRLF (RFC 5321 §4.5.3.1.6: 998); 0: any number."""
+        self._limit = limit
+        self._open = 0
+        """Octets of the line the last piece ended in."""
+
+    def exceeded(self, piece: bytes) -> bool:
+        """Tell whether a line is too long by now; the content's line ends must be CRLF."""
+        if not self._limit or not piece:
+            return False
+        # From each line end to the last one within reach of it: a look every limit's worth of octets.
+        reach = self._limit + 2
+        at, behind = 0, reach - self._open
+        while behind < len(piece):
+            found = piece.rfind(b"\n", at, behind)
+            if found < 0:
+                return True
+            at = found + 1
+            behind = at + reach
+        at = max(at, piece.rfind(b"\n", at) + 1)
+        self._open = len(piece) - at + (0 if at else self._open)
+        # A CR at the end may be half of a line's CRLF.
+        return self._open > self._limit + piece.endswith(b"\r")

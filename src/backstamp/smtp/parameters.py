@@ -56,6 +56,12 @@ def parse(text: bytes, *, utf8: bool = False) -> dict[bytes, bytes | None]:
     return found
 
 
+def declared_size(text: bytes) -> int | None:
+    """Return the SIZE (RFC 1870) among MAIL's parameters, which were checked; None where there is none."""
+    value = parse(text).get(b"SIZE") if b"=" in text else None
+    return None if value is None else int(value)
+
+
 def mail(text: bytes, *, message_size: int, priority_limit: int = 9) -> tuple[bytes, int | None]:
     """Check MAIL's parameters; return those that go with the message, and the priority if it was lowered.
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.smtp.data import Stuffer, bare, find_end, stuff, unstuff
+from backstamp.smtp.data import LineLength, Stuffer, Unstuffer, bare, find_end, normalized, stuff, unstuff
 
 pieces = st.lists(
     st.sampled_from([b"\r\n", b".", b"\r\n.", b"x", b"..", b" ", b"\xff", b"line"]), max_size=30
@@ -122,3 +122,74 @@ def simple(content: bytes) -> str | None:
 )
 def test_bare_line_ends_are_those_of_the_simple_definition(content: bytes) -> None:
     assert bare(content) == simple(content)
+
+
+messy = st.lists(
+    st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b"x", b".", b"\r\n.", b"\n.", b"\r.\r"]), max_size=14
+).map(b"".join)
+
+
+@given(messy | octets)
+def test_normalized_content_has_no_bare_line_end_and_everything_else_as_it_was(content: bytes) -> None:
+    """Security 2: each bare CR or LF is one CRLF, no octet is lost."""
+    out = normalized(content)
+    assert bare(out) in {None, "NUL"}
+    one_each = content.replace(b"\r\n", b"N").replace(b"\r", b"N").replace(b"\n", b"N")
+    assert out.replace(b"\r\n", b"N") == one_each
+    assert normalized(out) is out
+
+
+@given(messy)
+def test_normalized_content_goes_out_as_one_and_arrives_as_it_was_queued(content: bytes) -> None:
+    """Security 2: a dot that comes to begin a line is doubled on its way out."""
+    queued = normalized(content)
+    wire = stuff(queued) + b".\r\n"
+    assert find_end(wire) == (len(wire) - 3, len(wire))
+    arrived = unstuff(wire[:-3])
+    assert arrived == queued or arrived == queued + b"\r\n"
+
+
+@given(messy, st.lists(st.integers(1, 9), min_size=1))
+def test_a_content_is_normalized_alike_however_it_is_cut(raw: bytes, cuts: list[int]) -> None:
+    unstuffer = Unstuffer()
+    out = []
+    at = step = 0
+    while at < len(raw):
+        size = cuts[step % len(cuts)]
+        out.append(normalized(unstuffer.feed(raw[at : at + size])))
+        at += size
+        step += 1
+    out.append(normalized(unstuffer.end()))
+    assert b"".join(out) == normalized(unstuff(raw))
+
+
+def test_a_clean_content_is_not_copied_to_be_normalized() -> None:
+    content = b"Subject: x\r\n\r\na\r\n"
+    assert normalized(content) is content
+
+
+@given(
+    st.lists(st.integers(0, 13), max_size=8),
+    st.booleans(),
+    st.lists(st.integers(1, 30), min_size=1),
+    st.integers(1, 12),
+)
+def test_a_long_line_is_found_however_the_content_is_cut(
+    lines: list[int], open_end: bool, cuts: list[int], limit: int
+) -> None:
+    content = b"".join(b"x" * length + b"\r\n" for length in lines)
+    if open_end:
+        content = content[:-2]
+    looking = LineLength(limit)
+    found = False
+    at = step = 0
+    while at < len(content):
+        size = cuts[step % len(cuts)]
+        found = looking.exceeded(content[at : at + size]) or found
+        at += size
+        step += 1
+    assert found == any(length > limit for length in lines)
+
+
+def test_a_line_of_any_length_where_there_is_no_limit() -> None:
+    assert not LineLength(0).exceeded(b"x" * 100_000)

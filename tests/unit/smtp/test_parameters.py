@@ -181,3 +181,18 @@ def test_what_is_offered() -> None:
         "DSN",
         "MT-PRIORITY",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        (b"", None),
+        (b"SMTPUTF8", None),
+        (b"BODY=8BITMIME", None),
+        (b"size=17 BODY=8BITMIME", 17),
+        (b"BODY=8BITMIME  SIZE=0", 0),
+    ],
+)
+def test_the_size_a_client_declares(text: bytes, size: int | None) -> None:
+    """RFC 1870: what it says, for who must make room for it."""
+    assert parameters.declared_size(text) == size
