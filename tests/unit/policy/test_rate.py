@@ -2,13 +2,14 @@
 
 from fractions import Fraction
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backstamp.policy.destination import Rate
-from backstamp.policy.rate import Pacer
+from backstamp.policy.rate import Pacer, conforming
 
 RATES = st.builds(Rate, st.integers(1, 1000), st.sampled_from((0.1, 1.0, 7.0, 60.0, 3600.0)))
 STEPS = st.one_of(st.just(0.0), st.floats(0.0, 0.01), st.floats(0.0, 100.0))
@@ -91,3 +92,34 @@ def test_what_is_asked_is_what_is_given(rate: Rate, steps: list[float]) -> None:
         earliest = pacer.earliest(now)
         assert pacer.take(now) == earliest
         now = earliest
+
+
+@given(RATES, st.lists(STEPS, max_size=60), st.floats(0.0, 1000.0))
+def test_who_is_policed_has_the_whole_count_at_once_and_never_twice_it(
+    rate: Rate, steps: list[float], start: float
+) -> None:
+    now, due = start, -inf
+    taken: list[float] = []
+    for step in steps * 20:
+        now += step
+        if (after := conforming(rate, due, now)) is not None:
+            due = after
+            taken.append(now)
+    for index, first in enumerate(taken):
+        within = sum(1 for one in taken[index:] if one - first < rate.seconds)
+        assert within <= 2 * rate.count
+
+
+@given(RATES, st.floats(0.0, 10_000.0))
+def test_a_burst_of_the_count_and_then_one_each_interval(rate: Rate, now: float) -> None:
+    due = -inf
+    for _ in range(rate.count):
+        after = conforming(rate, due, now)
+        assert after is not None
+        due = after
+    assert conforming(rate, due, now) is None
+    interval = rate.seconds / rate.count
+    assert conforming(rate, due, now + interval * 0.9) is None
+    later = conforming(rate, due, now + interval)
+    assert later is not None
+    assert conforming(rate, later, now + interval) is None
