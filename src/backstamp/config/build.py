@@ -57,6 +57,7 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
                 tenant_header=table.tenant_header,
                 priority=table.priority,
                 priority_limit=table.priority_limit,
+                line_endings=table.line_endings,
             )
             for table in file.listen
         ),
@@ -86,6 +87,18 @@ def _limits(table: LimitsTable) -> Limits:
         hops=table.hops,
         idle=table.command_timeout,
         message=table.data_timeout,
+        block=table.data_block_timeout,
+        min_data_rate=table.min_data_rate,
+        header_size=table.header_size,
+        line_length=table.line_length,
+        content_memory=table.content_memory,
+        connections_per_client=table.connections_per_client,
+        connections_per_network=table.connections_per_network,
+        messages_per_connection=table.messages_per_connection,
+        connection_rate=table.connection_rate,
+        message_rate=table.message_rate,
+        recipient_rate=table.recipient_rate,
+        exempt=tuple(table.exempt),
     )
 
 

@@ -14,6 +14,7 @@ from backstamp.config import authentication, rules, units
 from backstamp.config.kinds import (
     BounceClassName,
     Count,
+    CountOrNone,
     Domain,
     Duration,
     Expiry,
@@ -22,6 +23,7 @@ from backstamp.config.kinds import (
     Nameserver,
     Network,
     Priority,
+    Rate,
     Recipients,
     Semantics,
     Size,
@@ -88,6 +90,11 @@ class ListenTable(Table):
     """Priority (RFC 6710, -9 to 9) of mail that says none."""
     priority_limit: Priority = 9
     """Highest priority a client may ask for; a higher one is lowered to it."""
+    line_endings: Literal["reject", "normalize"] = "reject"
+    """What becomes of a message with a bare CR or a bare LF in it: `reject`, it is refused; `normalize`,
+    each becomes CRLF after the end of the message was found, by CRLF.CRLF only (so nothing can be smuggled
+    in it). Signatures (DKIM) made before may not survive that, and a field with a bare CR or LF in it becomes
+    two lines: for applications that cannot do better. NUL is refused always."""
     submission: bool = True
     """true: the relay may add Date and Message-ID where they are missing (RFC 6409 §8);
     false: it adds trace lines only."""
@@ -132,16 +139,49 @@ class LimitsTable(Table):
 
     message_size: Annotated[Size, AfterValidator(rules.sensible_size)] = as_written("50MB")
     """Largest message, announced with SIZE (RFC 1870). From 1kB to 2GB."""
+    header_size: Annotated[Size, AfterValidator(rules.sensible_header)] = as_written("1MB")
+    """Largest header of a message; a larger one is refused (552). From 10kB to 1MB."""
+    line_length: Annotated[int, AfterValidator(rules.sensible_line)] = 0
+    """Octets of the longest line of a message, without its CRLF; a longer one is refused (554). RFC 5321
+    §4.5.3.1.6 has 998, and some receivers hold to it; most do not, and applications write longer ones. 0: no
+    limit. Lines are never folded, so that signatures (DKIM) hold."""
+    content_memory: Annotated[Size, AfterValidator(rules.sensible_memory)] = as_written("256MB")
+    """Memory for messages on their way in, of all clients together. Where it is used up clients wait: nothing
+    is read from them until there is some. From 8MB to 100GB."""
     recipients: Recipients = 1000
     """Recipients per message. RFC 5321 §4.5.3.1.8 asks for at least 100."""
     connections: Count = 1000
     """Connections at a time, per listener; one more is answered 421."""
+    connections_per_client: CountOrNone = 100
+    """Connections at a time of one IP address; one more is answered 421. 0: no limit."""
+    connections_per_network: CountOrNone = 200
+    """Connections at a time of one IPv6 network (/64): a host often has as many addresses as it likes.
+    0: no limit."""
+    messages_per_connection: CountOrNone = 0
+    """Messages of one connection; one more is answered 421, and the client opens another. 0: no limit."""
+    connection_rate: Rate | None = None
+    """Connections a client may open in a time, as `600/1m`: so many at once, then spread evenly; one more is
+    answered 421. A client is an address, of IPv6 its /64. Absent: no limit."""
+    message_rate: Rate | None = None
+    """Messages a client may hand in in a time, as `1000/1m`: so many at once, then spread evenly; one more is
+    answered 450. A client is an authenticated user, else an address, of IPv6 its /64. Absent: no limit."""
+    recipient_rate: Rate | None = None
+    """Recipients a client may name in a time, likewise. Absent: no limit."""
+    exempt: list[Network] = as_written(["127.0.0.0/8", "::1/128"])
+    """Networks whose clients are subject to none of the limits per client above: this host, or a
+    proxy, where many applications share an address. `connections` holds for them, too."""
     hops: Annotated[int, Field(ge=1, le=1000)] = 100
     """Received lines in a message from which on it is refused as looping (RFC 5321 §6.3)."""
     command_timeout: Duration = as_written("5m")
-    """Time a client may take for a command (RFC 5321 §4.5.3.2.7 asks for at least five minutes)."""
+    """Time a client may take for a whole command, however its octets trickle in (RFC 5321 §4.5.3.2.7 asks
+    for at least five minutes)."""
     data_timeout: Duration = as_written("1h")
     """Time a client may take for the content of a whole message."""
+    data_block_timeout: Duration = as_written("3m")
+    """Time a content may stand still (RFC 5321 §4.5.3.2.5: three minutes for a block)."""
+    min_data_rate: Annotated[Size, AfterValidator(rules.sensible_pace)] = as_written("500B")
+    """Octets a second a client must send in a content: it begins with `data_block_timeout` of time left, has
+    never more, and every so many octets give it a second. Up to 100kB; 0B: one octet now and then will do."""
 
 
 class RetryTable(Table):

@@ -85,6 +85,34 @@ def sensible_reserve(value: int) -> int:
     return value
 
 
+def sensible_header(value: int) -> int:
+    """Bound the largest header: what is more than the first piece of a large message was never looked at."""
+    if not 10_000 <= value <= 1_000_000:
+        raise ValueError(f"{value} octets are out of bounds; write 10kB to 1MB")
+    return value
+
+
+def sensible_line(value: int) -> int:
+    """Bound the longest line from below: 998 octets are everybody's right (RFC 5321 §4.5.3.1.6)."""
+    if value != 0 and value < 998:
+        raise ValueError(f"{value} octets are out of bounds; write 998 or more, or 0 for no limit")
+    return value
+
+
+def sensible_memory(value: int) -> int:
+    """Bound the memory for messages on their way in: one must have room at least."""
+    if not 8_000_000 <= value <= 100_000_000_000:
+        raise ValueError(f"{value} octets are out of bounds; write 8MB to 100GB")
+    return value
+
+
+def sensible_pace(value: int) -> int:
+    """Bound the least rate of a content: a typing slip must not cut off all clients."""
+    if value > 100_000:
+        raise ValueError(f"{value} octets a second are out of bounds; write up to 100kB")
+    return value
+
+
 def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
     """Refuse networks in which there are strangers, on an address that strangers can reach (promise 5).
 

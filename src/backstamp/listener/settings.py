@@ -2,18 +2,23 @@
 
 import enum
 from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
 
 import msgspec
 
 from backstamp.listener.offers import DEFAULT
 from backstamp.policy.token import TokenEndpoint
+from backstamp.policy.destination import Rate
 
 
 class Limits(msgspec.Struct, frozen=True):
     """Bounds of what one client may ask: octets, counts and seconds.
 
     `hops` is RFC 5321 §6.3's loop limit (Received lines); `idle` its §4.5.3.2.7 (at least
-    five minutes for a command); `message` is the longest a whole DATA may take.
+    five minutes for a command); `message` is the longest a whole DATA may take, `block` how long one may
+    stand still, and `min_data_rate` the octets a second that earn it more time (see `pace`; 0: any will do).
+    A client is an authenticated user, else an address (of IPv6 its /64); those in `exempt` are
+    counted in `connections` only. 0 and None: no limit.
     """
 
     message_size: int = 50_000_000
@@ -23,6 +28,22 @@ class Limits(msgspec.Struct, frozen=True):
     hops: int = 100
     idle: float = 300.0
     message: float = 3600.0
+    block: float = 180.0
+    min_data_rate: int = 500
+    header_size: int = 1_000_000
+    line_length: int = 0
+    """Octets of one line of a content, without its CRLF."""
+    content_memory: int = 256_000_000
+    """Octets of contents on their way in that are in memory, of all sessions together."""
+    connections_per_client: int = 100
+    """By address, of IPv6 the whole one: /128."""
+    connections_per_network: int = 200
+    """By the /64 of an IPv6 address."""
+    messages_per_connection: int = 0
+    connection_rate: Rate | None = None
+    message_rate: Rate | None = None
+    recipient_rate: Rate | None = None
+    exempt: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 class Auth(enum.Enum):
@@ -65,3 +86,5 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     """The priority (RFC 6710, -9 to 9) of mail that says none."""
     priority_limit: int = 9
     """The highest priority a client may ask for; a higher one is lowered to it."""
+    line_endings: Literal["reject", "normalize"] = "reject"
+    """What becomes of a content with a bare CR or LF: refused, or each made a CRLF once its end is found."""

@@ -81,9 +81,11 @@ def test_listeners():
     tenant_header = false
     priority = -4
     priority_limit = 2
+    line_endings = "normalize"
     """
     plain, made = settings(text).listeners
     assert (made.tenant, made.tenant_header, made.priority, made.priority_limit) == ("shop", False, -4, 2)
+    assert (plain.line_endings, made.line_endings) == ("reject", "normalize")
     assert (plain.tenant, plain.tenant_header, plain.priority, plain.priority_limit) == ("", True, None, 9)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backstamp.config import ConfigurationError, load, parse
 from backstamp.config.units import Address
 from backstamp.listener.settings import Limits
-from backstamp.policy.destination import DestinationPolicy, Timeouts
+from backstamp.policy.destination import DestinationPolicy, Rate, Timeouts
 from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.route import NextHop, Route, Smarthost
 
@@ -113,6 +113,18 @@ def test_every_key_arrives_in_its_room():
     hops = 30
     command_timeout = "6m"
     data_timeout = "2h"
+    data_block_timeout = "4m"
+    min_data_rate = "1kB"
+    header_size = "64kB"
+    line_length = 998
+    content_memory = "64MiB"
+    connections_per_client = 8
+    connections_per_network = 9
+    messages_per_connection = 10
+    connection_rate = "11/1m"
+    message_rate = "12/1m"
+    recipient_rate = "13/1h"
+    exempt = ["10.0.0.0/8"]
     [retry]
     schedule = ["2s", "1m30s"]
     lifetime = "10m"
@@ -146,7 +158,26 @@ def test_every_key_arrives_in_its_room():
     first, second = settings.listeners
     assert (first.host, first.port, first.submission) == ("127.0.0.1", 25, True)
     assert (second.host, second.port, second.submission) == ("::", 25, False)
-    limits = Limits(message_size=20 * 2**20, recipients=5, connections=7, hops=30, idle=360, message=7200)
+    limits = Limits(
+        message_size=20 * 2**20,
+        recipients=5,
+        connections=7,
+        hops=30,
+        idle=360,
+        message=7200,
+        block=240,
+        min_data_rate=1000,
+        header_size=64_000,
+        line_length=998,
+        content_memory=64 * 2**20,
+        connections_per_client=8,
+        connections_per_network=9,
+        messages_per_connection=10,
+        connection_rate=Rate(11, 60),
+        message_rate=Rate(12, 60),
+        recipient_rate=Rate(13, 3600),
+        exempt=(ip_network("10.0.0.0/8"),),
+    )
     assert first.limits == second.limits == limits
     assert settings.destination == DestinationPolicy(
         retry=RetryPolicy(schedule=(2, 90), lifetime=600),
@@ -247,6 +278,16 @@ address = "0.0.0.0:2525"
         ("[queue]\n", "[limits]\nrecipients = 0\n[queue]\n", "3: limits.recipients: 0 is too small; write 1 or more"),
         ("[queue]\n", "[limits]\nrecipients = true\n[queue]\n", "3: limits.recipients: true is not a whole number"),
         ("[queue]\n", '[limits]\nmessage_size = "1B"\n[queue]\n', "3: limits.message_size: 1 octets are out of bounds; write 1kB to 2GB"),
+        ("[queue]\n", '[limits]\nheader_size = "9kB"\n[queue]\n', "3: limits.header_size: 9000 octets are out of bounds; write 10kB to 1MB"),
+        ("[queue]\n", '[limits]\nheader_size = "1MiB"\n[queue]\n', "3: limits.header_size: 1048576 octets are out of bounds; write 10kB to 1MB"),
+        ("[queue]\n", "[limits]\nline_length = 997\n[queue]\n", "3: limits.line_length: 997 octets are out of bounds; write 998 or more, or 0 for no limit"),
+        ("[queue]\n", '[limits]\ncontent_memory = "7MB"\n[queue]\n', "3: limits.content_memory: 7000000 octets are out of bounds; write 8MB to 100GB"),
+        ("[queue]\n", '[limits]\ncontent_memory = "101GB"\n[queue]\n', "3: limits.content_memory: 101000000000 octets are out of bounds; write 8MB to 100GB"),
+        ("[queue]\n", '[limits]\nmin_data_rate = "1MB"\n[queue]\n', "3: limits.min_data_rate: 1000000 octets a second are out of bounds; write up to 100kB"),
+        ("[queue]\n", "[limits]\nconnections_per_client = -1\n[queue]\n", "3: limits.connections_per_client: -1 is too small; write 0 or more"),
+        ("[queue]\n", '[limits]\nexempt = ["10.0.0.1/8"]\n[queue]\n', '3: limits.exempt[0]: "10.0.0.1/8" has bits set beyond its prefix; write 10.0.0.0/8, or one address'),
+        ("[queue]\n", '[limits]\nmessage_rate = "0/1m"\n[queue]\n', '3: limits.message_rate: "0/1m" lets nothing through; write 1/1h or more'),
+        ("[[listen]]", '[[listen]]\nline_endings = "fix"', '5: listen[0].line_endings: "fix" is not one of reject or normalize'),
         ("[queue]\n", "[process]\nlisteners = 2\n[queue]\n", "3: process.listeners: 2 is not supported yet; in this release the delivery process listens itself: write 0"),
         ("[[listen]]", '[[listen]]\ncertificate = "c"', "5: listen[0].certificate: means something only with tls = starttls or implicit, which arrive in a later release"),
         ('"relay.example.org"', '"192.0.2.1"', '1: hostname: "192.0.2.1" is not a domain name; write relay.example.org'),
