@@ -72,6 +72,17 @@ class AuthenticationFailed(
     reason: str
     reply: str
     user: str = ""
+class Limited(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="limited"):
+    """A client reached a limit: `limit` is its key in `[limits]`, `reply` what it read.
+
+    `client` is an address, a network (IPv6, /64) or `user` and a name. One event a minute for each client
+    and limit; `count` is how often it was refused since the last one.
+    """
+
+    client: str
+    limit: str
+    reply: str
+    count: int
 
 
 class Attempt(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="attempt"):

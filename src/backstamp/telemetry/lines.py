@@ -72,6 +72,8 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
         case events.AuthenticationFailed():
             who = f" as {event.user}" if event.user else ""
             return f"{event.client}{who} by {event.mechanism}, {event.reason}: {event.reply}"
+        case events.Limited():
+            return f"{event.client} reached {event.limit}, {event.count} refused: {event.reply}"
         case events.Started():
             return (
                 f"version {event.version} on {', '.join(event.addresses)}, {event.waiting} recipients waiting"

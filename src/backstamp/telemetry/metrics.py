@@ -48,6 +48,10 @@ CLASSES: Final = (
     "recipients_undelivered",
     "Outcomes that were no delivery, by `verdict` (deferred, failed) and bounce `class`.",
 )
+LIMITED: Final = (
+    "clients_limited",
+    "Times clients were refused at a limit of `[limits]`, by its key, `limit`.",
+)
 LOST: Final = ("events_lost", "Events that could not be written.")
 DELAY: Final = ("delivery_delay_seconds", "From acceptance to the durable stamp.")
 DURATION: Final = ("transaction_duration_seconds", "From MAIL to the durable stamp.")
@@ -80,6 +84,7 @@ class Metrics:
     def __init__(self) -> None:
         self._counts: dict[type[Event], int] = dict.fromkeys(COUNTERS, 0)
         self._classes: dict[tuple[str, str], int] = {}
+        self._limits: dict[str, int] = {}
         self._gauges: dict[str, Callable[[], float]] = {}
         self._delay = Histogram()
         self._duration = Histogram()
@@ -97,6 +102,8 @@ class Metrics:
         elif isinstance(event, events.Deferred | events.Failed):
             key = (str(event.__struct_config__.tag), event.bounce_class)
             self._classes[key] = self._classes.get(key, 0) + 1
+        elif isinstance(event, events.Limited):
+            self._limits[event.limit] = self._limits.get(event.limit, 0) + event.count
 
     def gauge(self, name: str, function: Callable[[], float]) -> None:
         """Give a declared gauge its number: a function that is asked whenever somebody looks."""
@@ -111,6 +118,10 @@ class Metrics:
         for key, count in self._classes.items():
             classes.add_metric(key, count)
         yield classes
+        limits = CounterMetricFamily(PREFIX + LIMITED[0], LIMITED[1], labels=("limit",))
+        for limit, count in self._limits.items():
+            limits.add_metric((limit,), count)
+        yield limits
         yield CounterMetricFamily(PREFIX + LOST[0], LOST[1], value=self.lost)
         yield self._delay.family(*DELAY)
         yield self._duration.family(*DURATION)

@@ -46,6 +46,15 @@ def test_what_was_no_delivery_is_counted_by_class() -> None:
     assert found["backstamp_recipients_deferred_total"] == 3
 
 
+def test_limits_count_what_their_events_stand_for() -> None:
+    metrics = Metrics()
+    for limit, count in (("message_rate", 1), ("message_rate", 7), ("connections", 2)):
+        metrics.count(events.Limited(time=0, client="192.0.2.1", limit=limit, reply="450", count=count))
+    found = exposed(metrics)
+    assert found['backstamp_clients_limited_total{limit="message_rate"}'] == 8
+    assert found['backstamp_clients_limited_total{limit="connections"}'] == 2
+
+
 def test_gauges_are_asked_when_somebody_looks() -> None:
     metrics = Metrics()
     waiting = [1]
