@@ -5,12 +5,12 @@ taken off the wire, and cost nothing. The first piece holds the header (1 MiB of
 is all that is ever looked at.
 """
 
-from backstamp.listener.intake import TOO_BIG, Door, Letter, bare_refusal
+from backstamp.listener.intake import TOO_BIG, Door, Letter, ended, unclean
 from backstamp.listener.origin import Origin
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Deposit, Message, QueueRefusedError
-from backstamp.smtp.data import bare
+from backstamp.smtp.data import LineLength
 
 
 class Arrival:
@@ -20,6 +20,7 @@ class Arrival:
         self._door = door
         self._settings = settings
         self._letter = Letter(door, envelope, origin, settings)
+        self._lines = LineLength(settings.limits.line_length)
         self._deposit: Deposit | None = None
         self._message: Message | None = None
         self.size = 0
@@ -60,10 +61,13 @@ class Arrival:
     async def _take(self, content: bytes) -> None:
         if self._refusal is not None or not content:
             return
+        made = ended(content, self._settings)
+        self.size += len(made) - len(content)
+        content = made
         if self.size > self._settings.limits.message_size:
             self._refusal = TOO_BIG
-        elif (what := bare(content)) is not None:
-            self._refusal = bare_refusal(what)
+        elif (refusal := unclean(content, self._lines)) is not None:
+            self._refusal = refusal
         else:
             try:
                 await self._write(content)
@@ -78,7 +82,7 @@ class Arrival:
         if self._deposit is not None:
             await self._deposit.write(content)
             return
-        made = self._letter.message(content)
+        made = self._letter.message(content, whole=False)
         if isinstance(made, bytes):
             self._refusal = made
             return

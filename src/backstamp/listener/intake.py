@@ -21,11 +21,13 @@ from backstamp.mail import headers
 from backstamp.mail.envelope import Envelope, replaced
 from backstamp.queue import ids
 from backstamp.queue.port import Flag, Intake, Message, QueueRefusedError
-from backstamp.smtp.data import bare
+from backstamp.smtp.data import LineLength, bare, normalized
 from backstamp.telemetry.events import Accepted, Alarm, Event
 
 TOO_BIG = b"552 5.3.4 Message size exceeds the limit\r\n"
 TROUBLE = b"451 4.3.0 Local error in processing, try again later\r\n"
+HEADER = b"552 5.3.4 The message header exceeds the limit\r\n"
+LONG_LINE = b"554 5.6.0 The message has a line longer than the limit\r\n"
 LOOP = b"554 5.4.6 Mail loop: too many Received lines\r\n"
 TENANT = b"554 5.6.0 Backstamp-Tenant is not one name of at most 64 letters, digits, dots, - and _\r\n"
 SEMANTICS = b"554 5.6.0 Backstamp-Semantics is neither at-least-once nor at-most-once\r\n"
@@ -63,11 +65,12 @@ class Door:
         Whatever goes wrong on this side is the relay's own trouble and so 4yz (promise 4).
         """
         letter = Letter(self, envelope, origin, settings)
+        content = ended(content, settings)
         size = len(content)
         if size > settings.limits.message_size:
             return Verdict(TOO_BIG)
-        if (what := bare(content)) is not None:
-            return Verdict(bare_refusal(what))
+        if (refusal := unclean(content, LineLength(settings.limits.line_length))) is not None:
+            return Verdict(refusal)
         try:
             message = letter.message(content)
             if isinstance(message, bytes):
@@ -97,17 +100,20 @@ class Letter:
         self._started = door.clock.monotonic()
         self._envelope = envelope
 
-    def message(self, content: bytes) -> Message | bytes:
+    def message(self, content: bytes, *, whole: bool = True) -> Message | bytes:
         """Return the message to be queued, its content begun by ours; or the reply that refuses it.
 
-        Of a large one `content` is the first part; its header must be in it.
+        Of a large one (not `whole`) `content` is the first part; its header must be in it.
         """
         settings = self._settings
         now = self._door.clock.wall()
         queue_id = ids.make(int(now * 1000), self._door.entropy(10))
         name = ids.text(queue_id)
         separator = headers.separator(content)
-        normal = headers.normal(b"" if separator else headers.block(content))
+        header = b"" if separator else headers.block(content)
+        if len(header) > settings.limits.header_size or (not whole and len(header) == len(content)):
+            return HEADER
+        normal = headers.normal(header)
         if headers.hops(normal) > settings.limits.hops:
             return LOOP
         envelope = self._envelope
@@ -157,6 +163,13 @@ class Letter:
         return Verdict(f"250 2.0.0 Ok: queued as {name}\r\n".encode(), name)
 
 
-def bare_refusal(what: str) -> bytes:
-    """Return the reply to a content with a bare CR, a bare LF or NUL."""
-    return f"550 5.6.0 The message has a {what}; lines end by CRLF alone\r\n".encode()
+def ended(content: bytes, settings: ListenerSettings) -> bytes:
+    """Return a content, or a piece of one that ends in no CRLF, with its line ends as the listener wants."""
+    return normalized(content) if settings.line_endings == "normalize" else content
+
+
+def unclean(content: bytes, lines: LineLength) -> bytes | None:
+    """Return the refusal of a content, or a piece of one, with a bare CR, bare LF, NUL or too long a line."""
+    if (what := bare(content)) is not None:
+        return f"550 5.6.0 The message has a {what}; lines end by CRLF alone\r\n".encode()
+    return LONG_LINE if lines.exceeded(content) else None
