@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from backstamp.listener.offers import DEFAULT
-from backstamp.policy.token import TokenEndpoint
 from backstamp.policy.destination import Rate
+from backstamp.policy.token import TokenEndpoint
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -72,6 +72,8 @@ class AuthenticationFailed(
     reason: str
     reply: str
     user: str = ""
+
+
 class Limited(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="limited"):
     """A client reached a limit: `limit` is its key in `[limits]`, `reply` what it read.
 
