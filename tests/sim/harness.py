@@ -24,6 +24,7 @@ from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned
 from backstamp.mail.envelope import Envelope, Recipient, ordered
+from backstamp.mail.release import date_time
 from backstamp.policy.destination import PolicyTable
 from backstamp.policy.route import RouteTable
 from backstamp.queue import ids
@@ -146,6 +147,8 @@ class Simulation:
         parameters = b"TENANT=%b" % post.tenant
         if post.priority is not None:
             parameters += b" MT-PRIORITY=%d" % post.priority
+        if post.hold:
+            parameters += b" HOLDUNTIL=" + date_time(now + post.hold).encode()
         envelope = Envelope(post.sender, ordered(map(Recipient, post.recipients)), parameters)
         text = ids.text(queue_id)
         self.posts[text] = (post, name)

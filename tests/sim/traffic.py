@@ -25,6 +25,8 @@ class Post(msgspec.Struct, frozen=True, gc=False):
     tenant: bytes = b"tenant.example"
     priority: int | None = None
     size: int = PAGE
+    hold: float = 0.0
+    """Seconds its sender wants it to wait before it leaves (RFC 4865)."""
 
     @property
     def sender(self) -> bytes:

@@ -164,6 +164,8 @@ def _table(found: Sequence[MessageView]) -> None:
 def _details(message: MessageView) -> None:
     typer.echo(f"queue id  {message.queue_id}")
     typer.echo(f"arrival   {_time(message.arrival)}")
+    if message.release:
+        typer.echo(f"not before {_time(message.release)}, as its sender asked")
     typer.echo(f"from      <{message.sender}>")
     typer.echo(f"content   {message.size} octets")
     if message.problem:

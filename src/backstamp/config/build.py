@@ -58,6 +58,7 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
                 priority=table.priority,
                 priority_limit=table.priority_limit,
                 line_endings=table.line_endings,
+                future_release=table.future_release or 0.0,
             )
             for table in file.listen
         ),

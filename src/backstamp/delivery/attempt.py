@@ -30,6 +30,7 @@ from backstamp.delivery.suppressed import Suppression, suppressed
 from backstamp.delivery.tell import Teller, text
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome
+from backstamp.mail.release import held_until
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
 from backstamp.policy import bounce, classify
@@ -300,7 +301,8 @@ class Attempter:
         if not durable:
             await slot.close()
             return
-        self._tell.delivered(job, load.recipients, outcomes, duration, session.tls)
+        release = held_until(load.parameters)
+        self._tell.delivered(job, load.recipients, outcomes, duration, session.tls, release)
         if owed := prepare.relayed(load, outcomes, extensions=extensions):
             await self._reporter.relayed(job.claims[0], load, {one: outcomes[one] for one in owed})
 
@@ -342,6 +344,7 @@ class Attempter:
             now=self._clock.wall(),
             arrival=job.arrival / 1e6,
             chance=self._chance(),
+            release=held_until(load.parameters),
         )
         if settlement.marks:
             try:

@@ -96,6 +96,7 @@ class Explainer:
             self._trouble() or "",
             opened.closed,
             books.stopping,
+            message.release,
         )
 
     async def _destination(
@@ -137,6 +138,7 @@ class Explainer:
         looker = Looker(self._dispatcher.books(), self._clock)
         standing = looker.standing(delivery) if waiting.claimed else Standing(_unclaimed(waiting, looker.now))
         retrying = _retry(bound)
+        begins = max(message.arrival, message.release)
         way = None
         if bound.way is not None:
             lane_way = standing.lane.way if standing.lane is not None else bound.lane(delivery)[1]
@@ -148,8 +150,8 @@ class Explainer:
             delivery.attempts,
             past,
             waiting.due if standing.state is State.SCHEDULED else None,
-            _step(retrying, past, message.arrival) if standing.state is State.SCHEDULED else None,
-            message.arrival + retrying.lifetime,
+            _step(retrying, past, begins) if standing.state is State.SCHEDULED else None,
+            begins + retrying.lifetime,
             way,
             printable(str(bound.outcome.reply)) if bound.outcome is not None else "",
             standing.waiting,
@@ -203,6 +205,9 @@ def _step(policy: RetryPolicy, past: Past | None, arrival: float) -> Step | None
     if past is None:
         return None
     age = past.last - arrival
+    if age < 0:
+        # An operator's try before the time that its sender named: the next waits for that.
+        return None
     wait = retry.wait(policy, age)
     number = retry.window(policy, age)
     named = [

@@ -186,7 +186,8 @@ class Explained(msgspec.Struct, frozen=True):
     """A message in the queue.
 
     `counts` is by stamp; `trouble` what ails the queue's disk, empty if nothing does; `closed`: deliveries
-    may not begin. `hidden` destinations are not in `destinations`: there are too many.
+    may not begin. `hidden` destinations are not in `destinations`: there are too many. `release` is before
+    when its sender does not want it sent (RFC 4865), 0 where nothing was said.
     """
 
     queue_id: str
@@ -207,6 +208,7 @@ class Explained(msgspec.Struct, frozen=True):
     trouble: str = ""
     closed: bool = False
     stopping: bool = False
+    release: float = 0.0
 
 
 # ---- a dry run ----

@@ -64,7 +64,8 @@ def _scheduled(facts: Explained, one: Destination) -> Iterator[str]:
         yield HINTS[latest.bounce_class]
     paused = any(limit.paused_until is not None for limit in one.way.limits) if one.way is not None else False
     but = "; the pause holds all the same" if paused else ""
-    yield f"`backstamp queue retry {facts.queue_id}` makes it due now{but}."
+    early = ", before the time its sender asked for" if facts.release > facts.now else ""
+    yield f"`backstamp queue retry {facts.queue_id}` makes it due now{early}{but}."
     if one.way is not None and one.step is not None and one.step.asked is None:
         origin = _origin(one.way, "retry.schedule")
         yield f"The waits: {table(one.way, origin, 'retry.schedule')}."

@@ -27,9 +27,20 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 def settle(
-    outcomes: Mapping[int, Outcome], policy: RetryPolicy, *, now: float, arrival: float, chance: float
+    outcomes: Mapping[int, Outcome],
+    policy: RetryPolicy,
+    *,
+    now: float,
+    arrival: float,
+    chance: float,
+    release: float = 0.0,
 ) -> Settlement:
-    """Decide what follows from an attempt's outcomes by ordinal; times in seconds since the epoch."""
+    """Decide what follows from an attempt's outcomes by ordinal; times in seconds since the epoch.
+
+    `release` is before when the sender does not want it sent (RFC 4865), 0 where that is no matter: the
+    message's life begins then. A try before it was an operator's wish, and the next waits for it again.
+    """
+    arrival = max(arrival, release)
     failed: dict[int, Outcome] = {}
     deferred: dict[int, Outcome] = {}
     over = retry.expired(policy, now, arrival)
@@ -45,7 +56,7 @@ def settle(
         _reasons(failed, int(now * 1e6)),
         failed,
         deferred,
-        _retry_at(deferred, policy, now, arrival, chance),
+        release if now < release else _retry_at(deferred, policy, now, arrival, chance),
     )
 
 

@@ -68,11 +68,17 @@ class Teller:
         outcomes: Mapping[int, Outcome],
         duration: float,
         tls: str,
+        release: float = 0.0,
     ) -> None:
-        """Those whom a transaction delivered are durably stamped; `tls` is empty in clear text."""
+        """Those whom a transaction delivered are durably stamped; `tls` is empty in clear text.
+
+        What a sender wanted to wait until `release` (seconds since the epoch) was no delay until then.
+        """
         now = self._now()
         queue_id = ids.text(claim.queue_id)
         delay = (now - claim.arrival) / 1e6
+        if release:
+            delay = min(delay, max(0.0, now / 1e6 - release))
         last, reply = None, ""
         for ordinal, outcome in outcomes.items():
             if outcome.verdict is Verdict.DELIVERED:

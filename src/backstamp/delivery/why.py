@@ -89,6 +89,12 @@ def _failed(facts: Explained, one: Destination) -> str:
 
 def _put_off(facts: Explained, one: Destination) -> str:
     now = facts.now
+    if facts.release > now:
+        held = f"Its sender asked that it waits until {when(facts.release, now)} (FUTURERELEASE)."
+        if one.past is None:
+            return held
+        latest = one.past.heard[0]
+        return f"{held} A try before that was put off {ago(latest.last, now)} {quote(latest)}"
     if one.past is not None:
         latest = one.past.heard[0]
         return f"It was put off {ago(latest.last, now)} {quote(latest)}"

@@ -59,7 +59,16 @@ Refuse = Callable[[bytes, bytes], bytes | None]
 class Conversation:
     """One client's session state."""
 
-    def __init__(self, settings: ListenerSettings, peer: str, refuse: Refuse = lambda *_: None) -> None:
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        peer: str,
+        refuse: Refuse = lambda *_: None,
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        # RFC 4865 is for submission; without a clock nothing can be held until a time.
+        self._wall = wall or float
+        self._hold = settings.future_release if settings.submission and wall is not None else 0.0
         self._settings = settings
         self._suppressed = refuse
         self._allowed = admission.may_relay(peer, settings.allow)
@@ -164,7 +173,7 @@ class Conversation:
         if (refusal := self._greet(argument)) is not None:
             return refusal
         self.extended = True
-        offers = extensions.keywords(self._settings.limits.message_size)
+        offers = extensions.keywords(self._settings.limits.message_size, hold=self._hold, now=self._wall())
         lines = [f"{self._settings.hostname} greets {self.helo}", *offers]
         text = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
         return text.encode("ascii"), Action.NEXT
@@ -195,6 +204,8 @@ class Conversation:
                 rest,
                 message_size=self._settings.limits.message_size,
                 priority_limit=self._settings.priority_limit,
+                hold=self._hold,
+                now=self._wall(),
             )
         except AddressError as error:
             return b"553 5.1.7 Sender: %b\r\n" % str(error).encode(), Action.NEXT

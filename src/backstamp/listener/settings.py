@@ -84,6 +84,8 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     """Whether a message may name its tenant itself, in the header field Backstamp-Tenant."""
     priority: int | None = None
     """The priority (RFC 6710, -9 to 9) of mail that says none."""
+    future_release: float = 0.0
+    """Seconds a client may ask mail to be held for, at most (RFC 4865); 0: it may not. Submission only."""
     priority_limit: int = 9
     """The highest priority a client may ask for; a higher one is lowered to it."""
     line_endings: Literal["reject", "normalize"] = "reject"

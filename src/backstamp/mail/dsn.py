@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from backstamp.mail import content, headers, xtext
+from backstamp.mail import content, headers, release, xtext
 from backstamp.mail.content import Content
 from backstamp.mail.envelope import parameter
 from backstamp.mail.reply import Reply
@@ -226,6 +226,8 @@ def _fields(
         f"X-Backstamp-Queue-ID: {original_id}",
         f"Arrival-Date: {headers.date(arrival)}",
     ]
+    if held := release.request(original_parameters):
+        lines.append(f"Future-Release-Request: {held}")  # RFC 4865
     for fate in fates:
         lines.append("")
         lines += _original(parameter(fate.parameters, b"ORCPT"))

@@ -14,6 +14,7 @@ from operator import itemgetter
 from backstamp.clock import Clock
 from backstamp.mail.content import Content
 from backstamp.mail.envelope import Envelope, domain_runs
+from backstamp.mail.release import held_until
 from backstamp.queue import entry as entries
 from backstamp.queue import ids
 from backstamp.queue.bell import Bell, Gate
@@ -414,12 +415,19 @@ class Engine:
     def _entered(self, segment: Segment, facts: Facts, message: Message) -> Entry:
         """Enter a message that just became durable; its deliveries follow with `_release`."""
         entry = self.ledger.enter(segment, facts)
-        if len(message.content) <= self._large:
+        # What waits for its time takes no room from what is sent now.
+        if len(message.content) <= self._large and not held_until(message.envelope.parameters):
             self.ledger.keep_hot(entry, message.envelope, message.content)
         return entry
 
     def _release(self, entry: Entry, envelope: Envelope) -> None:
-        self.ledger.release(entry, domain_runs(envelope.recipients), envelope)
+        """Make a message's deliveries claimable: now, or when its sender said (RFC 4865)."""
+        runs = domain_runs(envelope.recipients)
+        wait = held_until(envelope.parameters) - self._clock.wall() if envelope.parameters else 0.0
+        if wait > 0:
+            self.ledger.release_later(entry, runs, envelope, self._clock.monotonic() + wait)
+        else:
+            self.ledger.release(entry, runs, envelope)
         self._claimable.ring()
 
     def wake(self) -> None:

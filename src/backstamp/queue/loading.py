@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from backstamp.clock import Clock
+from backstamp.mail.release import held_until
 from backstamp.queue import ids
 from backstamp.queue.engine import Engine
 from backstamp.queue.entry import Entry, Facts
@@ -34,7 +35,7 @@ Load = Callable[[int, Fold, bool], Awaitable[Loaded]]
 """Reads a segment; with True, what cannot be read now is an error, because it will be tried again."""
 
 FirstDue = Callable[[float, float, float], float]
-"""now, arrival (seconds since the epoch), chance from [0, 1) → when to try what a start found waiting."""
+"""now, begin of life (seconds since the epoch), chance from [0, 1) → when to try what a start found."""
 
 
 class Tally(msgspec.Struct):
@@ -135,7 +136,11 @@ class Loading:
             self._doubt(message)
         wall = self._clock.wall()
         chance = int.from_bytes(header.queue_id[-4:], "big") / 2**32
-        due = self._clock.monotonic() + self._first_due(wall, header.arrival / 1e6, chance) - wall
+        release = held_until(message.envelope.parameters)
+        # Its life begins when it may leave (RFC 4865).
+        begins = max(header.arrival / 1e6, release)
+        first = release if release > wall else self._first_due(wall, begins, chance)
+        due = self._clock.monotonic() + first - wall
         if header.flags & _REPORT:
             tally.reports.append((entry, message, due))
         else:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from backstamp.mail.envelope import Envelope, Flow
+from backstamp.mail.release import held_until
 from backstamp.queue import ids
 from backstamp.queue.fold import Found
 from backstamp.queue.port import Delivery, Reason
@@ -27,7 +28,8 @@ class RecipientView(msgspec.Struct, frozen=True):
 class MessageView(msgspec.Struct, frozen=True):
     """One message; `arrival` is seconds since the epoch, `size` octets of content.
 
-    `problem`: why sender and recipients are not known, empty if they are.
+    `problem`: why sender and recipients are not known, empty if they are. `release`: before when its sender
+    does not want it sent (RFC 4865), seconds since the epoch; 0 where nothing was said.
     """
 
     queue_id: str
@@ -36,6 +38,7 @@ class MessageView(msgspec.Struct, frozen=True):
     size: int
     recipients: tuple[RecipientView, ...]
     problem: str = ""
+    release: float = 0.0
 
 
 class DoubtView(msgspec.Struct, frozen=True):
@@ -114,6 +117,7 @@ def view(
             for ordinal, (recipient, stamp) in enumerate(zip(envelope.recipients, stamps, strict=True))
         ),
         problem,
+        held_until(envelope.parameters),
     )
 
 

@@ -1,8 +1,15 @@
 """What the listener offers in its EHLO reply: only what is carried through to the end."""
 
+from backstamp.mail import release
 
-def keywords(message_size: int) -> tuple[str, ...]:
-    """Return the EHLO keywords with their arguments (RFC 5321 §4.1.1.1)."""
+
+def keywords(message_size: int, *, hold: float = 0.0, now: float = 0.0) -> tuple[str, ...]:
+    """Return the EHLO keywords with their arguments (RFC 5321 §4.1.1.1).
+
+    `hold` is the longest a message may be held for its sender, in seconds, 0: not at all; `now` is
+    seconds since the epoch.
+    """
+    later = (f"FUTURERELEASE {hold:.0f} {release.date_time(now + int(hold))}",) if hold else ()  # RFC 4865
     return (
         f"SIZE {message_size}",  # RFC 1870
         "8BITMIME",  # RFC 6152
@@ -11,4 +18,5 @@ def keywords(message_size: int) -> tuple[str, ...]:
         "ENHANCEDSTATUSCODES",  # RFC 2034
         "DSN",  # RFC 3461
         "MT-PRIORITY",  # RFC 6710
+        *later,
     )

@@ -9,12 +9,14 @@ none of those is known here, so no client can say them.
 import re
 from typing import Final
 
-from backstamp.mail import xtext
+from backstamp.mail import release, xtext
+from backstamp.mail.address import AddressError, parse_path
 
 _PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 _UTF8_PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 _SIZE: Final = re.compile(rb"[0-9]{1,20}")
 _PRIORITY: Final = re.compile(rb"0|-?[1-9]")
+_INTERVAL: Final = re.compile(rb"0*[1-9][0-9]{0,8}")
 _ADDRESS_TYPE: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+")
 _CONDITIONS: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
 
@@ -23,6 +25,10 @@ ENVELOPE_ID: Final = 100
 
 ORIGINAL_RECIPIENT: Final = 500
 """Octets of an ORCPT, at most (RFC 3461 §5.4)."""
+
+
+LATE: Final = 300.0
+"""Seconds a HOLDUNTIL may be in the past: clocks differ, and a time just gone means now."""
 
 
 class ParameterError(ValueError):
@@ -62,10 +68,23 @@ def declared_size(text: bytes) -> int | None:
     return None if value is None else int(value)
 
 
-def mail(text: bytes, *, message_size: int, priority_limit: int = 9) -> tuple[bytes, int | None]:
+
+
+def mail(
+    text: bytes,
+    *,
+    message_size: int,
+    priority_limit: int = 9,
+    hold: float = 0.0,
+    now: float = 0.0,
+    auth: bool = False,
+) -> tuple[bytes, int | None]:
     """Check MAIL's parameters; return those that go with the message, and the priority if it was lowered.
 
-    They are BODY, SMTPUTF8, RET, ENVID and MT-PRIORITY, the last no higher than `priority_limit`.
+    They are BODY, SMTPUTF8, RET, ENVID, MT-PRIORITY, the last no higher than `priority_limit`, and
+    when it may leave (`mail.release`), at most `hold` seconds from `now` (since the epoch); 0: FUTURERELEASE
+    is not offered. With `auth` (AUTH is offered) AUTH= is taken, and not kept: nobody is trusted to
+    name the author of a message (RFC 4954 §5).
 
     Raises:
         ParameterError: 501 or 555; 552 where SIZE is more than `message_size` (RFC 1870 §6.1).
@@ -74,7 +93,10 @@ def mail(text: bytes, *, message_size: int, priority_limit: int = 9) -> tuple[by
         return b"", None
     kept = []
     lowered = None
-    for keyword, value in parse(text).items():
+    given = parse(text)
+    if hold:
+        kept += _release(given, hold, now)
+    for keyword, value in given.items():
         if keyword == b"SIZE":
             _check_size(value, message_size)
         elif keyword == b"BODY":
@@ -96,6 +118,8 @@ def mail(text: bytes, *, message_size: int, priority_limit: int = 9) -> tuple[by
             if priority > priority_limit:
                 priority = lowered = priority_limit
             kept.append(b"MT-PRIORITY=%d" % priority)
+        elif keyword == b"AUTH" and auth:
+            _check_identity(value)
         else:
             raise ParameterError(555, f"5.5.4 {keyword.decode()} is not known here")
     return b" ".join(kept), lowered
@@ -118,6 +142,49 @@ def rcpt(text: bytes, *, utf8: bool = False) -> bytes:
         else:
             raise ParameterError(555, f"5.5.4 {keyword.decode()} is not known here")
     return b" ".join(kept)
+
+
+def _release(given: dict[bytes, bytes | None], hold: float, now: float) -> list[bytes]:
+    """Take HOLDFOR or HOLDUNTIL out of what was given; return what is kept of it (RFC 4865 §4).
+
+    What is more than was offered is answered like a syntax error, as the RFC advises.
+    """
+    if not {b"HOLDFOR", b"HOLDUNTIL"} & {*given}:
+        return []
+    if {b"HOLDFOR", b"HOLDUNTIL"} <= {*given}:
+        raise ParameterError(501, "5.5.4 HOLDFOR and HOLDUNTIL exclude each other")
+    if b"HOLDFOR" in given:
+        value = given.pop(b"HOLDFOR")
+        if value is None or _INTERVAL.fullmatch(value) is None:
+            raise ParameterError(501, "5.5.4 HOLDFOR is a number of seconds, 1 to 999999999")
+        until = now + int(value)
+        kept = [b"HOLDFOR=%d" % int(value)]
+    else:
+        value = given.pop(b"HOLDUNTIL")
+        found = release.parse((value or b"").decode("ascii"))
+        if found is None:
+            raise ParameterError(501, "5.5.4 HOLDUNTIL is a date-time of RFC 3339, as 2027-01-15T08:00:00Z")
+        if found < now - LATE:
+            raise ParameterError(501, "5.5.4 HOLDUNTIL is in the past")
+        until = found
+        kept = []
+    if until > now + hold:
+        raise ParameterError(501, f"5.5.4 A message is held for {hold:.0f} seconds at most")
+    # Of a time that is just gone nothing is left to do.
+    return [*kept, b"HOLDUNTIL=%b" % release.date_time(until).encode()] if until > now else []
+
+
+def _check_identity(value: bytes | None) -> None:
+    """Check an AUTH= (RFC 4954 §5): `<>`, or a mailbox in xtext."""
+    if value == b"<>":
+        return
+    meant = xtext.decode(value or b"")
+    try:
+        address, rest = parse_path(b"<%b>" % meant) if meant else (b"", b"")
+    except AddressError:
+        address, rest = b"", b""
+    if not address or rest:
+        raise ParameterError(501, "5.5.4 AUTH is <>, or a mailbox in xtext")
 
 
 def _check_size(value: bytes | None, message_size: int) -> None:

@@ -121,6 +121,13 @@ CASES = {
         )
     ),
     "deferred_and_nothing_kept": message(to(State.SCHEDULED, **LATER)),
+    "future_release": message(
+        to(State.SCHEDULED, next_try=NOW + 86_400, expires=NOW + 518_400), release=NOW + 86_400
+    ),
+    "future_release_after_an_early_try": message(
+        to(State.SCHEDULED, past=past(heard("450 4.2.0 greylisted", kind="greylist")), **LATER),
+        release=NOW + 252,
+    ),
     "lifetime_over": message(
         to(
             State.SCHEDULED,

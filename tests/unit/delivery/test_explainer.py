@@ -139,3 +139,26 @@ async def test_of_many_destinations_some_are_explained_and_each_can_be_asked_for
 async def test_what_is_not_queued() -> None:
     world = World()
     assert await world.explainer.explain("0" * 26) is None
+
+
+async def test_rfc_4865_mail_waits_because_its_sender_asked_and_ends_later() -> None:
+    """RFC 4865: the explanation names the sender's wish, and the lifetime counts from then."""
+    world = World()
+    mail = message(b"a@y.test", parameters=b"HOLDUNTIL=2027-02-15T08:00:00Z", arrival=world.clock.wall())
+    await world.queue.append(mail)
+    facts = await world.explain(mail)
+    [found] = facts.destinations
+    assert (found.state, found.next_try) == (State.SCHEDULED, facts.release)
+    assert found.expires == facts.release + 5 * 86400
+    assert "Its sender asked that it waits until 2027-02-15 08:00 UTC" in explain.text(facts)
+
+    world.queue.hurry(world.queue.find(mail.queue_id), [0])  # type: ignore[arg-type]
+    [claim] = await world.queue.claim(9)
+    load = await world.queue.load([claim])
+    outcome = Outcome(Verdict.DEFERRED, Reply(450, "4.7.1 greylisted"), host="mx")
+    world.dispatcher.history.note(
+        mail.queue_id, load.recipients, {0: outcome}, attempt=1, now=world.clock.wall()
+    )
+    world.queue.give_back(claim, facts.release)
+    [found] = (await world.explain(mail)).destinations
+    assert (found.next_try, found.step) == (facts.release, None)

@@ -130,3 +130,19 @@ def test_nobody_is_forgotten_and_nobody_counted_twice(
             (reason.reply, reason.host)
         }
     assert result.retry_at > now
+
+
+def test_rfc_4865_a_life_begins_when_the_mail_may_leave() -> None:
+    """RFC 4865: what waited for its time as asked is tried as long as mail that came just then."""
+    release = ARRIVAL + 6 * 86_400
+    for age in (0.0, 61.0, POLICY.lifetime - 1, POLICY.lifetime):
+        held = settle({0: LATER}, POLICY, now=release + age, arrival=ARRIVAL, release=release, chance=0.5)
+        assert held == settle({0: LATER}, POLICY, now=release + age, arrival=release, chance=0.5)
+
+
+def test_rfc_4865_after_a_try_before_its_time_mail_waits_for_it_again() -> None:
+    """RFC 4865: an operator's try is one; it neither ends a life nor begins it."""
+    named = Outcome(Verdict.DEFERRED, Reply(450, "4.7.1 try again in 60 seconds"), Scope.RECIPIENT, "mx.test")
+    release = ARRIVAL + 7 * 86_400
+    found = settle({0: named}, POLICY, now=release - 1, arrival=ARRIVAL, release=release, chance=0.5)
+    assert (found.marks, found.retry_at) == ({}, release)

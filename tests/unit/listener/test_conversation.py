@@ -229,3 +229,32 @@ def test_who_may_not_relay_does_not_learn_who_is_suppressed() -> None:
     conversation.command(b"EHLO x\r\n")
     conversation.command(b"MAIL FROM:<a@b.example>\r\n")
     assert conversation.command(b"RCPT TO:<no@y.example>\r\n")[0] == b"550 5.7.1 Relaying denied\r\n"
+
+
+HOLDING = msgspec.structs.replace(SETTINGS, submission=True, future_release=86_400.0)
+
+
+def test_rfc_4865_mail_may_be_handed_in_for_later() -> None:
+    """RFC 4865: offered with its limits; the time stands in the envelope, whichever way it was said."""
+    conversation = Conversation(HOLDING, "127.0.0.1", wall=lambda: 1_800_000_000.0)
+    offered, _ = conversation.command(b"EHLO c.example\r\n")
+    assert b" FUTURERELEASE 86400 2027-01-16T08:00:00Z\r\n" in offered
+    refused, _ = conversation.command(b"MAIL FROM:<a@b.example> HOLDFOR=86401\r\n")
+    assert refused == b"501 5.5.4 A message is held for 86400 seconds at most\r\n"
+    assert conversation.command(b"MAIL FROM:<a@b.example> HOLDFOR=60\r\n")[0].startswith(b"250")
+    assert conversation.envelope().parameters == b"HOLDFOR=60 HOLDUNTIL=2027-01-15T08:01:00Z"
+
+
+@pytest.mark.parametrize(
+    ("settings", "clock"),
+    [
+        (msgspec.structs.replace(HOLDING, submission=False), lambda: 1.0),
+        (msgspec.structs.replace(HOLDING, future_release=0.0), lambda: 1.0),
+        (HOLDING, None),
+    ],
+)
+def test_rfc_4865_it_is_for_submission_where_it_is_wanted(settings: ListenerSettings, clock: object) -> None:
+    """RFC 4865: a relay that is no MSA does not offer it, and what is not offered is not known."""
+    conversation = Conversation(settings, "127.0.0.1", wall=clock)  # type: ignore[arg-type]
+    assert b"FUTURERELEASE" not in conversation.command(b"EHLO c.example\r\n")[0]
+    assert conversation.command(b"MAIL FROM:<a@b.example> HOLDFOR=60\r\n")[0].startswith(b"555 5.5.4")

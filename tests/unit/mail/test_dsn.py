@@ -459,3 +459,16 @@ def test_whatever_strangers_send_a_report_stays_one(
     assert [line.partition(b":")[0] for line in lines[:8]] == [
         line.partition(b":")[0] for line in expected[:8]
     ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        (b"", None),
+        (b"HOLDUNTIL=2027-01-15T07:00:00Z", "until; 2027-01-15T07:00:00Z"),
+        (b"HOLDFOR=3600 HOLDUNTIL=2027-01-15T07:00:00Z", "for; 3600"),
+    ],
+)
+def test_rfc_4865_a_report_tells_what_was_to_wait(parameters: bytes, told: str | None) -> None:
+    """RFC 4865: Future-Release-Request, a field of the message."""
+    assert blocks(parts(make(parameters=parameters))[1])[0]["Future-Release-Request"] == told

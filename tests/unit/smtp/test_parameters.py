@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backstamp.mail.release import held_until
 from backstamp.smtp import extensions, parameters
 from backstamp.smtp.parameters import ParameterError
 
@@ -69,6 +70,81 @@ def test_rfc_6710_a_priority_above_the_limit_is_lowered(said: int, limit: int, k
     text = b"MT-PRIORITY=%d" % said
     expected = (text if kept is None else b"MT-PRIORITY=%d" % kept, kept)
     assert parameters.mail(text, message_size=1000, priority_limit=limit) == expected
+
+
+NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (b"HOLDFOR=1", b"HOLDFOR=1 HOLDUNTIL=2027-01-15T08:00:01Z"),
+        (b"holdfor=86400 BODY=7BIT", b"HOLDFOR=86400 HOLDUNTIL=2027-01-16T08:00:00Z BODY=7BIT"),
+        (b"HOLDFOR=000060", b"HOLDFOR=60 HOLDUNTIL=2027-01-15T08:01:00Z"),
+        (b"HOLDUNTIL=2027-01-16T08:00:00Z", b"HOLDUNTIL=2027-01-16T08:00:00Z"),
+        (b"holduntil=2027-01-15t10:30:00.25+02:00", b"HOLDUNTIL=2027-01-15T08:30:01Z"),
+        (b"HOLDUNTIL=2027-01-15T08:00:00-00:30", b"HOLDUNTIL=2027-01-15T08:30:00Z"),
+        (b"HOLDUNTIL=2027-01-15T08:00:00Z", b""),
+        (b"HOLDUNTIL=2027-01-15T07:55:00Z", b""),
+    ],
+)
+def test_rfc_4865_a_time_to_leave_is_kept_in_utc(text: bytes, kept: bytes) -> None:
+    """RFC 4865: HOLDFOR and HOLDUNTIL come to one time; one that is just gone means now."""
+    assert parameters.mail(text, message_size=1000, hold=DAY, now=NOW) == (kept, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"HOLDFOR",
+        b"HOLDFOR=0",
+        b"HOLDFOR=-1",
+        b"HOLDFOR=1.5",
+        b"HOLDFOR=1000000000",
+        b"HOLDFOR=86401",
+        b"HOLDUNTIL",
+        b"HOLDUNTIL=2027-01-16",
+        b"HOLDUNTIL=2027-01-16T08:00:00",
+        b"HOLDUNTIL=2027-01-16T08:00:00+24:00",
+        b"HOLDUNTIL=2027-02-30T08:00:00Z",
+        b"HOLDUNTIL=2027-01-15T08:00:60Z",
+        b"HOLDUNTIL=20270116T080000Z",
+        b"HOLDUNTIL=2027-01-16T08:00:01Z",
+        b"HOLDUNTIL=2027-01-15T07:54:59Z",
+        b"HOLDUNTIL=0001-01-01T00:00:00+23:59",
+        b"HOLDUNTIL=9999-12-31T23:59:59-23:59",
+        b"HOLDFOR=1 HOLDUNTIL=2027-01-15T08:00:01Z",
+        b"HOLDFOR=1 HOLDFOR=1",
+    ],
+)
+def test_rfc_4865_what_cannot_be_waited_for_is_refused(text: bytes) -> None:
+    """RFC 4865: one hold parameter, of its grammar, within what was offered; else 501 5.5.4."""
+    with pytest.raises(ParameterError, match=r"5\.5\.4 ") as refused:
+        parameters.mail(text, message_size=1000, hold=DAY, now=NOW)
+    assert refused.value.code == 501
+
+
+@pytest.mark.parametrize("text", [b"HOLDFOR=1", b"HOLDUNTIL=2027-01-15T08:00:01Z"])
+def test_rfc_4865_where_it_is_not_offered_it_is_not_known(text: bytes) -> None:
+    with pytest.raises(ParameterError) as refused:
+        parameters.mail(text, message_size=1000, now=NOW)
+    assert refused.value.code == 555
+
+
+@pytest.mark.parametrize("text", [b"AUTH=<>", b"auth=a@b.example", b"AUTH=e+3Dmc2@example.com"])
+def test_rfc_4954_who_wrote_it_is_taken_and_not_kept(text: bytes) -> None:
+    """RFC 4954: where AUTH is offered, MAIL's AUTH= must be taken; nobody is trusted with it."""
+    assert parameters.mail(text, message_size=1000, auth=True) == (b"", None)
+
+
+@pytest.mark.parametrize(
+    "text", [b"AUTH", b"AUTH=a", b"AUTH=+3C+3E", b"AUTH=a@b+20x", b"AUTH=a@b.example>+20X", b"AUTH=<a@b>"]
+)
+def test_rfc_4954_what_names_nobody_is_refused(text: bytes) -> None:
+    with pytest.raises(ParameterError) as refused:
+        parameters.mail(text, message_size=1000, auth=True)
+    assert refused.value.code == 501
 
 
 LONG = b"ORCPT=rfc822;" + b"x" * 493
@@ -140,6 +216,9 @@ words = st.sampled_from(
         b"NOTIFY=",
         b"ORCPT=utf-8;",
         b"TENANT=",
+        b"HOLDFOR=",
+        b"HOLDUNTIL=2027-01-15T08:00:00",
+        b"AUTH=",
         b" ",
     ]
 )
@@ -149,14 +228,17 @@ texts = st.lists(st.one_of(words, st.binary(max_size=9)), max_size=6).map(b"".jo
 @given(texts)
 def test_any_octets_are_taken_or_refused(text: bytes) -> None:
     try:
-        kept, _ = parameters.mail(text, message_size=1000)
+        kept, _ = parameters.mail(text, message_size=1000, hold=DAY, now=NOW, auth=True)
     except ParameterError as error:
         assert error.code in {501, 552, 555}
         str(error).encode("ascii")
     else:
+        ours = {b"HOLDFOR", b"HOLDUNTIL"}
+        said = [item for item in kept.split(b" ") if item and item.partition(b"=")[0] not in ours]
         known = {b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"MT-PRIORITY"}
-        assert {item.partition(b"=")[0] for item in kept.split(b" ") if item} <= known
-        assert parameters.mail(kept, message_size=1000) == (kept, None)
+        assert {item.partition(b"=")[0] for item in said} <= known
+        assert parameters.mail(b" ".join(said), message_size=1000) == (b" ".join(said), None)
+        assert held_until(kept) == 0 or NOW < held_until(kept) <= NOW + DAY
 
 
 @given(texts, st.booleans())
@@ -196,3 +278,6 @@ def test_what_is_offered() -> None:
 def test_the_size_a_client_declares(text: bytes, size: int | None) -> None:
     """RFC 1870: what it says, for who must make room for it."""
     assert parameters.declared_size(text) == size
+def test_rfc_4865_what_is_offered_names_the_longest_wait_and_the_last_time() -> None:
+    """RFC 4865: FUTURERELEASE has the longest interval, and the time it comes to now."""
+    assert extensions.keywords(1000, hold=DAY, now=NOW)[-1] == "FUTURERELEASE 86400 2027-01-16T08:00:00Z"
