@@ -57,7 +57,7 @@ def parse(text: bytes, *, utf8: bool = False) -> dict[bytes, bytes | None]:
             raise ParameterError(501, "5.5.4 Not a parameter")
         keyword = match[1].upper()
         if keyword in found:
-            raise ParameterError(501, f"5.5.4 {keyword.decode()} is given twice")
+            raise ParameterError(501, f"5.5.4 {_shown(keyword)} is given twice")
         found[keyword] = match[2]
     return found
 
@@ -68,6 +68,9 @@ def declared_size(text: bytes) -> int | None:
     return None if value is None else int(value)
 
 
+def _shown(keyword: bytes) -> str:
+    """Return a keyword for a reply, whose line is 512 octets at most (RFC 5321 §4.5.3.1.5)."""
+    return keyword[:64].decode("ascii")
 
 
 def mail(
@@ -121,7 +124,7 @@ def mail(
         elif keyword == b"AUTH" and auth:
             _check_identity(value)
         else:
-            raise ParameterError(555, f"5.5.4 {keyword.decode()} is not known here")
+            raise ParameterError(555, f"5.5.4 {_shown(keyword)} is not known here")
     return b" ".join(kept), lowered
 
 
@@ -140,7 +143,7 @@ def rcpt(text: bytes, *, utf8: bool = False) -> bytes:
         elif keyword == b"ORCPT":
             kept.append(b"ORCPT=" + _checked_original(value))
         else:
-            raise ParameterError(555, f"5.5.4 {keyword.decode()} is not known here")
+            raise ParameterError(555, f"5.5.4 {_shown(keyword)} is not known here")
     return b" ".join(kept)
 
 
