@@ -34,6 +34,7 @@ from backstamp.mail.release import held_until
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
 from backstamp.policy import bounce, classify
+from backstamp.policy.destination import Tls
 from backstamp.policy.mx import DnsFault, DnsProblem
 from backstamp.policy.retry import RetryPolicy
 from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Outlet, StampNotDurableError
@@ -230,6 +231,8 @@ class Attempter:
             host=slot.host,
             extensions=extensions,
             size_limit=session.size_limit,
+            # Nothing lowers what a lane demands: without it there would be no session.
+            verified=lane.way.policy.tls is Tls.VERIFY,
         )
         if isinstance(prepared, Outcome):
             progress.done(dict.fromkeys(progress.pending, prepared), 0.0)

@@ -48,12 +48,20 @@ def for_peer(
     host: str,
     extensions: Collection[str],
     size_limit: int | None,
+    verified: bool = False,
 ) -> Prepared | Outcome:
     """Return what a peer is told of the mail and of these recipients, or why it cannot have it.
 
     `extensions` are the peer's EHLO keywords in upper case; `size_limit` is None where it named
-    none. The client adds SIZE. The outcome is for all these recipients.
+    none; `verified` tells that the session has TLS with a certificate for the host's name. The client
+    adds SIZE. The outcome is for all these recipients.
     """
+    if b"REQUIRETLS" in load.parameters and parameter(load.parameters, b"REQUIRETLS") is not None:
+        # RFC 8689 §4.2.1: TLS, verified, and a peer that promises the same; else it must not go.
+        if not verified:
+            return classify.unverified(host)
+        if "REQUIRETLS" not in extensions:
+            return classify.no_requiretls(host)
     parameters = _mail(load, host=host, extensions=extensions, size_limit=size_limit)
     if isinstance(parameters, Outcome):
         return parameters
@@ -103,6 +111,8 @@ def _mail(load: Load, *, host: str, extensions: Collection[str], size_limit: int
         elif eight_bit and not content.header(load.content).isascii():
             return classify.no_smtputf8(host, address=False)
         # A declaration alone, on mail that is ASCII where it counts, needs nothing of the peer.
+    if parameter(said, b"REQUIRETLS") is not None:
+        parameters.append(b"REQUIRETLS")
     for extension, keyword in _PASSED:
         if extension in extensions and (value := parameter(said, keyword)) is not None:
             parameters.append(b"%b=%b" % (keyword, value))

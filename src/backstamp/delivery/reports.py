@@ -146,7 +146,7 @@ def compose(owed: Owed, *, queue_id: bytes, now: float, hostname: str) -> Messag
         original=owed.content,
     )
     covered = covers(ids.text(owed.queue_id), owed.ordinals)
-    parameters = covered + _urgency(owed.envelope.parameters)
+    parameters = covered + _like(owed.envelope.parameters)
     return _message(queue_id, now, owed.envelope.sender, content, parameters, Flag.REPORT)
 
 
@@ -180,13 +180,17 @@ def relayed_message(
         arrival=claim.arrival / 1e6,
         original=load.content,
     )
-    return _message(queue_id, now, load.sender, content, _urgency(load.parameters), Flag.NONE)
+    return _message(queue_id, now, load.sender, content, _like(load.parameters), Flag.NONE)
 
 
-def _urgency(parameters: bytes) -> bytes:
-    """Return what makes a report wait its turn among the mail it is about, each behind a space."""
+def _like(parameters: bytes) -> bytes:
+    """Return what makes a report as urgent and as safe as the mail it is about, each behind a space."""
     found = [(keyword, parameter(parameters, keyword)) for keyword in (b"TENANT", b"MT-PRIORITY")]
-    return b"".join([b" %b=%b" % (keyword, value) for keyword, value in found if value])
+    kept = b"".join([b" %b=%b" % (keyword, value) for keyword, value in found if value])
+    if parameter(parameters, b"REQUIRETLS") is not None:
+        # It has the header of mail that demanded it, and no more of it (RFC 8689 §5).
+        kept += b" REQUIRETLS RET=HDRS"
+    return kept
 
 
 def _message(

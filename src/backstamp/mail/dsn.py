@@ -101,6 +101,8 @@ def report(
     to = _short(sender)
     eight_bit = not to.isascii()
     full = action is Action.FAILED and (parameter(original_parameters, b"RET") or b"").upper() == b"FULL"
+    # RFC 8689 §5: of mail that demanded TLS all the way a report has no more than the header.
+    full = full and parameter(original_parameters, b"REQUIRETLS") is None
     whole = _whole(original, eight_bit) if full else None
     third = _header(original, eight_bit) if whole is None else whole
     attached = (

@@ -140,6 +140,21 @@ def no_smtputf8(host: str, *, address: bool) -> Outcome:
     return Outcome(Verdict.FAILED, words, Scope.MESSAGE, host)
 
 
+def no_requiretls(host: str) -> Outcome:
+    """Classify mail that demands TLS all the way for a peer that does not promise it (RFC 8689 §4.2.1).
+
+    Another host may.
+    """
+    words = Reply(550, "5.7.30 the mail needs REQUIRETLS, which the remote server does not offer")
+    return Outcome(Verdict.FAILED, words, Scope.HOST, host)
+
+
+def unverified(host: str) -> Outcome:
+    """Classify mail that demands TLS all the way where a host's name and certificate are not verified."""
+    words = Reply(550, "5.7.10 the mail needs REQUIRETLS, and the way to the remote server is not verified")
+    return Outcome(Verdict.FAILED, words, Scope.MESSAGE, host)
+
+
 def no_8bitmime(host: str) -> Outcome:
     """Classify 8-bit content for a peer without 8BITMIME (RFC 6152 §3); it is never sent raw."""
     words = Reply(554, "5.6.3 the mail has 8-bit content, which the remote server does not take")

@@ -3,11 +3,13 @@
 from backstamp.mail import release
 
 
-def keywords(message_size: int, *, hold: float = 0.0, now: float = 0.0) -> tuple[str, ...]:
+def keywords(
+    message_size: int, *, hold: float = 0.0, now: float = 0.0, requiretls: bool = False
+) -> tuple[str, ...]:
     """Return the EHLO keywords with their arguments (RFC 5321 §4.1.1.1).
 
     `hold` is the longest a message may be held for its sender, in seconds, 0: not at all; `now` is
-    seconds since the epoch.
+    seconds since the epoch. `requiretls`: only over TLS (RFC 8689 §2).
     """
     later = (f"FUTURERELEASE {hold:.0f} {release.date_time(now + int(hold))}",) if hold else ()  # RFC 4865
     return (
@@ -19,4 +21,5 @@ def keywords(message_size: int, *, hold: float = 0.0, now: float = 0.0) -> tuple
         "DSN",  # RFC 3461
         "MT-PRIORITY",  # RFC 6710
         *later,
+        *(("REQUIRETLS",) if requiretls else ()),  # RFC 8689
     )

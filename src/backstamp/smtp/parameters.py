@@ -81,13 +81,15 @@ def mail(
     hold: float = 0.0,
     now: float = 0.0,
     auth: bool = False,
+    requiretls: bool = False,
 ) -> tuple[bytes, int | None]:
     """Check MAIL's parameters; return those that go with the message, and the priority if it was lowered.
 
     They are BODY, SMTPUTF8, RET, ENVID, MT-PRIORITY, the last no higher than `priority_limit`, and
     when it may leave (`mail.release`), at most `hold` seconds from `now` (since the epoch); 0: FUTURERELEASE
     is not offered. With `auth` (AUTH is offered) AUTH= is taken, and not kept: nobody is trusted to
-    name the author of a message (RFC 4954 §5).
+    name the author of a message (RFC 4954 §5). With `requiretls` (it is offered, and the session has
+    TLS) REQUIRETLS is kept (RFC 8689 §2).
 
     Raises:
         ParameterError: 501 or 555; 552 where SIZE is more than `message_size` (RFC 1870 §6.1).
@@ -121,6 +123,10 @@ def mail(
             if priority > priority_limit:
                 priority = lowered = priority_limit
             kept.append(b"MT-PRIORITY=%d" % priority)
+        elif keyword == b"REQUIRETLS" and requiretls:
+            if value is not None:
+                raise ParameterError(501, "5.5.4 REQUIRETLS takes no value")
+            kept.append(b"REQUIRETLS")
         elif keyword == b"AUTH" and auth:
             _check_identity(value)
         else:

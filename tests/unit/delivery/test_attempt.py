@@ -13,6 +13,7 @@ from tests.support.attempts import (
     F,
     H,
     Q,
+    Session,
     T,
     World,
     answering,
@@ -28,9 +29,10 @@ from tests.support.queues import message
 from backstamp.delivery.attempt import RETURNS
 from backstamp.delivery.lane import Job
 from backstamp.delivery.opening import Slot
+from backstamp.delivery.outside import Candidate, Manner
 from backstamp.mail.reply import Reply
 from backstamp.policy import classify
-from backstamp.policy.destination import Rate
+from backstamp.policy.destination import Rate, Tls
 from backstamp.policy.suppression import Match
 from backstamp.policy.suppression import Source as Origin
 from backstamp.queue.port import DamagedError, Flag, StampNotDurableError
@@ -239,6 +241,66 @@ async def test_what_a_host_cannot_take_fails_without_a_transaction() -> None:
     queue_id = await world.post(*people(1), content=eight_bit, parameters=b"BODY=8BITMIME")
     slot = await world.work()
     assert (world.transactions, world.stamps(queue_id)) == ([], [F])
+    assert slot.session is not None
+    assert world.balanced()
+
+
+def promising(world: World, *hosts: str) -> None:
+    """Let these hosts offer REQUIRETLS."""
+    plainly = world.open
+
+    async def opened(wire: str, candidate: Candidate, manner: Manner) -> Session:
+        session = await plainly(wire, candidate, manner)
+        if candidate.name in hosts:
+            session.extensions["REQUIRETLS"] = ""
+        return session
+
+    world.open = opened  # type: ignore[method-assign]
+
+
+@virtually
+async def test_rfc_8689_a_host_that_does_not_promise_tls_is_passed_over() -> None:
+    """RFC 8689: the next host is tried, over the session that was open or not."""
+    world = World("mx1", "mx2", tls=Tls.VERIFY)
+    promising(world, "mx2")
+    queue_id = await world.post(*people(2), parameters=b"REQUIRETLS")
+    slot = await world.work()
+    assert (world.dialled, world.stamps(queue_id)) == (["mx1", "mx2"], [])
+    assert [host for host, _ in world.transactions] == ["mx2"]
+    await slot.close()
+    await world.post(*people(1))
+    slot = await world.work()
+    assert slot.host.startswith("mx1")
+    await world.post(*people(1), parameters=b"REQUIRETLS")
+    await world.work(slot)
+    assert [host for host, _ in world.transactions] == ["mx2", "mx1", "mx2"]
+    assert world.balanced()
+
+
+@virtually
+async def test_rfc_8689_where_no_host_promises_tls_mail_that_demands_it_comes_back() -> None:
+    """RFC 8689: 5.7.30 where none of them offers it; while one of them is down it may be that one."""
+    world = World("mx1", "mx2", tls=Tls.VERIFY)
+    queue_id = await world.post(*people(1), parameters=b"REQUIRETLS")
+    await world.work()
+    assert (world.transactions, world.stamps(queue_id)) == ([], [F])
+    assert "5.7.30" in world.told(events.Failed)[0].reply
+    world.down.add("mx2")
+    later = await world.post(*people(1), parameters=b"REQUIRETLS")
+    await world.work()
+    assert (world.transactions, world.stamps(later)) == ([], [T])
+    assert world.balanced()
+
+
+@virtually
+async def test_rfc_8689_where_tls_is_not_verified_mail_that_demands_it_is_not_sent() -> None:
+    """RFC 8689: 5.7.10, whatever the host offers; other mail goes on."""
+    world = World(tls=Tls.ENCRYPT)
+    promising(world, "mx")
+    queue_id = await world.post(*people(1), parameters=b"REQUIRETLS")
+    slot = await world.work()
+    assert (world.transactions, world.stamps(queue_id)) == ([], [F])
+    assert "5.7.10" in world.told(events.Failed)[0].reply
     assert slot.session is not None
     assert world.balanced()
 

@@ -208,3 +208,37 @@ def test_rfc_3461_who_is_owed_a_relayed_report(
     outcomes = dict.fromkeys(range(5), Outcome(Verdict.DELIVERED, Reply(250), Scope.MESSAGE))
     outcomes[5] = Outcome(Verdict.DEFERRED, Reply(450), Scope.RECIPIENT)
     assert relayed(load, outcomes, extensions=extensions) == owed
+
+
+@pytest.mark.parametrize(
+    ("verified", "offers", "expected"),
+    [
+        (True, BOTH | {"REQUIRETLS"}, b"REQUIRETLS"),
+        (True, BOTH, ("5.7.30", Scope.HOST)),
+        (False, BOTH | {"REQUIRETLS"}, ("5.7.10", Scope.MESSAGE)),
+        (False, NONE, ("5.7.10", Scope.MESSAGE)),
+    ],
+)
+def test_rfc_8689_mail_that_demands_tls_goes_where_it_is_verified_and_promised(
+    verified: bool, offers: frozenset[str], expected: object
+) -> None:
+    """RFC 8689: only over verified TLS, and only to a peer with REQUIRETLS, which is told it."""
+    recipients = {0: Recipient(b"b@example.net")}
+    load = Load(b"a@example.org", b"REQUIRETLS", recipients, ASCII)
+    result = for_peer(
+        load,
+        [*recipients.values()],
+        host="mx.test",
+        extensions=offers,
+        size_limit=None,
+        verified=verified,
+    )
+    if isinstance(result, Outcome):
+        assert result.verdict is Verdict.FAILED
+        assert (str(result.reply.enhanced), result.scope) == expected
+    else:
+        assert result.parameters == expected
+
+
+def test_rfc_8689_an_envelope_id_of_that_name_demands_nothing() -> None:
+    assert prepared(ASCII, b"ENVID=REQUIRETLS") == b""

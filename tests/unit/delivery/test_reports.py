@@ -83,6 +83,13 @@ def test_a_sender_beyond_ascii_is_sent_what_only_such_a_server_takes() -> None:
     assert relayed({1: took()}, sender=sender).envelope.parameters == b"BODY=8BITMIME SMTPUTF8"
 
 
+def test_rfc_8689_a_report_goes_as_safely_as_its_mail() -> None:
+    """RFC 8689: a report keeps REQUIRETLS, and has RET=HDRS."""
+    debt = owed(0, parameters=b"RET=FULL REQUIRETLS TENANT=shop")
+    said = compose(debt, queue_id=bytes(16), now=NOW, hostname="r.example").envelope.parameters
+    assert said.endswith(b" TENANT=shop REQUIRETLS RET=HDRS")
+
+
 def test_rfc_6710_a_report_is_as_urgent_as_its_mail_and_of_its_tenant() -> None:
     said = b"TENANT=shop MT-PRIORITY=-4"
     failed = compose(

@@ -472,3 +472,10 @@ def test_whatever_strangers_send_a_report_stays_one(
 def test_rfc_4865_a_report_tells_what_was_to_wait(parameters: bytes, told: str | None) -> None:
     """RFC 4865: Future-Release-Request, a field of the message."""
     assert blocks(parts(make(parameters=parameters))[1])[0]["Future-Release-Request"] == told
+
+
+def test_rfc_8689_of_mail_that_demanded_tls_only_the_header_comes_back() -> None:
+    """RFC 8689: even where RET=FULL asks for all of it."""
+    kinds = [part.get_content_type() for part in parts(make(parameters=b"RET=FULL REQUIRETLS"))]
+    assert kinds[-1] == "text/rfc822-headers"
+    assert parts(make(parameters=b"RET=FULL"))[-1].get_content_type() == "message/rfc822"

@@ -281,3 +281,14 @@ def test_the_size_a_client_declares(text: bytes, size: int | None) -> None:
 def test_rfc_4865_what_is_offered_names_the_longest_wait_and_the_last_time() -> None:
     """RFC 4865: FUTURERELEASE has the longest interval, and the time it comes to now."""
     assert extensions.keywords(1000, hold=DAY, now=NOW)[-1] == "FUTURERELEASE 86400 2027-01-16T08:00:00Z"
+
+
+def test_rfc_8689_tls_all_the_way_is_kept_where_it_is_offered() -> None:
+    """RFC 8689: REQUIRETLS has no value, and stands in the envelope; elsewhere it is not known."""
+    assert parameters.mail(b"requiretls", message_size=1000, requiretls=True) == (b"REQUIRETLS", None)
+    for text, offered, code in ((b"REQUIRETLS=yes", True, 501), (b"REQUIRETLS", False, 555)):
+        with pytest.raises(ParameterError) as refused:
+            parameters.mail(text, message_size=1000, requiretls=offered)
+        assert refused.value.code == code
+    assert extensions.keywords(1000, requiretls=True)[-1] == "REQUIRETLS"
+    assert "REQUIRETLS" not in extensions.keywords(1000)
