@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from backstamp.config import smarthosts
-from backstamp.config.model import AuthTable, File, LimitsTable, RetryTable, SuppressionTable
+from backstamp.config.model import AuthTable, File, LimitsTable, ListenTable, RetryTable, SuppressionTable
 from backstamp.config.outgoing import (
     AdaptTable,
     DeliveryTable,
@@ -22,7 +22,7 @@ from backstamp.config.outgoing import (
 )
 from backstamp.config.settings import Settings
 from backstamp.config.shipped import Known
-from backstamp.listener.settings import Auth, AuthSettings, Limits, ListenerSettings
+from backstamp.listener.settings import Auth, AuthSettings, Limits, ListenerSettings, TlsSettings
 from backstamp.policy.adapt import Action, Adaptation
 from backstamp.policy.destination import DestinationPolicy, Family, Provider, Rule, Timeouts, Tls
 from backstamp.policy.retry import RetryPolicy
@@ -59,6 +59,8 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
                 priority_limit=table.priority_limit,
                 line_endings=table.line_endings,
                 future_release=table.future_release or 0.0,
+                tls=_listener_tls(table),
+                proxies=tuple(table.proxies),
             )
             for table in file.listen
         ),
@@ -77,6 +79,21 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
         nameservers=tuple(file.dns.nameservers),
         admin=file.admin.address,
         log_attempts=file.log.attempts,
+    )
+
+
+def _listener_tls(table: ListenTable) -> TlsSettings:
+    if table.tls == "none":
+        return TlsSettings()
+    assert table.certificate is not None
+    assert table.key is not None
+    more = ((one.certificate, one.key) for one in table.more_certificates)
+    return TlsSettings(
+        table.tls,
+        ((table.certificate, table.key), *more),
+        table.client_ca or "",
+        frozenset(table.client_names),
+        frozenset(table.client_fingerprints),
     )
 
 

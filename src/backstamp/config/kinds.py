@@ -44,6 +44,9 @@ BounceClassName = Annotated[str, *_text(rules.bounce_class, "^[a-z-]+$", "invali
 Host = Annotated[str, *_text(units.host_address, "^[0-9A-Fa-f.:]+$", "192.0.2.1", "2001:db8::1")]
 Socket = Annotated[units.Address, *_text(units.socket_address, "^.+:[0-9]+$", "127.0.0.1:2525", "[::1]:2525")]
 Nameserver = Annotated[units.Address, *_text(units.nameserver, "^.+$", "127.0.0.1:53", "192.0.2.53")]
+Fingerprint = Annotated[
+    str, *_text(names.fingerprint, "^sha256:[0-9A-Fa-f:]+$", "sha256:" + "9f:" * 31 + "9f")
+]
 Network = Annotated[units.Network, *_text(units.network, "^.+$", "10.0.0.0/8", "fd00::/8")]
 Pattern = Annotated[str, *_text(words.pattern, "^.+$", "too many connections")]
 Secret = Annotated[str, PlainValidator(words.secret), WithJsonSchema({"type": "string", "minLength": 1})]

@@ -2,8 +2,8 @@
 
 Three readers in turn: TOML (one mistake, the standard parser stops at the first), the
 tables, alone and between them (all mistakes at once), then the records of the rooms. Each
-mistake carries file, line and key. Of the machine only password files are looked at: whether
-a port is free or a directory can be written is found by those who use it.
+mistake carries file, line and key. Of the machine only the files of passwords and certificates
+are looked at: whether a port is free or a directory can be written is found by those who use it.
 """
 
 import os
@@ -12,7 +12,17 @@ import tomllib
 
 from pydantic import ValidationError
 
-from backstamp.config import authentication, between, build, lines, passwords, shipped, smarthosts
+from backstamp.config import (
+    authentication,
+    between,
+    build,
+    certificates,
+    lines,
+    listening,
+    passwords,
+    shipped,
+    smarthosts,
+)
 from backstamp.config.complaints import complaints
 from backstamp.config.model import File
 from backstamp.config.problem import ConfigurationError, Problem
@@ -62,7 +72,7 @@ def parse(content: bytes, file: str) -> Settings:
     mistakes += authentication.mistakes(document)
     secrets, unread = passwords.read(document)
     token_secret, unread_too = passwords.token_secret(document)
-    mistakes += unread + unread_too
+    mistakes += unread + unread_too + listening.mistakes(document) + certificates.mistakes(document)
     try:
         model = File.model_validate(document)
     except ValidationError as error:

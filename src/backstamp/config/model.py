@@ -18,6 +18,7 @@ from backstamp.config.kinds import (
     Domain,
     Duration,
     Expiry,
+    Fingerprint,
     Mechanism,
     NameOrNone,
     Nameserver,
@@ -40,6 +41,8 @@ from backstamp.config.outgoing import (
     RouteTable,
 )
 
+FileName = Annotated[str, Field(min_length=1)]
+
 
 class QueueTable(Table):
     """Where accepted mail is kept."""
@@ -61,17 +64,42 @@ class ProcessTable(Table):
     """Number of processes that only listen; 0: the delivery process listens itself. This release has none."""
 
 
+class CertificateTable(Table):
+    """One more certificate of a listener."""
+
+    certificate: FileName
+    """File of the certificate chain (PEM)."""
+    key: FileName
+    """File of its private key (PEM)."""
+
+
 class ListenTable(Table):
     """One address on which applications hand in mail; the table may be repeated."""
 
     address: Socket
     """IP address and port. Port 0 lets the system choose one."""
-    tls: Annotated[Literal["none", "starttls", "implicit"], AfterValidator(rules.no_tls)] = "none"
-    """TLS towards clients. This release has `none`."""
-    certificate: Annotated[str | None, AfterValidator(rules.only_with_tls)] = None
-    """File of the certificate chain (PEM), with `starttls` or `implicit`."""
-    key: Annotated[str | None, AfterValidator(rules.only_with_tls)] = None
-    """File of the private key (PEM), with `starttls` or `implicit`."""
+    proxies: list[Network] = as_written([])
+    """Proxies in front of the relay. A connection from one must begin with a header of the PROXY protocol
+    (version 1 or 2), and the client is whom it names: that address is held against `allow`. From elsewhere
+    no header is looked for. Networks in which there are strangers are refused."""
+    tls: Literal["none", "starttls", "implicit"] = "none"
+    """TLS towards clients: `starttls` offers it, `implicit` begins with it (RFC 8314). TLS 1.2 and 1.3."""
+    certificate: FileName | None = None
+    """File of the certificate chain (PEM), with `starttls` or `implicit`. Files are read again when they are
+    renewed, without a restart; a renewal that cannot be used is an alarm, and the old ones stay."""
+    key: FileName | None = None
+    """File of the private key (PEM, without a passphrase), with `starttls` or `implicit`."""
+    more_certificates: list[CertificateTable] = as_written([])
+    """Certificates for other names of the relay: the client's SNI chooses by the names in them, `*.` stands
+    for one label. Who names none of them sees `certificate`."""
+    client_ca: FileName | None = None
+    """File of authorities (PEM) whose certificates clients may show. TLS needs none; one that is shown and
+    not verified ends the handshake. A client's self-signed certificate may stand here itself."""
+    client_names: list[Domain] = as_written([])
+    """Names in verified certificates of clients that may relay."""
+    client_fingerprints: list[Fingerprint] = as_written([])
+    """Fingerprints of verified certificates of clients that may relay:
+    `openssl x509 -noout -fingerprint -sha256` prints one."""
     auth: Literal["off", "optional", "required"] = "off"
     """AUTH of clients (RFC 4954), judged as `[auth]` says: `off`; `optional`, who is in `allow` needs none;
     `required`, no mail without it. Anything but `off` needs TLS, or a loopback address."""
@@ -107,8 +135,15 @@ class ListenTable(Table):
     def _closed(cls, allow: list[units.Network], info: ValidationInfo) -> list[units.Network]:
         # A validator of the key, not of the table: it speaks up whatever else is wrong in the table.
         if "address" in info.data:
-            rules.not_an_open_relay(info.data["address"], allow)
+            proxied = bool(info.data.get("proxies"))
+            rules.not_an_open_relay(info.data["address"], allow, proxied=proxied)
         return allow
+
+    @field_validator("proxies")
+    @classmethod
+    def _named(cls, proxies: list[units.Network]) -> list[units.Network]:
+        rules.named_proxies(proxies)
+        return proxies
 
 
 class AuthTable(Table):

@@ -10,6 +10,7 @@ from backstamp.mail.address import AddressError, parse_path
 
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?:[a-z0-9-]*[a-z][a-z0-9-]*)")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_FINGERPRINT = re.compile(r"sha256:([0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -28,6 +29,20 @@ def domain(value: object) -> str:
     if not good or not _DOMAIN.fullmatch(name):
         raise ValueError(f"{shown(value)} is not a domain name; write relay.example.org")
     return name
+
+
+def fingerprint(value: object) -> str:
+    """Return a certificate's fingerprint, `sha256:` and 64 hexadecimal digits in lower case.
+
+    Colons may stand between the octets, as OpenSSL prints them.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _FINGERPRINT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{shown(value)} is not a fingerprint; write sha256: and 64 hexadecimal digits")
+    return "sha256:" + found[1].replace(":", "").lower()
 
 
 def match(value: object) -> str:

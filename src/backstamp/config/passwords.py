@@ -1,6 +1,6 @@
 """Passwords from the files a configuration names, each file read once at every load.
 
-The only place of this room, besides the configuration file itself, that looks at the machine.
+With `certificates` the only place of this room, besides the file itself, that looks at the machine.
 What a file says is never told, only what is wrong with it.
 """
 

@@ -55,22 +55,6 @@ def no_listener_process(value: int) -> int:
     return value
 
 
-def no_tls(value: str) -> str:
-    """Refuse what later releases bring, rather than to listen without what was asked for."""
-    if value != "none":
-        raise ValueError(f"{shown(value)} is not supported yet; it arrives in a later release: write none")
-    return value
-
-
-def only_with_tls(value: str | None) -> str | None:
-    """Refuse a certificate nobody would show."""
-    if value is not None:
-        raise ValueError(
-            "means something only with tls = starttls or implicit, which arrive in a later release"
-        )
-    return value
-
-
 def sensible_size(value: int) -> int:
     """Bound the largest message: a typing slip must not refuse all mail, nor fill the disk at once."""
     if not 1000 <= value <= 2_000_000_000:
@@ -113,16 +97,32 @@ def sensible_pace(value: int) -> int:
     return value
 
 
-def not_an_open_relay(address: Address, allow: Sequence[Network]) -> None:
-    """Refuse networks in which there are strangers, on an address that strangers can reach (promise 5).
-
-    Private networks of any size are fine, and public ones that may be the operator's own
-    (prefixes from /16, for IPv6 from /32).
+def named_proxies(proxies: Sequence[Network]) -> None:
+    """Refuse to believe strangers about who they are: networks as `not_an_open_relay` refuses them.
 
     Raises:
         ComplaintError: names each such network by its index.
     """
-    if ip_address(address.host).is_loopback:
+    places: list[tuple[Path, str]] = [
+        ((index,), f"{shown(str(network))} would let strangers say who they are; write your proxies")
+        for index, network in enumerate(proxies)
+        if _strangers_in(network)
+    ]
+    if places:
+        raise ComplaintError(places)
+
+
+def not_an_open_relay(address: Address, allow: Sequence[Network], *, proxied: bool = False) -> None:
+    """Refuse networks in which there are strangers, on an address that strangers can reach (promise 5).
+
+    Private networks of any size are fine, and public ones that may be the operator's own
+    (prefixes from /16, for IPv6 from /32). Behind a proxy every address can be reached: whom it
+    speaks for is judged.
+
+    Raises:
+        ComplaintError: names each such network by its index.
+    """
+    if ip_address(address.host).is_loopback and not proxied:
         return
     places: list[tuple[Path, str]] = []
     for index, network in enumerate(allow):

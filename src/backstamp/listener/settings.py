@@ -66,6 +66,22 @@ class AuthSettings(msgspec.Struct, frozen=True):
     mechanisms: tuple[str, ...] = DEFAULT
 
 
+class TlsSettings(msgspec.Struct, frozen=True):
+    """TLS towards clients.
+
+    `mode` is none, starttls or implicit; `pairs` are files of certificate and key, the first is shown to
+    who names no host, or an unknown one. Clients with a certificate that `client_ca` verifies and that has
+    one of `client_names` (lower case) or of `client_fingerprints` (`sha256:` and 64 hexadecimal digits)
+    may relay.
+    """
+
+    mode: str = "none"
+    pairs: tuple[tuple[str, str], ...] = ()
+    client_ca: str = ""
+    client_names: frozenset[str] = frozenset()
+    client_fingerprints: frozenset[str] = frozenset()
+
+
 class ListenerSettings(msgspec.Struct, frozen=True):
     """One `[[listen]]` of the configuration."""
 
@@ -90,3 +106,6 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     """The highest priority a client may ask for; a higher one is lowered to it."""
     line_endings: Literal["reject", "normalize"] = "reject"
     """What becomes of a content with a bare CR or LF: refused, or each made a CRLF once its end is found."""
+    tls: TlsSettings = TlsSettings()
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Who must begin with a header of the PROXY protocol; the client is whom it names."""

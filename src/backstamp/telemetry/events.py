@@ -250,6 +250,15 @@ class Unsuppressed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=Tru
     tenant: str = ""
 
 
+class Renewed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="renewed"):
+    """Certificates shown to clients were written anew and are in use. `until` is the end of the one that ends
+    first, in seconds since the epoch.
+    """
+
+    certificates: tuple[str, ...]
+    until: float
+
+
 class Alarm(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="alarm"):
     """Something an operator must see: damage, a failed write. `action` is what was done."""
 

@@ -105,6 +105,8 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"{who}{whose}{end} by {event.source}{f', {why}' if why else ''}"
         case events.Unsuppressed():
             return f"<{event.recipient}>{f' for {event.tenant}' if event.tenant else ''} by an operator"
+        case events.Renewed():
+            return f"{', '.join(event.certificates)}, until {moment(int(event.until * 1e6))}"
         case events.Alarm():
             return f"{event.problem}; {event.action}"
         case _:

@@ -15,6 +15,7 @@ from backstamp.config import names, units
         names.below,
         names.sender,
         names.name,
+        names.fingerprint,
         units.duration,
         units.size,
         units.next_hop,

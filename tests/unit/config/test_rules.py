@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from backstamp.config.rules import ComplaintError, bounce_class, not_an_open_relay, via
+from backstamp.config.rules import ComplaintError, bounce_class, named_proxies, not_an_open_relay, via
 from backstamp.config.units import Address
 
 PUBLIC = Address("0.0.0.0", 25)
@@ -93,3 +93,21 @@ def test_classes_of_bounces():
     for value in ("suppressed", "invalid", 5, []):
         with pytest.raises(ValueError, match="is not a class of bounces; known are invalid-recipient, "):
             bounce_class(value)
+
+
+def test_strangers_reach_loopback_through_a_proxy():
+    """Security 10: whom a proxy speaks for is judged, wherever the relay listens."""
+    with pytest.raises(ComplaintError, match="open relay"):
+        not_an_open_relay(Address("127.0.0.1", 25), [ip_network("0.0.0.0/0")], proxied=True)
+    not_an_open_relay(Address("127.0.0.1", 25), [ip_network("10.0.0.0/8")], proxied=True)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "::ffff:0:0/96", "128.0.0.0/1"])
+def test_strangers_are_no_proxies(text):
+    """Security 10: who may say whose connection it is may say it is anybody's."""
+    with pytest.raises(ComplaintError) as raised:
+        named_proxies([ip_network("10.0.0.5/32"), ip_network(text)])
+    assert raised.value.places == (
+        ((1,), f'"{text}" would let strangers say who they are; write your proxies'),
+    )
+    named_proxies([ip_network("10.0.0.0/8"), ip_network("192.0.2.7/32"), ip_network("::1/128")])

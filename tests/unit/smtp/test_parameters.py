@@ -278,6 +278,8 @@ def test_what_is_offered() -> None:
 def test_the_size_a_client_declares(text: bytes, size: int | None) -> None:
     """RFC 1870: what it says, for who must make room for it."""
     assert parameters.declared_size(text) == size
+
+
 def test_rfc_4865_what_is_offered_names_the_longest_wait_and_the_last_time() -> None:
     """RFC 4865: FUTURERELEASE has the longest interval, and the time it comes to now."""
     assert extensions.keywords(1000, hold=DAY, now=NOW)[-1] == "FUTURERELEASE 86400 2027-01-16T08:00:00Z"

@@ -60,6 +60,7 @@ EVENTS: list[Event] = [
     events.Unsuppressed(time=NOW, recipient="c@d.example", tenant="t"),
     events.Resumed(time=NOW, problem="no space left", duration=2.5),
     events.Recovered(time=NOW, segments=1, messages=2, recipients=3, duration=0.1),
+    events.Renewed(time=NOW, certificates=("a.pem", "b.pem"), until=1_764_000_060.0),
     events.Alarm(time=NOW, problem="a problem", action="an action"),
 ]  # fmt: skip
 
