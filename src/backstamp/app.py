@@ -18,6 +18,7 @@ from backstamp.admin.server import AdminServer
 from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
+from backstamp.config.units import Address
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.dryrun import DryRun
 from backstamp.delivery.explainer import Explainer
@@ -209,7 +210,7 @@ class Relay:
             hostname=settings.hostname,
             own_names=frozenset({settings.hostname.lower()}),
             own_addresses=frozenset(
-                [listener.host for listener in settings.listeners]
+                [listener.host for listener in settings.listeners if not listener.local]
                 + [one.address for pool in settings.sources for one in pool.addresses]
             ),
             connections=settings.connections,
@@ -285,8 +286,7 @@ class Relay:
             host, port = self._settings.admin or ("", 0)
             await _bind(self._admin.start(), f"admin address {host} port {port}")
         for listener in self._listeners:
-            name = f"listen address {listener.settings.host} port {listener.settings.port}"
-            await _bind(listener.start(), name)
+            await _bind(listener.start(), f"listen address {listener.settings.place}")
 
     async def _watch(self) -> None:
         """End the relay with the error that broke its queue."""
@@ -294,9 +294,7 @@ class Relay:
 
     def _started(self) -> None:
         self._starting = False
-        addresses = tuple(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses
-        )
+        addresses = tuple(str(Address(*one)) for one in self.addresses)
         self._log.emit(
             Started(
                 time=self._now(), version=__version__, addresses=addresses, waiting=self.queue.ledger.waiting

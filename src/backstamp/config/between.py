@@ -33,6 +33,7 @@ def mistakes(document: Mapping[str, Any], providers: Mapping[str, Any]) -> Mista
         *more_than_all(document),
         *above_the_limit(document),
         *idle_factors(document),
+        *socket_files(document),
     ]
 
 
@@ -40,7 +41,7 @@ def repetitions(document: Mapping[str, Any]) -> Mistakes:
     """Return what stands twice: addresses to listen on, and what only one table can decide."""
     admin = document.get("admin")
     # Port 0 is another port every time; the admin side is one table, so its path has no index.
-    listens = _values(document, "listen", "address", units.socket_address)
+    listens = _values(document, "listen", "address", units.listen_address)
     if isinstance(admin, dict):
         listens += _parsed(("admin", "address"), admin.get("address"), units.socket_address)
     listens = [(path, value) for path, value in listens if not str(value).endswith(":0")]
@@ -123,6 +124,19 @@ def idle_factors(document: Mapping[str, Any]) -> Mistakes:
         for index, table in rows(document, "adapt")
         if table.get("action") == "pause" and "factor" in table
     ]
+
+
+def socket_files(document: Mapping[str, Any]) -> Mistakes:
+    """Return keys of listeners that mean nothing on what they listen on."""
+    found: Mistakes = []
+    for index, table in rows(document, "listen"):
+        file = str(table.get("address")).startswith("unix:")
+        if file and "allow" in table:
+            text = "means nothing with a socket file: whoever may open it may relay; write mode"
+            found.append((("listen", index, "allow"), text))
+        if not file and "mode" in table:
+            found.append((("listen", index, "mode"), 'means something only with address = "unix:..."'))
+    return found
 
 
 def _meant(name: str, known: Sequence[str], otherwise: str) -> str:

@@ -61,6 +61,7 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
                 future_release=table.future_release or 0.0,
                 tls=_listener_tls(table),
                 proxies=tuple(table.proxies),
+                mode=table.mode,
             )
             for table in file.listen
         ),

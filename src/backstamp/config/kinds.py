@@ -43,6 +43,17 @@ Expiry = Annotated[float | None, *_text(units.period, f"^(never|{_UNITS})$", "30
 BounceClassName = Annotated[str, *_text(rules.bounce_class, "^[a-z-]+$", "invalid-recipient")]
 Host = Annotated[str, *_text(units.host_address, "^[0-9A-Fa-f.:]+$", "192.0.2.1", "2001:db8::1")]
 Socket = Annotated[units.Address, *_text(units.socket_address, "^.+:[0-9]+$", "127.0.0.1:2525", "[::1]:2525")]
+Listen = Annotated[
+    units.Address,
+    *_text(
+        units.listen_address,
+        "^(unix:/.+|.+:[0-9]+)$",
+        "127.0.0.1:2525",
+        "[::1]:2525",
+        "unix:/run/backstamp/smtp.sock",
+    ),
+]
+Mode = Annotated[int, *_text(units.mode, "^0?[0-7]{3}$", "0660", "0666")]
 Nameserver = Annotated[units.Address, *_text(units.nameserver, "^.+$", "127.0.0.1:53", "192.0.2.53")]
 Fingerprint = Annotated[
     str, *_text(names.fingerprint, "^sha256:[0-9A-Fa-f:]+$", "sha256:" + "9f:" * 31 + "9f")

@@ -19,7 +19,9 @@ from backstamp.config.kinds import (
     Duration,
     Expiry,
     Fingerprint,
+    Listen,
     Mechanism,
+    Mode,
     NameOrNone,
     Nameserver,
     Network,
@@ -76,8 +78,13 @@ class CertificateTable(Table):
 class ListenTable(Table):
     """One address on which applications hand in mail; the table may be repeated."""
 
-    address: Socket
-    """IP address and port. Port 0 lets the system choose one."""
+    address: Listen
+    """IP address and port, port 0 lets the system choose one; or `unix:` and the path of a socket file, for
+    programs of this machine (`backstamp sendmail`). Its directory must be there; who may open the file
+    may relay."""
+    mode: Mode = as_written("0666")
+    """Permissions of the socket file. `0660` with a directory of the right group: only that group may hand in
+    mail. Means something only with `unix:`."""
     proxies: list[Network] = as_written([])
     """Proxies in front of the relay. A connection from one must begin with a header of the PROXY protocol
     (version 1 or 2), and the client is whom it names: that address is held against `allow`. From elsewhere

@@ -122,7 +122,8 @@ def not_an_open_relay(address: Address, allow: Sequence[Network], *, proxied: bo
     Raises:
         ComplaintError: names each such network by its index.
     """
-    if ip_address(address.host).is_loopback and not proxied:
+    local = address.host.startswith("/") or ip_address(address.host).is_loopback
+    if local and not proxied:
         return
     places: list[tuple[Path, str]] = []
     for index, network in enumerate(allow):

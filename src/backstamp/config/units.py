@@ -32,18 +32,23 @@ _BYTES = {
 _RATE = re.compile(r"([0-9]{1,9})/(.*)", re.DOTALL)
 _DAY = 86400
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]:([0-9]{1,5})")
+_MODE = re.compile(r"0?[0-7]{3}")
+_PATH = 107
+"""Octets a Linux socket's path may have (unix(7): 108 with the NUL)."""
 _PLAIN = re.compile(r"([^\[\]:]+):([0-9]{1,5})")
 
 Network = IPv4Network | IPv6Network
 
 
 class Address(NamedTuple):
-    """A host (an IP address or a domain name in lower case) and a port."""
+    """A host (an IP address or a domain name in lower case) and a port; a path and 0: a socket file."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return f"unix:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -148,6 +153,34 @@ def socket_address(value: object) -> Address:
             f"{shown(value)} is not an IP address and a port; write 127.0.0.1:2525 or [::1]:2525"
         )
     return found
+
+
+def listen_address(value: object) -> Address:
+    """Return where to listen, from what `socket_address` takes or `unix:/run/backstamp/smtp.sock`.
+
+    Raises:
+        ValueError: it is neither; or the path is relative (who hands in mail does so from anywhere), longer
+            than a socket's name may be (107 octets, unix(7)), or has a control character.
+    """
+    if not isinstance(value, str) or not value.startswith("unix:"):
+        return socket_address(value)
+    path = value.removeprefix("unix:")
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError(f"{shown(value)} is not the path of a socket; write unix:/run/backstamp/smtp.sock")
+    if len(path.encode()) > _PATH:
+        raise ValueError(f"{shown(value)} is too long; a socket's path has at most {_PATH} octets")
+    return Address(path, 0)
+
+
+def mode(value: object) -> int:
+    """Return permissions from octal text, `0660` or `666`.
+
+    Raises:
+        ValueError: it is no such text; a number is none, for `mode = 660` would mean something else.
+    """
+    if not isinstance(value, str) or _MODE.fullmatch(value) is None:
+        raise ValueError(f'{shown(value)} is not a mode; write "0660" or "0666", with quotes')
+    return int(value, 8)
 
 
 def nameserver(value: object) -> Address:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from backstamp.mail.address import is_literal
+from backstamp.mail.headers import LOCAL
 
 DENIED = "550 5.7.1 Relaying denied"
 LITERAL = "550 5.1.2 Address literals are not accepted"
@@ -20,8 +21,23 @@ def plain(peer: str) -> str:
     return name if mapped is None else str(mapped)
 
 
+def peer(name: object, *, local: bool) -> str:
+    """Return what a client is called: by its socket's name, or `LOCAL` where it came by a socket file.
+
+    There the name is the client's own choice (bind(2)), and tells nothing.
+    """
+    if local:
+        return LOCAL
+    return plain(str(name[0])) if isinstance(name, tuple) and name else ""
+
+
 def may_relay(peer: str, allow: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Tell whether a client at this address may relay; an IPv4-mapped address is judged as IPv4."""
+    """Tell whether a client at this address may relay; an IPv4-mapped address is judged as IPv4.
+
+    Whoever may open the socket file may: that is what its mode says.
+    """
+    if peer == LOCAL:
+        return True
     try:
         address = ipaddress.ip_address(plain(peer))
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from backstamp.clock import Clock
+from backstamp.listener import local
 from backstamp.listener.conversation import Refuse
 from backstamp.listener.intake import Door
 from backstamp.listener.session import Replies, Session
@@ -38,9 +39,10 @@ class Listener:
         self._replies = Replies()
         self._sessions: set[Session] = set()
         self._server: asyncio.Server | None = None
+        self._file: local.SocketFile | None = None
         self._empty = asyncio.Event()
         self.address = (settings.host, settings.port)
-        """Where it listens; the port is the real one once it does."""
+        """Where it listens; the port is the real one once it does. A socket file is its path and 0."""
 
     @property
     def connections(self) -> int:
@@ -51,6 +53,12 @@ class Listener:
         """Listen. Raises OSError if the address cannot be had."""
         loop = asyncio.get_running_loop()
         settings = self.settings
+        if settings.local:
+            self._file = local.SocketFile(settings.host, settings.mode)
+            self._server = await loop.create_unix_server(
+                self._session, sock=self._file.socket, backlog=BACKLOG
+            )
+            return
         self._server = await loop.create_server(
             self._session, settings.host, settings.port, backlog=BACKLOG, reuse_address=True
         )
@@ -61,6 +69,8 @@ class Listener:
         """Take no more clients."""
         if self._server is not None:
             self._server.close()
+        if self._file is not None:
+            self._file.remove()
 
     async def close(self, grace: float) -> None:
         """Send clients away: idle ones at once, those in a message after it, in at most `grace` seconds."""
@@ -92,7 +102,7 @@ class Listener:
         self._sessions.add(session)
         assert session.transport is not None
         sock = session.transport.get_extra_info("socket")
-        if sock is not None:
+        if sock is not None and not self.settings.local:
             # Replies are written in groups; waiting for more would only add delay (Nagle).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return FULL if len(self._sessions) > self.settings.limits.connections else None

@@ -132,8 +132,7 @@ class Session(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here."""
-        peer = transport.get_extra_info("peername")
-        self._peer = admission.plain(str(peer[0])) if peer else ""
+        self._peer = admission.peer(transport.get_extra_info("peername"), local=self._settings.local)
         self._conversation = Conversation(self._settings, self._peer, self._door.refuse)
         super().connection_made(transport)
 

@@ -83,7 +83,7 @@ class TlsSettings(msgspec.Struct, frozen=True):
 
 
 class ListenerSettings(msgspec.Struct, frozen=True):
-    """One `[[listen]]` of the configuration."""
+    """One `[[listen]]` of the configuration; `host` is an IP address, or with port 0 an absolute path."""
 
     hostname: str
     host: str
@@ -109,3 +109,15 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     tls: TlsSettings = TlsSettings()
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Who must begin with a header of the PROXY protocol; the client is whom it names."""
+    mode: int = 0o666
+    """Permissions of the socket file, where it is one."""
+
+    @property
+    def local(self) -> bool:
+        """Whether `host` is the path of a socket file."""
+        return self.host.startswith("/")
+
+    @property
+    def place(self) -> str:
+        """Where it listens, for an operator."""
+        return f"unix:{self.host}" if self.local else f"{self.host} port {self.port}"

@@ -8,6 +8,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
+LOCAL: Final = "local"
+"""What a client is called that came by a socket file: it has no address."""
+
 _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _OBSOLETE: Final = re.compile(rb"\r\n([!-9;-~]+)[ \t]+:")
@@ -41,12 +44,15 @@ def _date(seconds: int) -> str:
 def received(*, helo: str, peer: str, hostname: str, protocol: str, queue_id: str, seconds: float) -> bytes:
     """Return a Received field with its CRLF (RFC 5321 §4.4); `protocol` as RFC 3848 and RFC 6531 name it.
 
+    A `LOCAL` peer is written as what the grammar has for this machine, a name and its literal.
+
     Raises:
         ValueError: a part holds a control character: a field must not become two.
     """
     literal = f"IPv6:{peer}" if ":" in peer else peer
+    client = "localhost [127.0.0.1]" if peer == LOCAL else f"[{literal}]"
     lines = (
-        f"Received: from {helo} ([{literal}])\r\n"
+        f"Received: from {helo} ({client})\r\n"
         f"\tby {hostname} with {protocol} id {queue_id};\r\n"
         f"\t{date(seconds)}\r\n"
     )

@@ -135,3 +135,28 @@ def test_what_cannot_be_read_is_passed_over(strange):
     known = {"x": 1}
     document["provider"] = [] if document["provider"] == [{"name": 5}] else document["provider"]
     assert mistakes(document, known) == []
+
+
+def test_keys_that_mean_nothing_on_what_is_listened_on():
+    document = {
+        "listen": [
+            {"address": "unix:/run/x.sock", "allow": ["10.0.0.0/8"]},
+            {"address": "127.0.0.1:25", "mode": "0660"},
+            {"address": "unix:/run/y.sock", "mode": "0660"},
+            {"address": "127.0.0.1:26", "allow": ["10.0.0.0/8"]},
+        ]
+    }
+    assert between.socket_files(document) == [
+        (
+            ("listen", 0, "allow"),
+            "means nothing with a socket file: whoever may open it may relay; write mode",
+        ),
+        (("listen", 1, "mode"), 'means something only with address = "unix:..."'),
+    ]
+
+
+def test_a_socket_file_is_one_listeners():
+    document = {"listen": [{"address": "unix:/run/x.sock"}, {"address": "unix:/run/x.sock"}]}
+    assert repetitions(document) == [
+        (("listen", 1, "address"), '"unix:/run/x.sock" is listen[0].address already')
+    ]

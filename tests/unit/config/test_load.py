@@ -456,3 +456,11 @@ def test_any_text_gives_settings_or_problems_of_one_line(text):
     except ConfigurationError as error:
         assert error.problems
         assert all("\n" not in str(problem) for problem in error.problems)
+
+
+def test_a_socket_file_to_listen_on():
+    text = DESIGN.replace('address = "127.0.0.1:2525"', 'address = "unix:/run/x.sock"\nmode = "0660"')
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("allow"))
+    (listener,) = parse(text.encode(), "x.toml").listeners
+    assert (listener.host, listener.port, listener.mode, listener.local) == ("/run/x.sock", 0, 0o660, True)
+    assert listener.place == "unix:/run/x.sock"

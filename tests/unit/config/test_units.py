@@ -214,3 +214,43 @@ def test_addresses_to_send_from():
     for value in ("0.0.0.0", "::", "224.0.0.1", "ff02::1"):
         with pytest.raises(ValueError, match="is no address of one host"):
             units.host_address(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["unix:/run/backstamp/smtp.sock", "unix:/" + "x" * 106, "127.0.0.1:25", "[::1]:0"]
+)
+def test_where_to_listen_is_a_socket_file_too(text):
+    """unix(7): a path of up to 107 octets."""
+    assert str(units.listen_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("unix:run/x.sock", "is not the path of a socket; write unix:/run/backstamp/smtp.sock"),
+        ("unix:", "is not the path of a socket"),
+        ("unix:/run/", "is not the path of a socket"),
+        ("unix:/run/a\nb", "is not the path of a socket"),
+        ("unix:/" + "ü" * 54, "is too long; a socket's path has at most 107 octets"),
+        ("/run/x.sock", "is not an IP address and a port"),
+        (5, "is not an IP address and a port"),
+    ],
+)
+def test_bad_places_to_listen(value, message):
+    with pytest.raises(ValueError, match=message):
+        units.listen_address(value)
+
+
+def test_the_admin_side_has_no_socket_file():
+    with pytest.raises(ValueError, match="is not an IP address and a port"):
+        units.socket_address("unix:/run/x.sock")
+
+
+def test_modes():
+    assert (units.mode("0660"), units.mode("666")) == (0o660, 0o666)
+
+
+@pytest.mark.parametrize("value", [660, "0o660", "668", "66", "1777", "", None])
+def test_bad_modes(value):
+    with pytest.raises(ValueError, match="is not a mode; write"):
+        units.mode(value)

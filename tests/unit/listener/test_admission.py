@@ -50,3 +50,12 @@ def test_recipients() -> None:
 )
 def test_the_address_that_logs_and_trace_lines_show(peer: str, shown: str) -> None:
     assert admission.plain(peer) == shown
+
+
+def test_who_came_by_a_socket_file_is_local_whatever_its_socket_is_called() -> None:
+    """Security 10: a name a client chose for its socket is no address."""
+    assert admission.peer(("127.0.0.1", 5), local=True) == "local"
+    assert admission.peer("\0chosen", local=True) == "local"
+    assert admission.peer(("::ffff:192.0.2.1", 5, 0, 0), local=False) == "192.0.2.1"
+    assert admission.peer(None, local=False) == ""
+    assert admission.may_relay("local", ())
