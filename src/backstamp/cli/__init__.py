@@ -9,7 +9,20 @@ from collections.abc import Callable
 
 import typer
 
-from backstamp.cli import check, demo, explain, fsck, queue, route, serve, sink, suppression, user, version
+from backstamp.cli import (
+    check,
+    demo,
+    explain,
+    fsck,
+    queue,
+    route,
+    sendmail,
+    serve,
+    sink,
+    suppression,
+    user,
+    version,
+)
 
 COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
     serve.register,
@@ -21,6 +34,7 @@ COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
     user.register,
     fsck.register,
     sink.register,
+    sendmail.register,
     demo.register,
     version.register,
 )

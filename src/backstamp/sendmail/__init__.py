@@ -1,0 +1,1 @@
+"""The command `sendmail`: mail from programs of this machine, handed to the running relay by SMTP."""
