@@ -121,3 +121,14 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     def place(self) -> str:
         """Where it listens, for an operator."""
         return f"unix:{self.host}" if self.local else f"{self.host} port {self.port}"
+
+
+class HttpSettings(msgspec.Struct, frozen=True):
+    """`[http]` of the configuration: mail that comes by HTTP, through a door as a listener's.
+
+    `requests` is how many are served at a time, `memory` the octets of their bodies together.
+    """
+
+    listener: ListenerSettings
+    requests: int = 100
+    memory: int = 200_000_000

@@ -1,0 +1,318 @@
+"""The HTTP door: who may, a body within its bounds, an order, and the door that SMTP's mail goes through.
+
+A queue id is told after the sync and never before. No page of a browser gets in: it would have to
+send a type of body that browsers ask leave for, and says its Origin, which is refused. What a request
+may cost is bounded before it is paid: requests at a time, octets of bodies together, the time of a body.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from backstamp.inject import answer, build, query, request
+from backstamp.inject import order as orders
+from backstamp.inject.answer import RETRY_AFTER, Answer, Outcome, Refusal
+from backstamp.inject.order import Item, Order
+from backstamp.inject.shape import MistakenError
+from backstamp.inject.wishes import Wishes
+from backstamp.listener import admission
+from backstamp.listener.intake import Door
+from backstamp.listener.origin import Origin, Verdict
+from backstamp.listener.settings import HttpSettings
+from backstamp.mail.envelope import Envelope, flow
+from backstamp.telemetry.events import Refused
+
+PATH: Final = "/api/v1/messages"
+JSON: Final = "application/json"
+MESSAGE: Final = "message/rfc822"
+
+LINE: Final = 65536
+"""Octets of a request line: a raw message's envelope stands in it."""
+
+INLINE: Final = 262144
+"""Octets of a body from which on it is read and its messages are built beside the loop."""
+
+ABREAST: Final = 16
+"""Messages of one order that are taken at a time, if they are small."""
+
+ABREAST_OCTETS: Final = 8_000_000
+"""Octets of bodies that such messages may come to together."""
+
+_KEY: Final = re.compile(r"[!-~]{1,255}")
+
+Authenticate = Callable[[str, str, str], Awaitable[str | None]]
+"""From a scheme in lower case (`basic`, `bearer`), credentials as they came and a peer to a user's name."""
+
+
+class _EndedError(Exception):
+    """A request ends here."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.answer = answer.problem(status, text)
+
+
+class InjectServer:
+    """Serves `POST /api/v1/messages`. `settings` may be replaced while it runs; the next request sees it.
+
+    With `authenticate` every request needs a user it knows; without, an address that may relay. `grace` is
+    the seconds that requests under way have when it closes.
+    """
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        door: Door,
+        *,
+        authenticate: Authenticate | None = None,
+        grace: float = 5.0,
+    ) -> None:
+        self.settings = settings
+        self._door = door
+        self._authenticate = authenticate
+        self._requests = 0
+        self._held = 0
+        self.address = (settings.listener.host, settings.listener.port)
+        """Where it listens; the port is the real one once it does."""
+        application = web.Application()
+        application.router.add_post(PATH, self._post)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            auto_decompress=False,
+            max_line_size=LINE,
+            shutdown_timeout=1.0,
+        )
+        self._site: web.TCPSite | None = None
+        self._grace = grace
+        self._closing = False
+        self._idle = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the address cannot be had."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, *self.address)
+        try:
+            await site.start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self._site = site
+        name = self._runner.addresses[0]
+        self.address = (str(name[0]), int(name[1]))
+
+    async def close(self) -> None:
+        """Stop listening; what is under way is read to its end and answered, if that is soon."""
+        self._closing = True
+        if self._site is not None:
+            await self._site.stop()
+        # aiohttp reads nothing more once it is told to end, so that is told last.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace):
+                while self._requests:
+                    self._idle.clear()
+                    await self._idle.wait()
+        await self._runner.cleanup()
+
+    # ---- a request ----
+
+    async def _post(self, asked: web.Request) -> web.Response:
+        try:
+            with self._counted():
+                said = await self._answer(asked)
+        except _EndedError as error:
+            said = error.answer
+        except MistakenError as error:
+            said = answer.mistakes(error)
+        except (web.RequestPayloadError, ConnectionError):
+            said = answer.problem(400, "the body did not come whole")
+        except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
+            said = answer.problem(503, self._door.broken(error).decode("ascii").rstrip())
+        response = web.Response(body=said.body, status=said.status, content_type=JSON)
+        if said.retry:
+            response.headers["Retry-After"] = str(RETRY_AFTER)
+        if said.status == 401:
+            response.headers["WWW-Authenticate"] = 'Basic realm="backstamp", charset="UTF-8"'
+            response.headers.add("WWW-Authenticate", 'Bearer realm="backstamp"')
+        return response
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._closing:
+            raise _EndedError(503, "the relay is stopping")
+        if self._requests >= self.settings.requests:
+            raise _EndedError(503, "too many requests at a time")
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self._idle.set()
+
+    async def _answer(self, asked: web.Request) -> Answer:
+        settings = self.settings
+        peer = admission.plain(asked.remote or "")
+        user = await self._user(asked, peer)
+        headers = asked.headers
+        if "Origin" in headers:
+            raise _EndedError(403, "pages of a browser may not hand in mail")
+        if "Content-Encoding" in headers:
+            raise _EndedError(415, "the body is sent as it is, without a Content-Encoding")
+        if asked.content_type not in {JSON, MESSAGE}:
+            raise _EndedError(
+                415, f"the body is JSON or a message, and says so (Content-Type: {JSON} or {MESSAGE})"
+            )
+        key = headers.get("Idempotency-Key")
+        if key is not None and _KEY.fullmatch(key) is None:
+            raise _EndedError(400, "Idempotency-Key is 1 to 255 printable ASCII characters without spaces")
+        raw = asked.content_type == MESSAGE
+        limit = settings.listener.limits.message_size
+        # Base64 and JSON's escapes make more of the same message.
+        limit = limit if raw else 2 * limit + 1_000_000
+        body = bytearray()
+        try:
+            await self._read(asked, body, limit)
+            size = len(body)
+            if size < INLINE:
+                order = self._order(asked, bytes(body), raw=raw)
+            else:
+                order = await asyncio.to_thread(self._order, asked, bytes(body), raw=raw)
+            literal = f"IPv6:{peer}" if ":" in peer else peer
+            origin = Origin(peer, f"[{literal}]", "HTTP", user)
+            return answer.of(await self._take(order, origin, key, size, settings))
+        finally:
+            self._held -= len(body)
+
+    async def _user(self, asked: web.Request, peer: str) -> str:
+        """Return who asks, empty where an address is enough."""
+        if self._authenticate is None:
+            if not admission.may_relay(peer, self.settings.listener.allow):
+                self._refused(peer, b"", admission.DENIED)
+                raise _EndedError(403, admission.DENIED)
+            return ""
+        scheme, _, credentials = asked.headers.get("Authorization", "").partition(" ")
+        user = await self._authenticate(scheme.lower(), credentials.strip(), peer) if credentials else None
+        if user is None:
+            raise _EndedError(401, "authentication is required (Authorization: Basic or Bearer)")
+        return user
+
+    async def _read(self, asked: web.Request, body: bytearray, limit: int) -> None:
+        """Read the body as it comes; each piece is counted before the next is waited for."""
+        settings = self.settings
+        too_big = f"the body has more than {limit} octets"
+        if (asked.content_length or 0) > limit:
+            raise _EndedError(413, too_big)
+        try:
+            async with asyncio.timeout(settings.listener.limits.message):
+                async for piece in asked.content.iter_any():
+                    if len(body) + len(piece) > limit:
+                        raise _EndedError(413, too_big)
+                    if self._held + len(piece) > settings.memory:
+                        raise _EndedError(503, "too many octets of requests at a time")
+                    body += piece
+                    self._held += len(piece)
+        except TimeoutError:
+            raise _EndedError(408, "the body took too long") from None
+
+    def _order(self, asked: web.Request, body: bytes, *, raw: bool) -> Order:
+        listener = self.settings.listener
+        wishes = Wishes(
+            listener.limits.recipients,
+            listener.tenant,
+            listener.tenant_header,
+            listener.priority,
+            listener.priority_limit,
+        )
+        if raw:
+            return query.read(asked.query, body, wishes)
+        if asked.query:
+            raise _EndedError(400, "a query goes with message/rfc822; JSON says it all itself")
+        return request.read(body, wishes)
+
+    # ---- its messages ----
+
+    async def _take(
+        self, order: Order, origin: Origin, key: str | None, size: int, settings: HttpSettings
+    ) -> Sequence[Outcome]:
+        """Take an order's messages, some at a time, and tell of each."""
+        if order.persons is None:
+            return [await self._take_one(order, next(orders.items(order)), origin, key, size, settings)]
+        numbered = enumerate(orders.items(order))
+        outcomes: dict[int, Outcome] = {}
+
+        async def work() -> None:
+            for number, item in numbered:
+                own = None if key is None else f"{key}/{number}"
+                outcomes[number] = await self._take_one(order, item, origin, own, size, settings)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, min(ABREAST, ABREAST_OCTETS // (size + 1)))):
+                group.create_task(work())
+        return [outcomes[number] for number in sorted(outcomes)]
+
+    async def _take_one(
+        self, order: Order, item: Item, origin: Origin, key: str | None, size: int, settings: HttpSettings
+    ) -> Outcome:
+        whose = flow(Envelope(order.sender, (), order.parameters)).tenant
+        refused = []
+        for address in item.recipients:
+            if (reply := self._refusal(address, whose)) is not None:
+                refused.append(Refusal(_text(address), reply))
+                self._refused(origin.peer, order.sender, reply, address)
+        away = {one.address for one in refused}
+        item = Item(tuple(one for one in item.recipients if _text(one) not in away), item.letter)
+        if not item.recipients:
+            return answer.nobody(refused)
+        token = self._door.entropy(12).hex()
+        try:
+            if size < INLINE:
+                content = _content(item, token, key)
+            else:
+                content = await asyncio.to_thread(_content, item, token, key)
+            envelope = build.envelope(order, item, content)
+            verdict = await self._door.take(content, envelope, origin, settings.listener)
+        except Exception as error:  # what became of the order's other messages must still be told
+            verdict = Verdict(self._door.broken(error))
+        taken = tuple(_text(one) for one in item.recipients)
+        if verdict.reply.startswith(b"2"):
+            return Outcome(taken, verdict.queue_id, refused=tuple(refused))
+        reply = verdict.reply.decode("ascii", "backslashreplace").rstrip()
+        self._refused(origin.peer, order.sender, reply)
+        return Outcome(taken, error=reply, refused=tuple(refused))
+
+    def _refusal(self, address: bytes, whose: bytes) -> str | None:
+        """Return what RCPT would be answered, None if the recipient is taken."""
+        if (reply := admission.recipient(address, allowed=True)) is not None:
+            return reply
+        said = self._door.refuse(address, whose)
+        return None if said is None else said.decode("ascii", "backslashreplace").rstrip()
+
+    def _refused(self, peer: str, sender: bytes, reply: str, recipient: bytes = b"") -> None:
+        self._door.emit(
+            Refused(
+                time=self._now(),
+                client=peer,
+                command="POST",
+                reply=reply,
+                sender=_text(sender),
+                recipient=_text(recipient),
+            )
+        )
+
+    def _now(self) -> int:
+        return int(self._door.clock.wall() * 1e6)
+
+
+def _content(item: Item, token: str, key: str | None) -> bytes:
+    letter = item.letter
+    content = letter if isinstance(letter, bytes) else build.content(letter, token)
+    return content if key is None else build.keyed(content, key)
+
+
+def _text(address: bytes) -> str:
+    return address.decode("utf-8", "backslashreplace")
