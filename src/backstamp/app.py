@@ -25,8 +25,11 @@ from backstamp.delivery.explainer import Explainer
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
+from backstamp.inject.server import InjectServer
 from backstamp.learned import LearnedFile
+from backstamp.listener.intake import Door
 from backstamp.listener.server import Listener
+from backstamp.listener.settings import HttpSettings
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.net.opening import Opener
@@ -85,6 +88,7 @@ class Relay:
         self._dispatcher: Dispatcher
         self._resolver: Resolver
         self._admin: AdminServer | None = None
+        self._http: InjectServer | None = None
         self._entropy = _Entropy()
         self._opener = Opener()
         self._starting = True
@@ -92,8 +96,10 @@ class Relay:
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
-        """Where the listeners listen, then the admin side."""
+        """Where the listeners listen, then the door of HTTP, then the admin side."""
         found = [listener.address for listener in self._listeners]
+        if self._http is not None:
+            found.append(self._http.address)
         return [*found, self._admin.address] if self._admin is not None else found
 
     def stop(self) -> None:
@@ -149,10 +155,14 @@ class Relay:
         for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
             if (new := by_address.get((old.host, old.port))) is not None:
                 listener.settings = new
+        http, was = settings.http, self._settings.http
+        moved = _place(http) != _place(was)
+        if self._http is not None and http is not None and not moved:
+            self._http.settings = http
         names = [
             text for name, text in _FIXED.items() if getattr(self._settings, name) != getattr(settings, name)
         ]
-        if fixed:
+        if fixed or moved:
             names.append("listen addresses")
         if names:
             problem = f"changed in the configuration: {', '.join(names)}"
@@ -230,6 +240,16 @@ class Relay:
             )
             for listen in settings.listeners
         ]
+        if settings.http is not None:
+            door = Door(
+                self.queue,
+                clock=clock,
+                emit=emit,
+                entropy=self._entropy,
+                once=self._at_most_once,
+                refuse=self.suppression.refuse,
+            )
+            self._http = InjectServer(settings.http, door, grace=SESSION_GRACE)
         ledger = self.queue.ledger
         gauges = {
             "queue_recipients": lambda: ledger.waiting,
@@ -287,6 +307,9 @@ class Relay:
             await _bind(self._admin.start(), f"admin address {host} port {port}")
         for listener in self._listeners:
             await _bind(listener.start(), f"listen address {listener.settings.place}")
+        if self._http is not None:
+            host, port = self._http.address
+            await _bind(self._http.start(), f"http address {host} port {port}")
 
     async def _watch(self) -> None:
         """End the relay with the error that broke its queue."""
@@ -317,6 +340,8 @@ class Relay:
         async with asyncio.TaskGroup() as group:
             for listener in self._listeners:
                 group.create_task(listener.close(SESSION_GRACE))
+            if self._http is not None:
+                group.create_task(self._http.close())
         if not self._starting:
             await self._dispatcher.drain(GRACE)
             self._learned.save(self._dispatcher.learned())
@@ -325,6 +350,10 @@ class Relay:
 
     def _now(self) -> int:
         return int(self._clock.wall() * 1e6)
+
+
+def _place(http: HttpSettings | None) -> tuple[str, int] | None:
+    return None if http is None else (http.listener.host, http.listener.port)
 
 
 class _Entropy:

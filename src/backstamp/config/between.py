@@ -39,19 +39,19 @@ def mistakes(document: Mapping[str, Any], providers: Mapping[str, Any]) -> Mista
 
 def repetitions(document: Mapping[str, Any]) -> Mistakes:
     """Return what stands twice: addresses to listen on, and what only one table can decide."""
-    admin = document.get("admin")
-    # Port 0 is another port every time; the admin side is one table, so its path has no index.
+    # Port 0 is another port every time; admin and http are one table each, so their paths have no index.
     listens = _values(document, "listen", "address", units.listen_address)
-    if isinstance(admin, dict):
-        listens += _parsed(("admin", "address"), admin.get("address"), units.socket_address)
+    for name in ("admin", "http"):
+        if isinstance(table := document.get(name), dict):
+            listens += _parsed((name, "address"), table.get("address"), units.socket_address)
     listens = [(path, value) for path, value in listens if not str(value).endswith(":0")]
     found = _repeated(listens)
-    for table, key, parse in (
+    for array, key, parse in (
         ("destination", "match", names.match),
         ("provider", "name", names.name),
         ("source", "name", names.name),
     ):
-        found += _repeated(_values(document, table, key, parse))
+        found += _repeated(_values(document, array, key, parse))
     found += _repeated(_elements(document, "provider", "mx", names.below))
     found += _repeated(_elements(document, "source", "senders", names.sender))
     return found + _repeated_routes(document) + _repeated_addresses(document)
@@ -110,10 +110,14 @@ def more_than_all(document: Mapping[str, Any]) -> Mistakes:
 def above_the_limit(document: Mapping[str, Any]) -> Mistakes:
     """Return priorities of listeners above the highest a client there may ask for."""
     found: Mistakes = []
-    for index, table in rows(document, "listen"):
-        own, limit = table.get("priority"), table.get("priority_limit")
+    places: list[tuple[Path, Any]] = [(("http",), document.get("http"))]
+    places += [(("listen", index), table) for index, table in rows(document, "listen")]
+    for path, table in places:
+        own, limit = (
+            (table.get("priority"), table.get("priority_limit")) if isinstance(table, dict) else (0, 0)
+        )
         if isinstance(own, int) and isinstance(limit, int) and own > limit:
-            found.append((("listen", index, "priority"), f"{own} is more than priority_limit, {limit}"))
+            found.append(((*path, "priority"), f"{own} is more than priority_limit, {limit}"))
     return found
 
 

@@ -10,7 +10,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from backstamp.config import smarthosts
-from backstamp.config.model import AuthTable, File, LimitsTable, ListenTable, RetryTable, SuppressionTable
+from backstamp.config.model import (
+    AuthTable,
+    File,
+    HttpTable,
+    LimitsTable,
+    ListenTable,
+    RetryTable,
+    SuppressionTable,
+)
 from backstamp.config.outgoing import (
     AdaptTable,
     DeliveryTable,
@@ -22,7 +30,14 @@ from backstamp.config.outgoing import (
 )
 from backstamp.config.settings import Settings
 from backstamp.config.shipped import Known
-from backstamp.listener.settings import Auth, AuthSettings, Limits, ListenerSettings, TlsSettings
+from backstamp.listener.settings import (
+    Auth,
+    AuthSettings,
+    HttpSettings,
+    Limits,
+    ListenerSettings,
+    TlsSettings,
+)
 from backstamp.policy.adapt import Action, Adaptation
 from backstamp.policy.destination import DestinationPolicy, Family, Provider, Rule, Timeouts, Tls
 from backstamp.policy.retry import RetryPolicy
@@ -79,6 +94,7 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
         suppression=_suppression(file.suppression),
         nameservers=tuple(file.dns.nameservers),
         admin=file.admin.address,
+        http=_http(file.http, file.hostname, limits),
         log_attempts=file.log.attempts,
     )
 
@@ -96,6 +112,25 @@ def _listener_tls(table: ListenTable) -> TlsSettings:
         frozenset(table.client_names),
         frozenset(table.client_fingerprints),
     )
+
+
+def _http(table: HttpTable, hostname: str, limits: Limits) -> HttpSettings | None:
+    if table.address is None:
+        return None
+    listener = ListenerSettings(
+        hostname=hostname,
+        host=table.address.host,
+        port=table.address.port,
+        allow=tuple(table.allow),
+        submission=True,
+        at_most_once=table.semantics == "at-most-once",
+        limits=limits,
+        tenant=table.tenant,
+        tenant_header=table.tenant_header,
+        priority=table.priority,
+        priority_limit=table.priority_limit,
+    )
+    return HttpSettings(listener, table.requests, table.memory)
 
 
 def _limits(table: LimitsTable) -> Limits:

@@ -275,6 +275,42 @@ class AdminTable(Table):
     Absent: no HTTP side."""
 
 
+class HttpTable(Table):
+    """Mail by HTTP: `POST /api/v1/messages`, on an address of its own."""
+
+    address: Socket | None = None
+    """IP address and port. Absent: no mail by HTTP. There is no TLS: keep it on loopback or behind a proxy
+    on this machine."""
+    auth: Literal["off", "required"] = "off"
+    """Authentication of clients (Basic for users, Bearer for tokens), judged as `[auth]` says. `required` is
+    for loopback addresses, as there is no TLS here; a proxy that has it may stand in front."""
+    allow: list[Network] = as_written(["127.0.0.0/8", "::1/128"])
+    """Networks whose clients may hand in mail where `auth` is `off`. As for `[[listen]]`, an open relay is
+    refused."""
+    requests: Count = 100
+    """Requests at a time; one more is answered 503."""
+    memory: Annotated[Size, AfterValidator(rules.sensible_size)] = as_written("200MB")
+    """Octets of the bodies of requests under way, all together; a request that would need more is
+    answered 503. From 1kB to 2GB."""
+    semantics: Semantics = "at-least-once"
+    """As for `[[listen]]`."""
+    tenant: NameOrNone = ""
+    """Whose mail comes in here. Empty: the sender's domain tells."""
+    tenant_header: bool = True
+    """Whether a request may name its tenant itself: `tenant`, or the message's field `Backstamp-Tenant`."""
+    priority: Priority | None = None
+    """Priority (RFC 6710, -9 to 9) of mail that says none."""
+    priority_limit: Priority = 9
+    """Highest priority a request may ask for; a higher one is lowered to it."""
+
+    @field_validator("allow")
+    @classmethod
+    def _closed(cls, allow: list[units.Network], info: ValidationInfo) -> list[units.Network]:
+        if info.data.get("address") is not None:
+            rules.not_an_open_relay(info.data["address"], allow)
+        return allow
+
+
 class LogTable(Table):
     """Events on standard output."""
 
@@ -303,4 +339,5 @@ class File(Table):
     suppression: SuppressionTable = SuppressionTable()
     dns: DnsTable = DnsTable()
     admin: AdminTable = AdminTable()
+    http: HttpTable = HttpTable()
     log: LogTable = LogTable()

@@ -7,7 +7,7 @@ Reload makes a new record; nothing is ever changed in one.
 import msgspec
 
 from backstamp.config.units import Address
-from backstamp.listener.settings import AuthSettings, ListenerSettings
+from backstamp.listener.settings import AuthSettings, HttpSettings, ListenerSettings
 from backstamp.policy.adapt import Adaptation
 from backstamp.policy.destination import DestinationPolicy, Provider, Rule
 from backstamp.policy.route import Route
@@ -21,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `queue_directory` is as written (a relative one starts at the current directory),
     `queue_reserve` octets;
     `nameservers` is empty where the system's are meant; `admin` is None without an HTTP
-    side; `log_attempts` says whether `attempt` events are written.
+    side, `http` without mail by HTTP; `log_attempts` says whether `attempt` events are written.
     `destination` is the default policy, `rules` and `providers` what differs from it: a `PolicyTable`
     is made of the three. `adaptations` are the file's, then the shipped ones. `connections` is the most
     at a time to all destinations together.
@@ -42,4 +42,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     suppression: SuppressionPolicy = SuppressionPolicy()
     nameservers: tuple[Address, ...] = ()
     admin: Address | None = None
+    http: HttpSettings | None = None
     log_attempts: bool = False

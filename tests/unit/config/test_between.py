@@ -5,7 +5,7 @@ import pytest
 from backstamp.config import between
 from backstamp.config.between import mistakes, repetitions
 
-TABLES = ("listen", "admin", "route", "destination", "provider", "source", "adapt", "delivery")
+TABLES = ("listen", "admin", "http", "route", "destination", "provider", "source", "adapt", "delivery")
 STRANGE = [None, 5, "x", [], [5], [{}], {"address": []}, {"source": 5}]
 STRANGE += [
     [{key: value}] for key in ("address", "name", "match", "mx", "senders") for value in (5, [5], [[]])
@@ -18,6 +18,7 @@ def test_repetitions_are_found_in_every_spelling():
         "listen": [{"address": "[::1]:25"}, {"address": "[0::1]:25"}, {"address": "127.0.0.1:25"}],
         "route": [{"match": "Example.org"}, {"match": "*"}, {"match": "example.ORG"}],
         "admin": {"address": "127.0.0.1:25"},
+        "http": {"address": "[::1]:25"},
         "destination": [{"match": "*.Example.org"}, {"match": "*.example.org"}],
         "provider": [
             {"name": "a", "mx": ["MX.a.example", "mx.b.example"]},
@@ -31,6 +32,7 @@ def test_repetitions_are_found_in_every_spelling():
     assert repetitions(document) == [
         (("listen", 1, "address"), '"[::1]:25" is listen[0].address already'),
         (("admin", "address"), '"127.0.0.1:25" is listen[2].address already'),
+        (("http", "address"), '"[::1]:25" is listen[0].address already'),
         (("destination", 1, "match"), '"*.example.org" is destination[0].match already'),
         (("provider", 1, "name"), '"a" is provider[0].name already'),
         (("source", 1, "name"), '"p" is source[0].name already'),

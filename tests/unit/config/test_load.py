@@ -464,3 +464,52 @@ def test_a_socket_file_to_listen_on():
     (listener,) = parse(text.encode(), "x.toml").listeners
     assert (listener.host, listener.port, listener.mode, listener.local) == ("/run/x.sock", 0, 0o660, True)
     assert listener.place == "unix:/run/x.sock"
+
+
+def test_mail_by_http():
+    assert parse(MINIMUM.encode(), "x.toml").http is None
+    text = (
+        MINIMUM
+        + """
+    [http]
+    address = "127.0.0.1:8026"
+    allow = ["127.0.0.1"]
+    requests = 7
+    memory = "1MB"
+    semantics = "at-most-once"
+    tenant = "shop"
+    tenant_header = false
+    priority = 1
+    priority_limit = 2
+    """
+    )
+    http = parse(text.encode(), "x.toml").http
+    assert http is not None
+    assert (http.requests, http.memory) == (7, 1_000_000)
+    listener = http.listener
+    assert (listener.hostname, listener.host, listener.port) == ("relay.example.org", "127.0.0.1", 8026)
+    assert (listener.tenant, listener.tenant_header, listener.priority, listener.priority_limit) == (
+        "shop",
+        False,
+        1,
+        2,
+    )
+    assert listener.allow == (ip_network("127.0.0.1"),)
+    assert listener.submission
+    assert listener.at_most_once
+    found = problems(
+        MINIMUM
+        + """
+    [http]
+    address = "0.0.0.0:8026"
+    allow = ["0.0.0.0/0"]
+    auth = "required"
+    priority = 3
+    priority_limit = 2
+    """
+    )
+    assert [one.partition(": ")[2] for one in found] == [
+        'http.allow[0]: "0.0.0.0/0" on 0.0.0.0:8026 is an open relay; write your own networks',
+        'http.auth: "required" is not supported yet; AUTH arrives in a later release: write off',
+        "http.priority: 3 is more than priority_limit, 2",
+    ]
