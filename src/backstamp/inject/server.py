@@ -45,7 +45,14 @@ ABREAST_OCTETS: Final = 8_000_000
 _KEY: Final = re.compile(r"[!-~]{1,255}")
 
 Authenticate = Callable[[str, str, str], Awaitable[str | None]]
-"""From a scheme in lower case (`basic`, `bearer`), credentials as they came and a peer to a user's name."""
+"""From a scheme in lower case (`basic`, `bearer`), credentials as they came and a peer to a user's name.
+
+None: they are wrong. Raises `UndecidedError` where that cannot be told now.
+"""
+
+
+class UndecidedError(Exception):
+    """Whether credentials are right cannot be told now; the text is the SMTP reply (4yz)."""
 
 
 class _EndedError(Exception):
@@ -196,7 +203,12 @@ class InjectServer:
                 raise _EndedError(403, admission.DENIED)
             return ""
         scheme, _, credentials = asked.headers.get("Authorization", "").partition(" ")
-        user = await self._authenticate(scheme.lower(), credentials.strip(), peer) if credentials else None
+        try:
+            user = (
+                await self._authenticate(scheme.lower(), credentials.strip(), peer) if credentials else None
+            )
+        except UndecidedError as error:
+            raise _EndedError(503, str(error)) from None
         if user is None:
             raise _EndedError(401, "authentication is required (Authorization: Basic or Bearer)")
         return user

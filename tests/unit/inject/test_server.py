@@ -231,6 +231,8 @@ async def test_who_is_known_may() -> None:
 
     async def authenticate(scheme: str, credentials: str, peer: str) -> str | None:
         asked.append((scheme, credentials, peer))
+        if scheme == "basic":
+            raise module.UndecidedError("454 4.7.0 Temporary authentication failure")
         return "joe" if credentials == "secret" else None
 
     async with door(authenticate=authenticate) as here:
@@ -240,6 +242,8 @@ async def test_who_is_known_may() -> None:
                 'Basic realm="backstamp", charset="UTF-8"',
                 'Bearer realm="backstamp"',
             ]
+        said = await here.post(MAIL, {"Authorization": "Basic eDp5"})
+        assert said == (503, {"error": "454 4.7.0 Temporary authentication failure"})
         assert (await here.post(MAIL, {"Authorization": "BEARER secret"}))[0] == 202
         assert asked[-1] == ("bearer", "secret", "127.0.0.1")
         [event] = here.events
