@@ -25,15 +25,14 @@ from backstamp.delivery.explainer import Explainer
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
-from backstamp.inject.server import InjectServer
+from backstamp.entrance import Entrance
 from backstamp.learned import LearnedFile
-from backstamp.listener.intake import Door
-from backstamp.listener.server import Listener
-from backstamp.listener.settings import HttpSettings
+from backstamp.listener.accounts import UsersError
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.net.opening import Opener
 from backstamp.net.resolver import Resolver
+from backstamp.net.server_tls import CertificateError
 from backstamp.policy import retry
 from backstamp.policy.adapt import Adaptations
 from backstamp.policy.destination import PolicyTable
@@ -61,6 +60,7 @@ _FIXED = {
     "queue_reserve": "queue reserve",
     "nameservers": "name servers",
     "admin": "admin side",
+    "auth": "authentication",
     "log_attempts": "log of attempts",
 }
 """What a reload does not change, by its name in the settings; listen addresses are not either."""
@@ -81,14 +81,13 @@ class Relay:
         self._log = log
         self._metrics = metrics
         self._clock = clock or SystemClock()
-        self._listeners: list[Listener] = []
+        self._entrance: Entrance
         self.queue: LocalQueue
         self.suppression: SuppressionList
         self._learned: LearnedFile
         self._dispatcher: Dispatcher
         self._resolver: Resolver
         self._admin: AdminServer | None = None
-        self._http: InjectServer | None = None
         self._entropy = _Entropy()
         self._opener = Opener()
         self._starting = True
@@ -97,9 +96,7 @@ class Relay:
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
         """Where the listeners listen, then the door of HTTP, then the admin side."""
-        found = [listener.address for listener in self._listeners]
-        if self._http is not None:
-            found.append(self._http.address)
+        found = self._entrance.addresses
         return [*found, self._admin.address] if self._admin is not None else found
 
     def stop(self) -> None:
@@ -122,6 +119,7 @@ class Relay:
                     tasks = [
                         group.create_task(self._dispatcher.run(), name="dispatcher"),
                         group.create_task(self._watch(), name="watch"),
+                        group.create_task(self._entrance.run(), name="entrance"),
                         group.create_task(self.suppression.run(), name="suppression"),
                         group.create_task(self._learned.run(self._dispatcher.learned), name="learned"),
                     ]
@@ -150,19 +148,11 @@ class Relay:
         self._routes = RouteTable(settings.routes)
         self._dispatcher.reload(self._tables(settings), settings.connections)
         self.suppression.policy = settings.suppression
-        by_address = {(new.host, new.port): new for new in settings.listeners}
-        fixed = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
-        for old, listener in zip(self._settings.listeners, self._listeners, strict=True):
-            if (new := by_address.get((old.host, old.port))) is not None:
-                listener.settings = new
-        http, was = settings.http, self._settings.http
-        moved = _place(http) != _place(was)
-        if self._http is not None and http is not None and not moved:
-            self._http.settings = http
+        moved = self._entrance.reload(settings)
         names = [
             text for name, text in _FIXED.items() if getattr(self._settings, name) != getattr(settings, name)
         ]
-        if fixed or moved:
+        if moved:
             names.append("listen addresses")
         if names:
             problem = f"changed in the configuration: {', '.join(names)}"
@@ -228,28 +218,20 @@ class Relay:
             learned=self._learned.load(),
             taught=self._learned.taught,
         )
-        self._listeners = [
-            Listener(
-                listen,
+        try:
+            self._entrance = Entrance(
+                settings,
                 self.queue,
                 clock=clock,
                 emit=emit,
                 entropy=self._entropy,
                 once=self._at_most_once,
                 refuse=self.suppression.refuse,
+                grace=SESSION_GRACE,
             )
-            for listen in settings.listeners
-        ]
-        if settings.http is not None:
-            door = Door(
-                self.queue,
-                clock=clock,
-                emit=emit,
-                entropy=self._entropy,
-                once=self._at_most_once,
-                refuse=self.suppression.refuse,
-            )
-            self._http = InjectServer(settings.http, door, grace=SESSION_GRACE)
+            self._entrance.open()
+        except (CertificateError, UsersError) as error:
+            raise StartError(str(error)) from None
         ledger = self.queue.ledger
         gauges = {
             "queue_recipients": lambda: ledger.waiting,
@@ -258,7 +240,7 @@ class Relay:
             "connections": lambda: self._dispatcher.connections,
             "lanes": lambda: self._dispatcher.lanes,
             "suppressions": lambda: len(self.suppression),
-            "clients": lambda: sum(one.connections for one in self._listeners),
+            "clients": lambda: self._entrance.clients,
         }
         for name, function in gauges.items():
             self._metrics.gauge(name, function)
@@ -305,11 +287,11 @@ class Relay:
         if self._admin is not None:
             host, port = self._settings.admin or ("", 0)
             await _bind(self._admin.start(), f"admin address {host} port {port}")
-        for listener in self._listeners:
+        for listener in self._entrance.listeners:
             await _bind(listener.start(), f"listen address {listener.settings.place}")
-        if self._http is not None:
-            host, port = self._http.address
-            await _bind(self._http.start(), f"http address {host} port {port}")
+        if (http := self._entrance.http) is not None:
+            host, port = http.address
+            await _bind(http.start(), f"http address {host} port {port}")
 
     async def _watch(self) -> None:
         """End the relay with the error that broke its queue."""
@@ -335,13 +317,7 @@ class Relay:
     async def _shut(self) -> None:
         """Stop what was started, against the flow of mail."""
         self._stop.set()
-        for listener in self._listeners:
-            listener.stop_accepting()
-        async with asyncio.TaskGroup() as group:
-            for listener in self._listeners:
-                group.create_task(listener.close(SESSION_GRACE))
-            if self._http is not None:
-                group.create_task(self._http.close())
+        await self._entrance.close()
         if not self._starting:
             await self._dispatcher.drain(GRACE)
             self._learned.save(self._dispatcher.learned())
@@ -350,10 +326,6 @@ class Relay:
 
     def _now(self) -> int:
         return int(self._clock.wall() * 1e6)
-
-
-def _place(http: HttpSettings | None) -> tuple[str, int] | None:
-    return None if http is None else (http.listener.host, http.listener.port)
 
 
 class _Entropy:

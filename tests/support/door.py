@@ -9,9 +9,9 @@ from ipaddress import ip_network
 import msgspec
 
 from backstamp.clock import SystemClock
-from backstamp.listener.conversation import Refuse
 from backstamp.listener.server import Listener
 from backstamp.listener.settings import Limits, ListenerSettings
+from backstamp.listener.transaction import Refuse
 from backstamp.queue.port import Deposit, Intake, Message
 from backstamp.telemetry.events import Event
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from backstamp.config import smarthosts, units
 from backstamp.config.between import Mistakes, rows
+from backstamp.config.lines import Path
 from backstamp.config.units import Address
 from backstamp.config.words import shown
 from backstamp.listener.offers import PASSWORDS, TOKENS
@@ -59,7 +60,12 @@ def mistakes(document: Mapping[str, Any]) -> Mistakes:
     """Return everything that is wrong between the keys of `[auth]`, and with listeners that need it."""
     found = document.get("auth")
     table = found if isinstance(found, dict) else {}
-    asked = [(index, one) for index, one in rows(document, "listen") if one.get("auth") in _ASKS]
+    asked: list[tuple[Path, Mapping[str, Any]]] = [
+        (("listen", index), one) for index, one in rows(document, "listen") if one.get("auth") in _ASKS
+    ]
+    http = document.get("http")
+    if isinstance(http, dict) and http.get("auth") in _ASKS:
+        asked.append((("http",), http))
     return [*_endpoint(table), *_offered(table, asked=bool(asked)), *_listeners(table, asked)]
 
 
@@ -86,16 +92,18 @@ def _offered(table: Mapping[str, Any], *, asked: bool) -> Mistakes:
     return [(("auth", "mechanisms"), f"none of these is to be had; write {', '.join(able)}")]
 
 
-def _listeners(table: Mapping[str, Any], asked: list[tuple[int, Mapping[str, Any]]]) -> Mistakes:
+def _listeners(table: Mapping[str, Any], asked: list[tuple[Path, Mapping[str, Any]]]) -> Mistakes:
     found: Mistakes = []
-    for index, one in asked:
-        path = ("listen", index, "auth")
+    for place, one in asked:
+        path = (*place, "auth")
         if "users" not in table and "token_endpoint" not in table:
             text = f"{one['auth']} has nobody to ask; write users or token_endpoint in [auth]"
             found.append((path, text))
         if one.get("tls", "none") == "none" and _reachable(one.get("address")):
-            text = f"{one['auth']} without tls would take passwords in clear text; write tls = starttls"
-            found.append((path, f"{text} or implicit, or listen on a loopback address"))
+            text = f"{one['auth']} without tls would take passwords in clear text; "
+            if len(place) > 1:
+                text += "write tls = starttls or implicit, or "
+            found.append((path, f"{text}listen on a loopback address"))
     return found
 
 

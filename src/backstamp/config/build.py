@@ -74,6 +74,7 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
                 priority_limit=table.priority_limit,
                 line_endings=table.line_endings,
                 future_release=table.future_release or 0.0,
+                qualify=table.qualify or "",
                 tls=_listener_tls(table),
                 proxies=tuple(table.proxies),
                 mode=table.mode,
@@ -130,7 +131,7 @@ def _http(table: HttpTable, hostname: str, limits: Limits) -> HttpSettings | Non
         priority=table.priority,
         priority_limit=table.priority_limit,
     )
-    return HttpSettings(listener, table.requests, table.memory)
+    return HttpSettings(listener, table.requests, table.memory, table.auth == "required")
 
 
 def _limits(table: LimitsTable) -> Limits:

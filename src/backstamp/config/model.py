@@ -130,6 +130,9 @@ class ListenTable(Table):
     each becomes CRLF after the end of the message was found, by CRLF.CRLF only (so nothing can be smuggled
     in it). Signatures (DKIM) made before may not survive that, and a field with a bare CR or LF in it becomes
     two lines: for applications that cannot do better. NUL is refused always."""
+    qualify: Domain | None = None
+    """Domain of addresses in MAIL and RCPT that have none, on a listener with `submission` (RFC 6409 §4.2).
+    Absent: they are refused."""
     future_release: Expiry = as_written("7d")
     """The longest a client may ask that a message waits before it is sent (HOLDFOR, HOLDUNTIL of RFC 4865),
     on a listener with `submission`. `never`: FUTURERELEASE is not offered."""

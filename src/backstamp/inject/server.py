@@ -20,11 +20,14 @@ from backstamp.inject.order import Item, Order
 from backstamp.inject.shape import MistakenError
 from backstamp.inject.wishes import Wishes
 from backstamp.listener import admission
+from backstamp.listener.client import tenant_of
 from backstamp.listener.intake import Door
 from backstamp.listener.origin import Origin, Verdict
 from backstamp.listener.settings import HttpSettings
 from backstamp.mail.envelope import Envelope, flow
+from backstamp.policy.user import User
 from backstamp.telemetry.events import Refused
+from backstamp.text import printable
 
 PATH: Final = "/api/v1/messages"
 JSON: Final = "application/json"
@@ -44,8 +47,8 @@ ABREAST_OCTETS: Final = 8_000_000
 
 _KEY: Final = re.compile(r"[!-~]{1,255}")
 
-Authenticate = Callable[[str, str, str], Awaitable[str | None]]
-"""From a scheme in lower case (`basic`, `bearer`), credentials as they came and a peer to a user's name.
+Authenticate = Callable[[str, str, str], Awaitable[User | None]]
+"""From a scheme in lower case (`basic`, `bearer`), credentials as they came and a peer to a user.
 
 None: they are wrong. Raises `UndecidedError` where that cannot be told now.
 """
@@ -186,22 +189,23 @@ class InjectServer:
             await self._read(asked, body, limit)
             size = len(body)
             if size < INLINE:
-                order = self._order(asked, bytes(body), raw=raw)
+                order = self._order(asked, bytes(body), user, raw=raw)
             else:
-                order = await asyncio.to_thread(self._order, asked, bytes(body), raw=raw)
+                order = await asyncio.to_thread(self._order, asked, bytes(body), user, raw=raw)
             literal = f"IPv6:{peer}" if ":" in peer else peer
-            origin = Origin(peer, f"[{literal}]", "HTTP", user)
+            name = "" if user is None else printable(user.name)
+            origin = Origin(peer, f"[{literal}]", "HTTP", name, account=user)
             return answer.of(await self._take(order, origin, key, size, settings))
         finally:
             self._held -= len(body)
 
-    async def _user(self, asked: web.Request, peer: str) -> str:
-        """Return who asks, empty where an address is enough."""
+    async def _user(self, asked: web.Request, peer: str) -> User | None:
+        """Return who asks, None where an address is enough."""
         if self._authenticate is None:
             if not admission.may_relay(peer, self.settings.listener.allow):
                 self._refused(peer, b"", admission.DENIED)
                 raise _EndedError(403, admission.DENIED)
-            return ""
+            return None
         scheme, _, credentials = asked.headers.get("Authorization", "").partition(" ")
         try:
             user = (
@@ -231,11 +235,11 @@ class InjectServer:
         except TimeoutError:
             raise _EndedError(408, "the body took too long") from None
 
-    def _order(self, asked: web.Request, body: bytes, *, raw: bool) -> Order:
+    def _order(self, asked: web.Request, body: bytes, user: User | None, *, raw: bool) -> Order:
         listener = self.settings.listener
         wishes = Wishes(
             listener.limits.recipients,
-            listener.tenant,
+            listener.tenant if user is None else tenant_of(user),
             listener.tenant_header,
             listener.priority,
             listener.priority_limit,

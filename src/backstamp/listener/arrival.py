@@ -1,9 +1,11 @@
-"""A large message on its way in: piece by piece into the queue, or read and dropped.
+"""A message that comes in pieces: gathered while it is small, then piece by piece into the queue.
 
 What is refused is refused at the end, where the client listens: until then its octets are
-taken off the wire, and cost nothing. The first piece holds the header (1 MiB of it), which
+taken off the wire, and cost nothing. What was gathered first holds the header (1 MiB of it), which
 is all that is ever looked at.
 """
+
+from typing import Final
 
 from backstamp.listener.intake import TOO_BIG, Door, Letter, ended, unclean
 from backstamp.listener.origin import Origin
@@ -12,14 +14,20 @@ from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Deposit, Message, QueueRefusedError
 from backstamp.smtp.data import LineLength
 
+ENOUGH: Final = 1024 * 1024 - 64
+"""Octets that are gathered before a message goes into the queue as it comes."""
+
 
 class Arrival:
-    """One large message of one session."""
+    """One message of one session."""
 
     def __init__(self, door: Door, envelope: Envelope, origin: Origin, settings: ListenerSettings) -> None:
         self._door = door
         self._settings = settings
+        self._envelope = envelope
+        self._origin = origin
         self._letter = Letter(door, envelope, origin, settings)
+        self._first = bytearray()
         self._lines = LineLength(settings.limits.line_length)
         self._deposit: Deposit | None = None
         self._message: Message | None = None
@@ -31,6 +39,11 @@ class Arrival:
     async def take(self, content: bytes) -> None:
         """Take the next octets, not yet the last."""
         self.size += len(content)
+        if self._deposit is None and self._refusal is None:
+            self._first += content
+            if len(self._first) < ENOUGH:
+                return
+            content, self._first = bytes(self._first), bytearray()
         # A CR at the end is kept for the next piece: each line end is to be seen whole.
         content = self._held + content
         self._held = content[-1:] if content.endswith(b"\r") else b""
@@ -38,6 +51,10 @@ class Arrival:
 
     async def end(self, content: bytes) -> bytes:
         """Take the last octets; return the reply."""
+        if self._deposit is None and self._refusal is None:
+            content = bytes(self._first) + content
+            verdict = await self._door.take(content, self._envelope, self._origin, self._settings)
+            return verdict.reply
         self.size += len(content)
         content, self._held = self._held + content, b""
         await self._take(content)

@@ -14,11 +14,13 @@ from typing import Final
 import msgspec
 
 from backstamp.clock import Clock
-from backstamp.listener.conversation import Refuse
+from backstamp.listener import authentication
 from backstamp.listener.origin import Origin, Verdict
 from backstamp.listener.settings import ListenerSettings
-from backstamp.mail import headers
+from backstamp.listener.transaction import Refuse
+from backstamp.mail import headers, submission
 from backstamp.mail.envelope import Envelope, replaced
+from backstamp.policy.user import sender_allowed
 from backstamp.queue import ids
 from backstamp.queue.port import Flag, Intake, Message, QueueRefusedError
 from backstamp.smtp.data import LineLength, bare, normalized
@@ -116,6 +118,14 @@ class Letter:
         normal = headers.normal(header)
         if headers.hops(normal) > settings.limits.hops:
             return LOOP
+        account = self._origin.account
+        if account is not None and account.senders:
+            if not sender_allowed(account, self._envelope.sender):
+                return authentication.NOT_YOURS
+            # RFC 6409 §6.1: whose name the message bears counts as much as its envelope's.
+            refusal = submission.refusal(header, lambda address: sender_allowed(account, address))
+            if refusal is not None:
+                return refusal
         envelope = self._envelope
         if headers.names_tenant(normal):
             content, named = headers.without_tenant(content)

@@ -2,13 +2,16 @@
 
 import msgspec
 
+from backstamp.policy.user import User
+
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
     """One client, at the moment it hands in a message.
 
     `protocol` is the `with` of its Received line (RFC 3848, RFC 6531: SMTP, ESMTP, ESMTPSA, UTF8SMTP … or
     HTTP); `helo` the name it gave; `user` who was authenticated, empty where nobody was; `tls` the
-    protocol version and cipher, as `TLSv1.3:TLS_AES_256_GCM_SHA384`, empty in clear text.
+    protocol version and cipher, as `TLSv1.3:TLS_AES_256_GCM_SHA384`, empty in clear text. `account` says in
+    whose name a user may send.
     """
 
     peer: str
@@ -16,6 +19,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     protocol: str
     user: str = ""
     tls: str = ""
+    account: User | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

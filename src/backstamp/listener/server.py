@@ -7,21 +7,31 @@ from typing import cast
 
 from backstamp.clock import Clock
 from backstamp.listener import local
-from backstamp.listener.conversation import Refuse
+from backstamp.listener.authority import Authority
+from backstamp.listener.budget import Budget
+from backstamp.listener.certificates import Certificates
+from backstamp.listener.crowd import Crowd
+from backstamp.listener.house import House
 from backstamp.listener.intake import Door
-from backstamp.listener.session import Replies, Session
+from backstamp.listener.session import Session
 from backstamp.listener.settings import ListenerSettings
+from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Intake
 from backstamp.telemetry.events import Event
 
-FULL = b"421 4.3.2 Too many connections\r\n"
 BACKLOG = 1024
 """Connections the kernel keeps while the loop is busy."""
 
+REFUSED = 1000
+"""Connections that were refused and linger, at a time; more are dropped without a word."""
+
 
 class Listener:
-    """Accepts clients on one address. `settings` may be replaced while it runs; new sessions see it."""
+    """Accepts clients on one address. `settings` may be replaced while it runs; new sessions see it.
+
+    `crowd` and `budget` are those of all listeners of a process, where there are several.
+    """
 
     def __init__(
         self,
@@ -33,16 +43,49 @@ class Listener:
         entropy: Callable[[int], bytes],
         once: Callable[[Envelope], bool] = lambda _: False,
         refuse: Refuse = lambda *_: None,
+        crowd: Crowd | None = None,
+        budget: Budget | None = None,
+        authority: Authority | None = None,
     ) -> None:
-        self.settings = settings
-        self._door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
-        self._replies = Replies()
+        """Raises CertificateError if a file of `tls` is no good."""
+        self._clock = clock
+        self._emit = emit
+        self._house = House(
+            settings,
+            Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse),
+            crowd=crowd or Crowd(settings.limits),
+            budget=budget or Budget(settings.limits.content_memory),
+            authority=authority,
+            certificates=self._certificates(settings),
+        )
         self._sessions: set[Session] = set()
+        self._counted: dict[Session, str] = {}
         self._server: asyncio.Server | None = None
         self._file: local.SocketFile | None = None
         self._empty = asyncio.Event()
         self.address = (settings.host, settings.port)
         """Where it listens; the port is the real one once it does. A socket file is its path and 0."""
+
+    @property
+    def settings(self) -> ListenerSettings:
+        """What it was told."""
+        return self._house.settings
+
+    def reload(self, settings: ListenerSettings) -> None:
+        """Take new settings; sessions keep theirs. Raises CertificateError: all stays as it was."""
+        if settings.tls != self._house.settings.tls:
+            self._house.certificates = self._certificates(settings)
+        self._house.settings = settings
+
+    def poll(self) -> None:
+        """Look at the certificates' files: that one ends soon is told though nobody comes."""
+        if self._house.certificates is not None:
+            self._house.certificates.poll()
+
+    def _certificates(self, settings: ListenerSettings) -> Certificates | None:
+        if settings.tls.mode == "none":
+            return None
+        return Certificates(settings.tls, clock=self._clock, emit=self._emit)
 
     @property
     def connections(self) -> int:
@@ -89,25 +132,35 @@ class Listener:
 
     def _session(self) -> Session:
         return Session(
-            self.settings,
-            self._door,
-            self._replies,
+            self._house,
             opened=self._opened,
+            admit=self._admit,
             left=self._left,
             loop=asyncio.get_running_loop(),
         )
 
-    def _opened(self, session: Session) -> bytes | None:
-        """Count a session in; return the refusal if there are too many."""
+    def _opened(self, session: Session) -> None:
+        """Know of a session."""
         self._sessions.add(session)
         assert session.transport is not None
         sock = session.transport.get_extra_info("socket")
         if sock is not None and not self.settings.local:
             # Replies are written in groups; waiting for more would only add delay (Nagle).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return FULL if len(self._sessions) > self.settings.limits.connections else None
+        if len(self._sessions) - len(self._counted) > REFUSED:
+            cast(asyncio.WriteTransport, session.transport).abort()
+
+    def _admit(self, session: Session) -> bytes | None:
+        """Count a client in; return the refusal if there are too many."""
+        crowd = self._house.crowd
+        refusal = self._house.told(crowd.admit(session.peer, session.loop.time()))
+        if refusal is None:
+            self._counted[session] = session.peer
+        return refusal
 
     def _left(self, session: Session) -> None:
         self._sessions.discard(session)
+        if (peer := self._counted.pop(session, None)) is not None:
+            self._house.crowd.leave(peer)
         if not self._sessions:
             self._empty.set()

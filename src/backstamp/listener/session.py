@@ -3,9 +3,9 @@
 The only module that names aiosmtpd. What stays its: the protocol's life and flow control. What is
 ours and why (line by line reading is four fifths of its time): what came is answered in the callback
 that brought it, and the session's coroutine runs only for what has to be waited for: a write, a
-password, a handshake. Replies are gathered and written before the loop waits again (RFC 2920 §3.2),
-those of all sessions together; one timer is looked at when it fires instead of being set anew by every
-command. Memory is bounded by the limits, and a client that stalls anywhere is cut off in time.
+password, a handshake, memory. Replies are gathered and written before the loop waits again (RFC 2920
+§3.2); one timer is looked at when it fires instead of being set anew by every command. Memory is
+bounded by the limits, and a client that stalls anywhere is cut off in time.
 """
 
 import asyncio
@@ -14,12 +14,18 @@ from typing import Any, Final, cast
 
 from aiosmtpd.smtp import SMTP
 
-from backstamp.listener import admission
+from backstamp.listener import admission, authority, certificates
+from backstamp.listener.answer import Action
 from backstamp.listener.arrival import Arrival
+from backstamp.listener.authentication import Authentication, Refusal
+from backstamp.listener.budget import SPARE, Hold, share
 from backstamp.listener.contents import Chunk, Contents, Dotted, Piece
-from backstamp.listener.conversation import Action, Conversation
-from backstamp.listener.intake import TOO_BIG, Door
-from backstamp.listener.settings import ListenerSettings
+from backstamp.listener.conversation import Conversation
+from backstamp.listener.house import House, Visitor
+from backstamp.listener.intake import TOO_BIG
+from backstamp.listener.pace import Pace
+from backstamp.listener.upgrade import HandshakeError, upgrade
+from backstamp.smtp import proxy
 from backstamp.telemetry.events import Alarm, Refused
 
 BUFFER: Final = 256 * 1024
@@ -31,10 +37,17 @@ TURN: Final = 200
 LINGER: Final = 5.0
 """Seconds a client that is sent away has to read the last replies."""
 
-IDLE: Final = b"421 4.4.2 Idle for too long\r\n"
-SLOW: Final = b"421 4.4.2 The message took too long\r\n"
+HANDSHAKE: Final = 30.0
+"""Seconds for all that comes before the greeting, and for a handshake."""
+
+ROOM: Final = 100.0
+"""Seconds a content may wait for memory: its client waits two minutes for 354 (RFC 5321 §4.5.3.2.4)."""
+
 BROKEN: Final = b"421 4.3.0 Local error, closing\r\n"
 CLOSING: Final = b"421 4.3.2 The relay is closing\r\n"
+NO_ROOM: Final = b"452 4.3.1 Too much mail at once, try again later\r\n"
+AHEAD: Final = b"421 4.7.0 Only who said EHLO may send commands ahead\r\n"
+NOT_PLAIN: Final = b"421 4.7.0 Nothing may follow STARTTLS\r\n"
 
 
 class _Handler:
@@ -47,48 +60,25 @@ class _Handler:
 _HANDLER = _Handler()
 
 
-class Replies:
-    """The replies of all sessions of a listener, written together at the end of the loop's turn.
-
-    A client that has its reply at once asks again at once, alone: every write then wakes a
-    sleeping peer, four times a message. Written together, the second finds it awake; that is a
-    quarter of the time of a message.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[Session] = []
-
-    def add(self, session: "Session") -> None:
-        """Write this session's replies before the loop waits again."""
-        if not self._waiting:
-            session.loop.call_soon(self._write)
-        self._waiting.append(session)
-
-    def _write(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for session in waiting:
-            session.flush()
-
-
 class Session(SMTP):
-    """One connection."""
+    """One connection. `admit` returns the refusal of a client whose address is known, None if it may stay."""
 
     def __init__(
         self,
-        settings: ListenerSettings,
-        door: Door,
-        replies: Replies,
+        house: House,
         *,
-        opened: Callable[["Session"], bytes | None],
+        opened: Callable[["Session"], None],
+        admit: Callable[["Session"], bytes | None],
         left: Callable[["Session"], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         # aiosmtpd keeps these limits per class and changes them per session.
         self.command_size_limits = {}
-        self._settings = settings
-        self._door = door
-        self._replies = replies
+        self._house = house
+        self._settings = settings = house.settings
+        self._door = house.door
         self._opened = opened
+        self._admit = admit
         self._left = left
         self._in = bytearray()
         self._out: list[bytes] = []
@@ -96,24 +86,32 @@ class Session(SMTP):
         """Octets at the front of what came in which no line ends."""
         self._overlong = False
         """What comes up to the next line end belongs to a line that is too long."""
+        self._skip = 0
+        """Octets that belong to a chunk nobody wants."""
+        self._look: Callable[[], Action | None] = self._commands
+        """What looks at octets that came."""
         self._contents: Contents | None = None
         """What takes the octets now; None: they are commands."""
+        self._reply = b""
+        """What is to be said when what is waited for is there."""
         self._piece: Piece | None = None
         self._arrival: Arrival | None = None
-        self._too_far = False
-        """It goes on sending long after the limit."""
+        self._hold: Hold | None = None
         self._turn: asyncio.Future[Action] | None = None
         """There while it is the client's turn: ends with what has to be waited for next."""
         self._stopped = False
         """Nothing is read from the socket."""
         self._yielded = False
         """What came is looked at again in the loop's next turn."""
+        self._shaking = False
+        """A handshake for TLS is under way."""
         self._eof = False
         self._ending = False
         self._over = False
         self._expires = 0.0
-        self._deadline = 0.0
-        self._peer = ""
+        self._pace = Pace(settings.limits, loop.time())
+        self.peer = ""
+        """Its address."""
         self._conversation: Conversation
         super().__init__(
             _HANDLER,
@@ -132,9 +130,9 @@ class Session(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here."""
-        self._peer = admission.peer(transport.get_extra_info("peername"), local=self._settings.local)
-        self._conversation = Conversation(self._settings, self._peer, self._door.refuse)
+        self.peer = admission.peer(transport.get_extra_info("peername"), local=self._settings.local)
         super().connection_made(transport)
+        self._opened(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone; a message that is being written is written, and told as accepted."""
@@ -155,37 +153,87 @@ class Session(SMTP):
     def end(self) -> None:
         """Ask the client to leave: at once if nothing is under way, else after its message."""
         self._ending = True
-        if self._turn is not None and self._contents is None and self._arrival is None:
+        if self._shaking:
+            assert self._handler_coroutine is not None
+            self._handler_coroutine.cancel()
+        elif self._turn is not None and self._contents is None and self._arrival is None:
             self._out.append(CLOSING)
             self._wake(Action.CLOSE)
 
     async def _handle_client(self) -> None:
         try:
-            refusal = self._opened(self)
-            if refusal is None:
-                self._out.append(self._conversation.greeting)
-                while (action := await self._clients_turn()) is not Action.CLOSE:
-                    assert action is Action.CONTENT
-                    await self._take()
-                    if self._too_far:
-                        self._answer(TOO_BIG)
-                        break
-                    if self._ending and self._contents is None:
-                        self._out.append(CLOSING)
-                        break
-            else:
-                self._out.append(refusal)
+            async with asyncio.timeout(HANDSHAKE):
+                arrived = await self._arrive()
+            if arrived:
+                await self._converse()
+        except (TimeoutError, asyncio.CancelledError):
+            pass  # it said nothing, or the relay closes while hands are shaken
         except Exception as error:  # a bug ends one session, in words, and not silently
             self._out.append(BROKEN)
-            problem = f"a session broke: {error!r}"
-            self._door.emit(Alarm(time=self._now(), problem=problem, action="the client was sent away"))
+            self._alarm(f"a session broke: {error!r}", "the client was sent away")
+        self._pace.pause(self.loop.time())
         if self._arrival is not None:
             await self._arrival.abandon()
+        self._release()
         self._over = True
         if self.transport is None:
             self._left(self)
         else:
             self._leave()
+
+    async def _arrive(self) -> bool:
+        """Find out who is there, have TLS where it comes first; tell whether there is a client to greet."""
+        settings = self._settings
+        if settings.proxies and admission.may_relay(self.peer, settings.proxies):
+            self._look = self._introduction
+            if await self._clients_turn() is Action.CLOSE:
+                self._drop()
+                return False
+        if (refusal := self._admit(self)) is not None:
+            self._out.append(refusal)
+            return False
+        auth = self._house.authority
+        self._conversation = Conversation(
+            settings,
+            self.peer,
+            self._door.refuse,
+            wall=self._door.clock.wall,
+            authentication=None if auth is None else auth.authentication(),
+            rates=Visitor(self._house, self.peer, self.loop.time),
+        )
+        if settings.tls.mode == "implicit":
+            self._look = self._anything
+            if await self._clients_turn() is Action.CLOSE:
+                self._drop()
+                return False
+            begun = bytes(self._in)
+            self._in.clear()
+            if not await self._begin_tls(begun):
+                return False
+        self._look = self._commands
+        self._out.append(self._conversation.greeting)
+        return True
+
+    async def _converse(self) -> None:
+        work = {
+            Action.CONTENT: self._find_room,
+            Action.TAKE: self._take,
+            Action.GROW: self._grow,
+            Action.ABANDON: self._abandon,
+            Action.JUDGE: self._judge,
+            Action.PROTECT: self._protect,
+        }
+        while (action := await self._clients_turn()) is not Action.CLOSE:
+            if not await work[action]():
+                return
+            if self._ending and self._contents is None and self._arrival is None:
+                self._out.append(CLOSING)
+                return
+
+    def _drop(self) -> None:
+        """Close without a word."""
+        if self.transport is not None:
+            cast(asyncio.WriteTransport, self.transport).abort()
 
     def _leave(self) -> None:
         """Write what is to be said and close; what cannot be written soon is dropped."""
@@ -201,30 +249,34 @@ class Session(SMTP):
     # ---- time ----
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        self._expires = self.loop.time() + (duration or self._timeout_duration)
-        if self._timeout_handle is None:
-            self._timeout_handle = self.loop.call_at(self._expires, self._timeout_cb)
+        deadline = self._pace.deadline(self.loop.time())
+        self._timeout_handle = self.loop.call_at(deadline, self._timeout_cb)
 
     def _timeout_cb(self) -> None:
         now = self.loop.time()
         transport = cast("asyncio.WriteTransport | None", self.transport)
         if transport is None:
             return
-        if self._turn is None and not self._over:
-            # The wait is the relay's own: a slow disk is no fault of the client.
-            self._expires = now + self._timeout_duration
-        if now < self._expires:
-            self._timeout_handle = self.loop.call_at(self._expires, self._timeout_cb)
-        elif self._over or transport.is_closing():
+        if self._over or transport.is_closing():
             # It does not even read what it was told last; waiting for that would be for ever.
-            transport.abort()
+            if now >= self._expires:
+                transport.abort()
+                return
+            deadline = self._expires
         else:
-            self._timeout_handle = None
-            self._out.append(IDLE)
-            self._wake(Action.CLOSE)
+            # A handshake has a time of its own, and a word in clear text would break it.
+            late = None if self._shaking else self._pace.late(now)
+            if late is not None:
+                self._out.append(late)
+                self._wake(Action.CLOSE)
+            deadline = max(self._pace.deadline(now), now + 1.0)
+        self._timeout_handle = self.loop.call_at(deadline, self._timeout_cb)
 
     def _now(self) -> int:
         return int(self._door.clock.wall() * 1e6)
+
+    def _alarm(self, problem: str, action: str) -> None:
+        self._door.emit(Alarm(time=self._now(), problem=problem, action=action))
 
     # ---- octets in, replies out ----
 
@@ -233,17 +285,27 @@ class Session(SMTP):
         if self.transport is None:
             return Action.CLOSE
         turn = self._turn = self.loop.create_future()
-        self._reset_timeout()
+        now = self.loop.time()
+        if self._contents is None:
+            self._pace.replied(now)
+        else:
+            self._pace.resume(now)
         self._pump()
         try:
             action: Action = await turn
             return action
         finally:
             self._turn = None
+            self._pace.pause(self.loop.time())
 
     def data_received(self, data: bytes) -> None:
         """Octets came: answered at once if it is the client's turn, kept if not."""
         self._in += data
+        if self._contents is not None and self._turn is not None:
+            late = self._pace.took(len(data), self.loop.time())
+            if late is not None and not self._turn.done():
+                self._out.append(late)
+                self._wake(Action.CLOSE)
         self._pump()
         if len(self._in) > BUFFER:
             self._steer()
@@ -259,12 +321,12 @@ class Session(SMTP):
         if turn is None or turn.done() or self._yielded:
             return
         try:
-            action = self._commands() if self._contents is None else self._content(self._contents)
+            action = self._look()
         except Exception as error:  # the coroutine tells of it
             turn.set_exception(error)
             return
         if self._out:
-            self._replies.add(self)
+            self._house.replies.add(self)
         if action is not None:
             turn.set_result(action)
         elif self._stopped:
@@ -279,16 +341,33 @@ class Session(SMTP):
             transport = cast(asyncio.ReadTransport, self.transport)
             transport.pause_reading() if ahead else transport.resume_reading()
 
+    def _introduction(self) -> Action | None:
+        """Read whom a proxy speaks for."""
+        found = proxy.parse(self._in)
+        if isinstance(found, proxy.Header):
+            del self._in[: found.length]
+            self.peer = found.source or self.peer
+            return Action.NEXT
+        return Action.CLOSE if self._eof or found is proxy.MALFORMED else None
+
+    def _anything(self) -> Action | None:
+        """Wait for the first octets of a handshake."""
+        return Action.NEXT if self._in else Action.CLOSE if self._eof else None
+
     def _commands(self) -> Action | None:
         """Answer command lines; return what has to be waited for, None where more has to come."""
         octets, out, conversation = self._in, self._out, self._conversation
-        limit = self._settings.limits.command_length
+        longest = conversation.longest
         for _ in range(TURN):
             if cast(Any, self)._paused:  # it does not read what it is told: asyncio's flow control
                 return None
-            end = octets.find(b"\n", self._scanned) + 1
+            if self._skip:
+                skipped = min(self._skip, len(octets))
+                del octets[:skipped]
+                self._skip -= skipped
+            end = 0 if self._skip else octets.find(b"\n", self._scanned) + 1
             if not end:
-                if len(octets) > limit:
+                if len(octets) > longest:
                     octets.clear()
                     self._overlong = True
                 self._scanned = len(octets)
@@ -297,22 +376,36 @@ class Session(SMTP):
             line = bytes(octets[:end])
             del octets[:end]
             self._scanned = 0
-            if self._overlong or end > limit:
+            if self._overlong or end > longest:
                 self._overlong = False
                 reply, action = conversation.too_long()
             else:
                 reply, action = conversation.command(line)
-            out.append(reply)
-            if reply[0] >= 0x34:
-                self._tell(line, reply)
-            if action is not Action.NEXT:
-                if action is Action.CLOSE:
-                    return action
-                return self._begin(action)
-            if self._ending:
-                out.append(CLOSING)
-                return Action.CLOSE
-            self._expires = self.loop.time() + self._timeout_duration
+            if action is Action.NEXT:
+                out.append(reply)
+                if reply[0] >= 0x34:
+                    self._tell(line, reply)
+                if self._arrival is not None and not conversation.transaction.chunked:
+                    return Action.ABANDON
+                if octets and not conversation.client.extended and conversation.client.helo:
+                    out.append(AHEAD)
+                    return Action.CLOSE
+                if self._ending and self._arrival is None:
+                    out.append(CLOSING)
+                    return Action.CLOSE
+                continue
+            if action is Action.CONTENT:
+                return self._begin(reply)
+            if action is Action.SKIP:
+                self._skip = conversation.transaction.skip
+            self._reply = reply
+            if action in (Action.SKIP, Action.CLOSE):
+                out.append(reply)
+                if reply[0] >= 0x34:
+                    self._tell(line, reply)
+            if action is not Action.SKIP:
+                return action
+        self._pace.replied(self.loop.time())
         self._yielded = True
         self.loop.call_soon(self._go_on)
         return None
@@ -321,27 +414,34 @@ class Session(SMTP):
         self._yielded = False
         self._pump()
 
-    def _begin(self, action: Action) -> Action | None:
-        """Begin to read a content."""
-        assert action is Action.CONTENT
-        chunk = self._conversation.chunk
-        contents = self._contents = Dotted() if chunk is None else Chunk(chunk[0], last=chunk[1])
-        self._deadline = self.loop.time() + self._settings.limits.message
-        return self._content(contents)
+    def _begin(self, reply: bytes) -> Action | None:
+        """Begin to read a content, if there is room for it."""
+        self._reply = reply
+        if self._hold is None:
+            self._hold = self._house.budget.take(share(self._conversation.transaction.declared))
+            if self._hold is None:
+                return Action.CONTENT
+        chunk = self._conversation.transaction.chunk
+        if chunk is None:
+            self._contents = Dotted()
+            self._out.append(reply)
+        else:
+            self._contents = Chunk(chunk[0], last=chunk[1])
+        self._look = self._content
+        self._pace.begin(self.loop.time())
+        return self._content()
 
-    def _content(self, contents: Contents) -> Action | None:
+    def _content(self) -> Action | None:
         """Take from a content what came; return what has to be waited for, None where more has to come."""
+        contents, hold = self._contents, self._hold
+        assert contents is not None
+        assert hold is not None
+        if len(self._in) > hold.octets and hold.octets < SPARE:
+            return Action.GROW
         if (piece := contents.feed(self._in)) is not None:
             self._piece = piece
-            return Action.CONTENT
-        if self._eof:
-            return Action.CLOSE
-        now = self.loop.time()
-        if now > self._deadline:
-            self._out.append(SLOW)
-            return Action.CLOSE
-        self._expires = now + self._timeout_duration
-        return None
+            return Action.TAKE
+        return Action.CLOSE if self._eof else None
 
     def _wake(self, action: Action) -> None:
         """End the client's turn."""
@@ -358,54 +458,157 @@ class Session(SMTP):
         """Queue a reply (aiosmtpd's own verbs use this)."""
         self._out.append((status if isinstance(status, bytes) else status.encode()) + b"\r\n")
 
-    # ---- content ----
+    # ---- what is waited for: each tells whether the session goes on ----
 
-    async def _take(self) -> None:
+    async def _find_room(self) -> bool:
+        """Wait until a content has room in memory; its client is not read meanwhile."""
+        transaction = self._conversation.transaction
+        try:
+            async with asyncio.timeout(ROOM):
+                self._hold = await self._house.budget.wait(share(transaction.declared))
+        except TimeoutError:
+            self._refused("DATA", NO_ROOM)
+            self._out.append(NO_ROOM)
+            # The octets of a chunk are under way already.
+            return transaction.chunk is None
+        self._begin(self._reply)
+        return True
+
+    async def _grow(self) -> bool:
+        """Wait until a content that is larger than was said has room in memory."""
+        assert self._hold is not None
+        await self._hold.grow(SPARE)
+        return True
+
+    async def _abandon(self) -> bool:
+        """Forget a content of chunks that no last one follows (RSET, EHLO)."""
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None:
+            await arrival.abandon()
+        self._release()
+        return True
+
+    async def _take(self) -> bool:
         """Hand a piece of content on; answer where a reply is due."""
         piece, self._piece = self._piece, None
         assert piece is not None
-        conversation, arrival = self._conversation, self._arrival
+        transaction, arrival, settings = self._conversation.transaction, self._arrival, self._settings
         if arrival is None:
-            envelope, origin = conversation.envelope(), conversation.origin(self._peer)
+            envelope, origin = transaction.envelope(), self._conversation.client.origin(utf8=transaction.utf8)
             if piece.last:
-                conversation.ended()
-                verdict = await self._door.take(piece.octets, envelope, origin, self._settings)
+                transaction.reset()
+                verdict = await self._door.take(piece.octets, envelope, origin, settings)
                 self._answer(verdict.reply)
-                return
-            arrival = self._arrival = Arrival(self._door, envelope, origin, self._settings)
+                return True
+            arrival = self._arrival = Arrival(self._door, envelope, origin, settings)
         if piece.last:
-            conversation.ended()
+            transaction.reset()
             reply = await arrival.end(piece.octets)
             self._arrival = None
             self._answer(reply)
-            return
+            return True
         await arrival.take(piece.octets)
-        self._too_far = arrival.size > 3 * self._settings.limits.message_size
+        if arrival.size > 3 * settings.limits.message_size:
+            self._answer(TOO_BIG)
+            return False
+        if piece.ends:
+            self._contents, self._look = None, self._commands
+            self._out.append(self._reply)
+        return True
 
     def _answer(self, reply: bytes) -> None:
         """Reply to a content; commands follow."""
-        self._contents = None
+        self._contents, self._look = None, self._commands
+        self._release()
         self._out.append(reply)
         if reply[0] == 0x32:
             self._conversation.errors = 0
         else:
             self._refused("DATA", reply)
 
+    def _release(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    async def _judge(self) -> bool:
+        """Have a claim judged."""
+        conversation, judge = self._conversation, self._house.authority
+        assert judge is not None
+        assert conversation.claim is not None
+        try:
+            verdict = await judge.check(conversation.claim, self.peer)
+        except Exception as error:  # a bug must cost nobody an account: the client tries again
+            self._alarm(f"judging a client broke: {error!r}", "it was told to try again")
+            verdict = Refusal(authority.TROUBLE)
+        reply, action = conversation.judged(verdict)
+        self._out.append(reply)
+        return action is not Action.CLOSE
+
+    async def _protect(self) -> bool:
+        """Begin TLS after STARTTLS; what came behind the command was said by nobody knows whom."""
+        self.flush()
+        await cast(Any, self)._drain_helper()
+        if self._in:
+            self._out.append(NOT_PLAIN)
+            return False
+        self._out.append(self._reply)
+        self.flush()
+        return await self._begin_tls(b"")
+
+    async def _begin_tls(self, begun: bytes) -> bool:
+        """Shake hands; all that was said before is forgotten (RFC 3207 §4.2)."""
+        shown = self._house.certificates
+        if self.transport is None or shown is None:
+            return False
+        me = cast(Any, self)
+        self._shaking = me._over_ssl = True
+        self._stopped = False
+        try:
+            made = await upgrade(self.transport, self, shown.context(), seconds=HANDSHAKE, begun=begun)
+        except HandshakeError:
+            self._gone()
+            return False
+        except asyncio.CancelledError:
+            self._gone()
+            raise
+        finally:
+            self._shaking = False
+        self.transport = me._transport = me._reader._transport = made
+        found = made.get_extra_info("ssl_object")
+        auth = self._house.authority
+        before = self._conversation.client.authentication
+        again: Authentication | None = None
+        if auth is not None and before is not None:
+            again = auth.authentication(failures=before.failures)
+        self._conversation.protected(
+            certificates.describe(found),
+            certified=shown.trusted(certificates.identity(found)),
+            authentication=again,
+        )
+        return True
+
+    def _gone(self) -> None:
+        """The connection went in the handshake; neither loop tells so surely."""
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self.transport = None
+
     # ---- events ----
 
     def _tell(self, line: bytes, reply: bytes) -> None:
         verb = line[:4].upper()
-        if verb in {b"MAIL", b"RCPT", b"DATA"}:
+        if verb in {b"MAIL", b"RCPT", b"DATA", b"BDAT"}:
             self._refused(verb.decode("ascii"), reply, line[5:] if verb == b"RCPT" else b"")
 
     def _refused(self, command: str, reply: bytes, recipient: bytes = b"") -> None:
         self._door.emit(
             Refused(
                 time=self._now(),
-                client=self._peer,
+                client=self.peer,
                 command=command,
                 reply=reply.decode("ascii", "backslashreplace").rstrip(),
-                sender=(self._conversation.sender or b"").decode("utf-8", "backslashreplace"),
+                sender=(self._conversation.transaction.sender or b"").decode("utf-8", "backslashreplace"),
                 recipient=recipient[:320].decode("utf-8", "backslashreplace").strip(),
             )
         )

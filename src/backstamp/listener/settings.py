@@ -104,6 +104,8 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     """Seconds a client may ask mail to be held for, at most (RFC 4865); 0: it may not. Submission only."""
     priority_limit: int = 9
     """The highest priority a client may ask for; a higher one is lowered to it."""
+    qualify: str = ""
+    """The domain of addresses that have none, if `submission` (RFC 6409 §4.2); empty: they are refused."""
     line_endings: Literal["reject", "normalize"] = "reject"
     """What becomes of a content with a bare CR or LF: refused, or each made a CRLF once its end is found."""
     tls: TlsSettings = TlsSettings()
@@ -132,3 +134,5 @@ class HttpSettings(msgspec.Struct, frozen=True):
     listener: ListenerSettings
     requests: int = 100
     memory: int = 200_000_000
+    auth: bool = False
+    """Whether every request needs a user; else the address tells who may."""

@@ -510,6 +510,7 @@ def test_mail_by_http():
     )
     assert [one.partition(": ")[2] for one in found] == [
         'http.allow[0]: "0.0.0.0/0" on 0.0.0.0:8026 is an open relay; write your own networks',
-        'http.auth: "required" is not supported yet; AUTH arrives in a later release: write off',
+        "http.auth: required has nobody to ask; write users or token_endpoint in [auth]",
+        "http.auth: required without tls would take passwords in clear text; listen on a loopback address",
         "http.priority: 3 is more than priority_limit, 2",
     ]

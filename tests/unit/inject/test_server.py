@@ -15,10 +15,11 @@ from tests.support.door import SETTINGS, RecordingQueue
 from backstamp.clock import SystemClock
 from backstamp.inject import server as module
 from backstamp.inject.server import Authenticate, InjectServer
-from backstamp.listener.conversation import Refuse
 from backstamp.listener.intake import Door
 from backstamp.listener.settings import HttpSettings, Limits
+from backstamp.listener.transaction import Refuse
 from backstamp.mail.reply import Reply
+from backstamp.policy.user import User
 from backstamp.queue.port import QueueRefusedError
 from backstamp.telemetry.events import Accepted, Alarm, Event, Refused
 
@@ -229,11 +230,11 @@ async def test_who_is_known_may() -> None:
     """Security 11: with authentication no address is enough, and what is unknown is told alike."""
     asked = []
 
-    async def authenticate(scheme: str, credentials: str, peer: str) -> str | None:
+    async def authenticate(scheme: str, credentials: str, peer: str) -> User | None:
         asked.append((scheme, credentials, peer))
         if scheme == "basic":
             raise module.UndecidedError("454 4.7.0 Temporary authentication failure")
-        return "joe" if credentials == "secret" else None
+        return User("joe") if credentials == "secret" else None
 
     async with door(authenticate=authenticate) as here:
         for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer wrong"}):

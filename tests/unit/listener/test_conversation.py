@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.listener.conversation import ERRORS, OVERSHOOT, Action, Conversation
+from backstamp.listener.answer import Action
+from backstamp.listener.conversation import ERRORS, Conversation
 from backstamp.listener.settings import Limits, ListenerSettings
+from backstamp.listener.transaction import OVERSHOOT
 
 SETTINGS = ListenerSettings(
     "relay.example.org", "127.0.0.1", 25, (ip_network("127.0.0.0/8"),), False, Limits(recipients=3)
@@ -64,9 +66,9 @@ def test_every_reply_is_of_the_grammar(said: list[bytes]) -> None:
         if not (reply.startswith(b"250") and verb in {b"EHLO", b"HELO"}) and not reply.startswith(b"354"):
             assert ENHANCED.match(reply), reply
         if action is Action.CONTENT:
-            envelope = conversation.envelope()
+            envelope = conversation.transaction.envelope()
             assert 1 <= len(envelope.recipients) <= 3
-            assert conversation.sender is None
+            assert conversation.transaction.sender is None
         if action is Action.CLOSE:
             break
 
@@ -94,10 +96,10 @@ def test_a_message_ends_the_transaction_but_not_the_session() -> None:
         b"RCPT TO:<a@a.example>",
     ):
         assert conversation.command(line + b"\r\n")[0].startswith(b"250")
-    envelope = conversation.envelope()
+    envelope = conversation.transaction.envelope()
     assert (envelope.sender, envelope.parameters) == (b"", b"BODY=8BITMIME")
     assert [recipient.address for recipient in envelope.recipients] == [b"a@a.example", b"b@z.example"]
-    conversation.ended()
+    conversation.transaction.reset()
     assert conversation.command(b"RCPT TO:<c@d.example>\r\n")[0].startswith(b"503")
     assert conversation.command(b"MAIL FROM:<a@b.example>\r\n")[0].startswith(b"250")
 
@@ -145,7 +147,7 @@ def test_postmaster_needs_no_domain() -> None:
     assert conversation.command(b"RCPT TO:<PostMaster>\r\n")[0].startswith(b"250")
     assert conversation.command(b"RCPT TO:<postmaster> BY=1\r\n")[0].startswith(b"555")
     assert conversation.command(b"RCPT TO:<postmasters>\r\n")[0].startswith(b"553")
-    [recipient] = conversation.envelope().recipients
+    [recipient] = conversation.transaction.envelope().recipients
     assert recipient.address == b"PostMaster@relay.example.org"
 
 
@@ -191,7 +193,7 @@ def test_what_a_listener_says_of_its_mail(
     conversation.command(b"EHLO a.example\r\n")
     reply, _ = conversation.command(b"MAIL FROM:<a@b.example>" + said + b"\r\n")
     assert reply == b"250 2.1.0 Sender ok\r\n"
-    assert conversation.envelope().parameters == kept
+    assert conversation.transaction.envelope().parameters == kept
 
 
 def test_an_envelope_id_is_no_declaration() -> None:
@@ -199,13 +201,13 @@ def test_an_envelope_id_is_no_declaration() -> None:
     conversation = Conversation(SETTINGS, "127.0.0.1")
     conversation.command(b"EHLO a.example\r\n")
     conversation.command(b"MAIL FROM:<a@b.example> ENVID=SMTPUTF8\r\n")
-    assert not conversation.utf8
+    assert not conversation.transaction.utf8
     assert conversation.command("RCPT TO:<ü@d.example>\r\n".encode())[0].startswith(b"553 5.6.7")
     conversation.command(b"RSET\r\n")
     conversation.command(b"MAIL FROM:<a@b.example> SMTPUTF8\r\n")
-    assert conversation.utf8
-    conversation.ended()
-    assert not conversation.utf8
+    assert conversation.transaction.utf8
+    conversation.transaction.reset()
+    assert not conversation.transaction.utf8
 
 
 def test_who_is_suppressed_is_refused_and_the_others_are_taken() -> None:
@@ -221,7 +223,7 @@ def test_who_is_suppressed_is_refused_and_the_others_are_taken() -> None:
     assert conversation.command(b"RCPT TO:<no@y.example>\r\n") == (b"550 5.7.1 no\r\n", Action.NEXT)
     assert conversation.command(b"RCPT TO:<yes@y.example>\r\n")[0].startswith(b"250 ")
     assert asked == [(b"no@y.example", b"own.example"), (b"yes@y.example", b"own.example")]
-    assert [one.address for one in conversation.envelope().recipients] == [b"yes@y.example"]
+    assert [one.address for one in conversation.transaction.envelope().recipients] == [b"yes@y.example"]
 
 
 def test_who_may_not_relay_does_not_learn_who_is_suppressed() -> None:
@@ -242,7 +244,7 @@ def test_rfc_4865_mail_may_be_handed_in_for_later() -> None:
     refused, _ = conversation.command(b"MAIL FROM:<a@b.example> HOLDFOR=86401\r\n")
     assert refused == b"501 5.5.4 A message is held for 86400 seconds at most\r\n"
     assert conversation.command(b"MAIL FROM:<a@b.example> HOLDFOR=60\r\n")[0].startswith(b"250")
-    assert conversation.envelope().parameters == b"HOLDFOR=60 HOLDUNTIL=2027-01-15T08:01:00Z"
+    assert conversation.transaction.envelope().parameters == b"HOLDFOR=60 HOLDUNTIL=2027-01-15T08:01:00Z"
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,7 @@ def test_what_is_offered() -> None:
         "SMTPUTF8",
         "PIPELINING",
         "ENHANCEDSTATUSCODES",
+        "CHUNKING",
         "DSN",
         "MT-PRIORITY",
     )

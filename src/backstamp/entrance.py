@@ -1,0 +1,164 @@
+"""The ways in, put together: every listener and the door of HTTP, with the bounds and the judge they share.
+
+One crowd, one budget and one authority for the whole process, so that a limit holds over all listeners and
+who guesses passwords cannot begin anew at the next port.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+
+from backstamp.clock import Clock
+from backstamp.config import Settings
+from backstamp.inject.server import InjectServer, UndecidedError
+from backstamp.listener.authentication import Refusal
+from backstamp.listener.authority import Authority
+from backstamp.listener.budget import Budget
+from backstamp.listener.crowd import Crowd
+from backstamp.listener.house import limited
+from backstamp.listener.intake import Door
+from backstamp.listener.mechanisms import Claim, Password, Token
+from backstamp.listener.server import Listener
+from backstamp.listener.settings import HttpSettings
+from backstamp.listener.transaction import Refuse
+from backstamp.mail.envelope import Envelope
+from backstamp.net.server_tls import CertificateError
+from backstamp.policy.user import User
+from backstamp.queue.port import Intake
+from backstamp.telemetry.events import Alarm, Event
+
+EVERY = 60.0
+"""Seconds between two looks at certificates and at limits of which something is owed."""
+
+
+class Entrance:
+    """All ways in of one relay."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        queue: Intake,
+        *,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        entropy: Callable[[int], bytes],
+        once: Callable[[Envelope], bool],
+        refuse: Refuse,
+        grace: float,
+    ) -> None:
+        """Raises CertificateError if a file of a listener's TLS is no good."""
+        self._settings = settings
+        self._clock = clock
+        self._emit = emit
+        self._grace = grace
+        limits = settings.listeners[0].limits
+        self._crowd = Crowd(limits)
+        self._budget = Budget(limits.content_memory)
+        self._authority: Authority | None = None
+        if settings.auth.users or settings.auth.endpoint is not None:
+            self._authority = Authority(settings.auth, clock=clock, emit=emit, entropy=entropy)
+        self.listeners = [
+            Listener(
+                listen,
+                queue,
+                clock=clock,
+                emit=emit,
+                entropy=entropy,
+                once=once,
+                refuse=refuse,
+                crowd=self._crowd,
+                budget=self._budget,
+                authority=self._authority,
+            )
+            for listen in settings.listeners
+        ]
+        self.http: InjectServer | None = None
+        if settings.http is not None:
+            door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
+            authenticate = self._authenticate if settings.http.auth else None
+            self.http = InjectServer(settings.http, door, authenticate=authenticate, grace=grace)
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where the listeners listen, then the door of HTTP."""
+        found = [listener.address for listener in self.listeners]
+        return found if self.http is None else [*found, self.http.address]
+
+    @property
+    def clients(self) -> int:
+        """Clients connected."""
+        return sum(listener.connections for listener in self.listeners)
+
+    def open(self) -> None:
+        """Read the users file. Raises UsersError: it cannot be used."""
+        if self._authority is not None:
+            self._authority.open()
+
+    async def run(self) -> None:
+        """Look now and then at what nobody else would look at."""
+        while True:
+            for refusal in self._crowd.due(self._clock.monotonic()):
+                self._emit(limited(refusal, self._clock.wall()))
+            for listener in self.listeners:
+                listener.poll()
+            await asyncio.sleep(EVERY)
+
+    def reload(self, settings: Settings) -> bool:
+        """Take new settings; tell whether addresses differ, which a restart would change."""
+        by_address = {(new.host, new.port): new for new in settings.listeners}
+        moved = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
+        for old, listener in zip(self._settings.listeners, self.listeners, strict=True):
+            if (new := by_address.get((old.host, old.port))) is not None:
+                try:
+                    listener.reload(new)
+                except CertificateError as error:
+                    now = int(self._clock.wall() * 1e6)
+                    self._emit(Alarm(time=now, problem=str(error), action="the listener stays as it was"))
+        self._crowd.limits = settings.listeners[0].limits
+        self._budget.resize(settings.listeners[0].limits.content_memory)
+        http, was = settings.http, self._settings.http
+        moved |= _place(http) != _place(was)
+        if self.http is not None and http is not None and _place(http) == _place(was):
+            self.http.settings = http
+        return moved
+
+    async def close(self) -> None:
+        """Take nothing more; idle clients are sent away, those in a message may end it."""
+        for listener in self.listeners:
+            listener.stop_accepting()
+        async with asyncio.TaskGroup() as group:
+            for listener in self.listeners:
+                group.create_task(listener.close(self._grace))
+            if self.http is not None:
+                group.create_task(self.http.close())
+        if self._authority is not None:
+            await self._authority.close()
+
+    async def _authenticate(self, scheme: str, credentials: str, peer: str) -> User | None:
+        """Judge credentials that came by HTTP (RFC 7617, RFC 6750)."""
+        claim = _claim(scheme, credentials)
+        if claim is None or self._authority is None:
+            return None
+        verdict = await self._authority.check(claim, peer)
+        if isinstance(verdict, Refusal):
+            if verdict.reply.startswith(b"4"):
+                raise UndecidedError(verdict.reply.decode("ascii").rstrip())
+            return None
+        return verdict
+
+
+def _claim(scheme: str, credentials: str) -> Claim | None:
+    if scheme == "bearer":
+        return Token("", credentials, "Bearer")
+    if scheme != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(credentials, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return Password(name, password, "Basic") if colon else None
+
+
+def _place(http: HttpSettings | None) -> tuple[str, int, bool] | None:
+    return None if http is None else (http.listener.host, http.listener.port, http.auth)
