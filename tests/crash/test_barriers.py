@@ -4,7 +4,8 @@ The table in docs/queue-format.md is this one. A barrier is a sync, an order or 
 breaks first without it is printed.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from tests.crash.world import Script
 
 from backstamp.queue import fold, reader, segment
 from backstamp.queue.files import Files
+from backstamp.queue.keeping import Keeping
 from backstamp.queue.record import Damage, Header, decode_header
 from backstamp.queue.segment import Segment, mail_path, stamps_path
 
@@ -26,6 +28,7 @@ SYNCS = [
     ("write stamps", "ordered", 1),
     ("sync stamps", "ordered", 1),
     ("sync directory", "posix", 1),
+    ("write keys", "ordered", 1),
     ("sync mail.new", "ordered", 1),
     ("recovery: sync directory", "posix", 2),
 ]
@@ -73,6 +76,14 @@ def without_a_sync_between(files: Files, one: Segment) -> None:
     files.unlink(stamps_path(one.directory, one.number))
 
 
+def unkept(keeping: Keeping, chosen: Sequence[Segment]) -> asyncio.Future[None]:
+    kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    for one in chosen:
+        one.keys.clear()
+    kept.set_result(None)
+    return kept
+
+
 def copied_without_saying_from_what(*_: object) -> tuple[int, ...]:
     return ()
 
@@ -92,6 +103,7 @@ ORDERS = [
     ("the sources of a copy are not removed", reader, "sources", copied_without_saying_from_what, "ordered"),
     ("content is not checked above the durable mark", reader, "_verify_tail", unchecked, "ordered"),
     ("a record may stand anywhere", reader, "decode_header", wherever_it_stands, "ordered"),
+    ("keys go with their segments", Keeping, "keep", unkept, "ordered"),
     ("reports are not proved by their record", fold.Fold, "_covers", unchecked, "ordered"),
 ]
 """What is done otherwise: where, what in its place, and under which model it is missed."""

@@ -20,6 +20,7 @@ from tests.crash.world import (
     Script,
     Workload,
     check,
+    check_keys,
     finish,
     finish_for_real,
     start,
@@ -80,11 +81,18 @@ async def again(work: Workload) -> None:
 async def violations(state: State, known: dict[bytes, Message]) -> list[str]:
     after = Aftermath()
     files = ModelFiles(state.files)
-    # The clock may be anywhere after a crash: a year ahead, a year behind.
-    await finish(files, after, now=NOW + (state.cut % 3 - 1) * YEAR)
+    keys = {one.key for one in known.values() if one.key}
+    # The clock may be anywhere after a crash: a year ahead, a year behind. Keys are over then.
+    await finish(files, after, now=NOW + (0 if keys else state.cut % 3 - 1) * YEAR, keys=keys)
     wrong = check(state.marks, known, after)
     again = Aftermath()
-    await finish(ModelFiles(files.contents()), again)
+    files = ModelFiles(files.contents())
+    await finish(files, again, keys=keys)
+    if keys:
+        # In the second life everything was finished, and its segments went; the third knows only their keys.
+        last = Aftermath()
+        await finish(ModelFiles(files.contents()), last, keys=keys)
+        wrong += check_keys(state.marks, [after, again, last])
     if again.taken:
         wrong.append(f"still waiting after everything was delivered: {dict(again.taken)}")
     return wrong

@@ -6,9 +6,10 @@ import random
 
 import msgspec
 from tests.crash.world import Script, Workload
-from tests.support.queues import message
+from tests.support.queues import message, settled
 
 from backstamp.queue import operations
+from backstamp.queue.keys import digest
 from backstamp.queue.port import Delivery, Flag, QueueRefusedError, StampNotDurableError
 from backstamp.queue.record import (
     HEADER_SIZE,
@@ -18,6 +19,8 @@ from backstamp.queue.record import (
     encode_envelope,
     encode_header,
 )
+
+KEYS = [digest(b"user u", b"%d" % number) for number in range(4)]
 
 
 async def one_message(work: Workload) -> None:
@@ -198,6 +201,61 @@ async def decided_by_an_operator(work: Workload) -> None:
     await work.deliver(await work.claim())
 
 
+async def the_same_key_again(work: Workload) -> None:
+    first = await work.accept(b"a@one.example", key=KEYS[0])
+    assert await work.queue.append(message(b"a@one.example", key=KEYS[0])) == first.queue_id
+    both = [message(b"b@one.example", key=KEYS[1]) for _ in range(2)]
+    stands = await asyncio.gather(*(work.queue.append(one) for one in both))
+    assert stands == [both[0].queue_id] * 2
+    work.note(both[0], stands[0])
+    for _ in range(2):
+        await work.deliver(await work.claim())
+
+
+async def keys_of_removed_segments(work: Workload) -> None:
+    for number in range(4):
+        await work.accept(b"u%d@one.example" % number, content=b"x" * 1500, key=KEYS[number])
+    for _ in range(4):
+        delivery = await work.claim()
+        await work.deliver(delivery)
+        work.give_back(delivery)
+        await settled()
+    again = await work.accept(b"u0@one.example", content=b"x" * 1500, key=KEYS[0])
+    assert work.queue.find(again.queue_id) is None
+    await work.accept(b"last@one.example")
+
+
+async def keys_in_a_compacted_segment(work: Workload) -> None:
+    """Of what is copied one message is open, the others are finished: only their keys must live on."""
+    for number in range(2):
+        await work.accept(b"a@one.example", b"b@two.example", content=b"x" * 600, key=KEYS[2 * number])
+        await work.accept(b"c@one.example", content=b"x" * 600, key=KEYS[2 * number + 1])
+    await work.accept(b"other@one.example", content=b"x" * 1500)
+    claimed = [await work.claim() for _ in range(7)]
+    for delivery in claimed:
+        if delivery.domain == b"one.example":
+            await work.deliver(delivery)
+        work.give_back(delivery)
+    await settled()
+    assert await work.queue.compactor.compact()
+    for delivery in [await work.claim() for _ in range(2)]:
+        await work.deliver(delivery)
+        work.give_back(delivery)
+    await settled()
+
+
+async def a_key_of_large_content(work: Workload) -> None:
+    large = message(b"b@one.example", content=b"x" * 1500, key=KEYS[0])
+    deposits = [await work.queue.deposit(one) for one in (large, message(b"b@one.example", key=KEYS[0]))]
+    work.note(large, await deposits[0].commit())
+    assert await deposits[1].commit() == large.queue_id
+    delivery = await work.claim()
+    await work.deliver(delivery)
+    work.give_back(delivery)
+    await settled()
+    await work.accept(b"a@one.example", key=KEYS[0])
+
+
 async def records_in_an_attachment(work: Workload) -> None:
     """Mail that holds records: one cut out of a segment file as it stands, one made for where it will stand.
 
@@ -230,7 +288,7 @@ def at_random(seed: int) -> Script:
         for _ in range(chance.randrange(4, 12)):
             verb = chance.choice(("accept", "accept", "claim", "settle", "settle", "report", "compact"))
             if verb == "accept":
-                await _accept(work, chance)
+                await _accept(work, chance, keyed=seed % 4 == 3)
             elif verb == "claim" and work.queue.ledger.scheduled():
                 claimed.append(await work.claim())
             elif verb == "settle" and claimed:
@@ -245,11 +303,12 @@ def at_random(seed: int) -> Script:
     return script
 
 
-async def _accept(work: Workload, chance: random.Random) -> None:
+async def _accept(work: Workload, chance: random.Random, *, keyed: bool) -> None:
     names = [b"u%d@d%d.example" % (number, chance.randrange(2)) for number in range(chance.randrange(1, 4))]
     sender = chance.choice((b"sender@example.org", b"sender@example.org", b""))
     with contextlib.suppress(QueueRefusedError):
-        await work.accept(*names, sender=sender, content=b"x" * chance.choice((20, 600, 1500)))
+        content = b"x" * chance.choice((20, 600, 1500))
+        await work.accept(*names, sender=sender, content=content, key=chance.choice(KEYS) if keyed else b"")
 
 
 async def _settle(work: Workload, chance: random.Random, delivery: Delivery) -> None:
@@ -284,5 +343,9 @@ WORKLOADS: dict[str, Script] = {
         large_content_in_a_segment_of_its_own,
         decided_by_an_operator,
         records_in_an_attachment,
+        the_same_key_again,
+        keys_of_removed_segments,
+        keys_in_a_compacted_segment,
+        a_key_of_large_content,
     )
 }

@@ -8,13 +8,13 @@ to a peer that remembers, and `check` compares.
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
 from tests.crash.model import Mark, ModelFiles
-from tests.support.queues import TestClock, at_once, message
+from tests.support.queues import TestClock, at_once, message, settled
 
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.reply import Reply
@@ -115,12 +115,14 @@ class Workload:
 
     async def accept(self, *recipients: bytes, **how: Any) -> Message:
         one = message(*recipients, **how)
-        await self.queue.append(one)
-        self.note(one)
+        self.note(one, await self.queue.append(one))
         return one
 
-    def note(self, one: Message) -> None:
-        self.files.mark("accepted", one)
+    def note(self, one: Message, stands: bytes | None = None) -> None:
+        if stands in (None, one.queue_id):
+            self.files.mark("accepted", one)
+        if one.key:
+            self.files.mark("keyed", (one.key, stands or one.queue_id))
 
     async def claim(self) -> Delivery:
         [delivery] = await self.queue.claim(1)
@@ -189,14 +191,24 @@ class Aftermath:
         self.held: set[tuple[bytes, int]] = set()
         """At-most-once mail in doubt: it waits for a decision."""
         self.unreadable: list[str] = []
+        self.keys: dict[bytes, bytes | None] = {}
+        """What each key stood for after the start."""
 
 
 async def finish(
-    files: ModelFiles, after: Aftermath, events: list[Event] | None = None, now: float = NOW
+    files: ModelFiles,
+    after: Aftermath,
+    events: list[Event] | None = None,
+    now: float = NOW,
+    keys: Collection[bytes] = (),
 ) -> None:
-    """Recover, deliver everything, make every report, stop in order."""
+    """Recover, look what the keys stand for, deliver everything, make every report, stop in order."""
     events = events if events is not None else []
-    await end(await start(files, events, now), after, events)
+    queue = await start(files, events, now)
+    after.keys = {key: queue.once.index.find(key, int(now * 1000)) for key in keys}
+    if keys:
+        await settled()  # what is finished goes, and leaves its keys behind
+    await end(queue, after, events)
 
 
 async def finish_for_real(directory: Path, contents: dict[str, bytes], after: Aftermath, now: float) -> None:
@@ -266,6 +278,22 @@ async def _deliver(queue: LocalQueue, delivery: Delivery, after: Aftermath) -> N
             after.reported[names[0], ordinal] += 1
     await queue.stamp(delivery, dict.fromkeys(load.recipients, Stamp.DELIVERED))
     queue.give_back(delivery, 0.0)
+
+
+def check_keys(marks: Sequence[Mark], lives: Sequence[Aftermath]) -> list[str]:
+    """Return what must not be of keys (Q13): in each life after a crash they stand for what was said."""
+    said = {mark.about[0]: mark.about[1] for mark in marks if mark.what == "keyed"}
+    real = {mark.about.queue_id for mark in marks if mark.what == "accepted"}
+    real |= {mark.about[0] for mark in marks if mark.what == "taken"}
+    real |= {queue_id for after in lives for queue_id, _ in after.taken}
+    wrong = []
+    for number, after in enumerate(lives, 1):
+        for key, found in after.keys.items():
+            if key in said and found != said[key]:
+                wrong.append(f"key forgotten in life {number}: {key!r} stands for {found!r}")
+            if found is not None and found not in real:
+                wrong.append(f"in life {number} key {key!r} stands for a message there never was")
+    return wrong
 
 
 def check(marks: Sequence[Mark], known: dict[bytes, Message], after: Aftermath) -> list[str]:

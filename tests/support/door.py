@@ -26,14 +26,17 @@ class RecordingQueue:
         self.error: Exception | None = None
         self.write_error: Exception | None = None
         self.delay = 0.0
+        self.stands = b""
+        """The id of an earlier message that stands for whatever comes."""
         self.deposits: list[Gathered] = []
 
-    async def append(self, message: Message) -> None:
+    async def append(self, message: Message) -> bytes:
         if self.delay:
             await asyncio.sleep(self.delay)
         if self.error is not None:
             raise self.error
         self.messages.append(message)
+        return self.stands or message.queue_id
 
     async def deposit(self, message: Message) -> Deposit:
         if self.error is not None:
@@ -56,9 +59,9 @@ class Gathered:
             raise self._queue.write_error
         self.pieces.append(octets)
 
-    async def commit(self) -> None:
+    async def commit(self) -> bytes:
         self.ended = "committed"
-        await self._queue.append(msgspec.structs.replace(self._message, content=b"".join(self.pieces)))
+        return await self._queue.append(msgspec.structs.replace(self._message, content=b"".join(self.pieces)))
 
     async def abandon(self) -> None:
         self.ended = self.ended or "abandoned"

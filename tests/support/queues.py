@@ -45,11 +45,12 @@ def message(
     parameters: bytes = b"",
     flags: Flag = Flag.NONE,
     arrival: float = 1_800_000_000.0,
+    key: bytes = b"",
 ) -> Message:
     """Return a message with an id of its own."""
     envelope = Envelope(sender, ordered(Recipient(address) for address in recipients), parameters)
     queue_id = ids.make(int(arrival * 1000), next(_numbers).to_bytes(10, "big"))
-    return Message(queue_id, int(arrival * 1e6), envelope, content, flags)
+    return Message(queue_id, int(arrival * 1e6), envelope, content, flags, key)
 
 
 def at_once(now: float, arrival: float, chance: float) -> float:

@@ -84,9 +84,9 @@ def _print(report: Report, *, repair: bool) -> None:
         for finding in segment.findings:
             _tell(finding, repaired=segment.repaired)
     for finding in report.findings:
-        _tell(finding, repaired=False)
+        _tell(finding, repaired=repair and not finding.damage)
     alive = sum(segment.alive for segment in report.segments)
-    damaged = sum(segment.damaged for segment in report.segments)
+    damaged = sum(one.damaged for one in report.segments) + sum(one.damage for one in report.findings)
     typer.echo(
         f"{report.directory}: {_count(len(report.segments), 'segment')},"
         f" {_count(alive, 'message')} alive, {damaged} damaged; {_count(report.kept, 'file')} in corrupt/"

@@ -22,8 +22,9 @@ _SLICE: Final = 256
 class Compactor:
     """Keeps the bound on the disk's use.
 
-    `copy` copies what is open in some segments, apart from the loop; `added` and `dropped` are
-    told of the new one and of the old; `undecided` of a copy that nobody can tell to count.
+    `copy` copies what is open in some segments, apart from the loop, when `keep` has kept their keys;
+    `added` and `dropped` are told of the new one and of the old; `undecided` of a copy that nobody can
+    tell to count.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Compactor:
         engine: Engine,
         copy: Callable[[Sequence[Segment]], "asyncio.Future[Copied]"],
         *,
+        keep: Callable[[Sequence[Segment]], "asyncio.Future[None]"],
         sealed: Callable[[], Iterable[Segment]],
         added: Callable[[Segment], None],
         dropped: Callable[[Segment], None],
@@ -40,6 +42,7 @@ class Compactor:
     ) -> None:
         self._engine = engine
         self._copy = copy
+        self._keep = keep
         self._sealed = sealed
         self._added = added
         self._dropped = dropped
@@ -78,6 +81,8 @@ class Compactor:
             segment.copied = moved
         done = False
         try:
+            # From the copy's name on its sources count no more: their keys must stand elsewhere (Q13).
+            await self._keep(chosen)
             await self._move(chosen, await self._copy(chosen))
             done = True
         except UndecidedError as error:

@@ -11,15 +11,19 @@ import heapq
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 
+import msgspec
+
 from backstamp.clock import Clock
 from backstamp.mail.content import Content
 from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.mail.release import held_until
 from backstamp.queue import entry as entries
-from backstamp.queue import ids
+from backstamp.queue import ids, keys
 from backstamp.queue.bell import Bell, Gate
 from backstamp.queue.entry import ENDED, SCHEDULED, Claim, Entry, Facts
+from backstamp.queue.keys import KEYS_LIMIT
 from backstamp.queue.ledger import Debt, Ledger
+from backstamp.queue.once import Once
 from backstamp.queue.port import (
     DAMAGED,
     DamagedError,
@@ -70,6 +74,7 @@ class Engine:
         report_after: float = REPORT_AFTER,
         hot_limit: int = HOT_LIMIT,
         large: int = LARGE,
+        keys_limit: int = KEYS_LIMIT,
     ) -> None:
         self._clock = clock
         self._emit = emit
@@ -80,6 +85,8 @@ class Engine:
         self._reportable = Bell()
         self.doubts: dict[bytes, tuple[int, ...]] = {}
         """Who was in doubt when the queue was opened: ordinals by queue id."""
+        self.once = Once(lambda: int(clock.wall() * 1000), self._keys_lost, keys_limit)
+        """Which keys stand for which messages."""
         self.gate = Gate()
         """Closed while stamps cannot be made durable."""
 
@@ -88,9 +95,18 @@ class Engine:
     async def _write(self, message: Message, *, release: bool) -> Entry:
         """Make a message durable and enter it into the ledger (`_entered`).
 
-        What is durable will be sent, whether or not the caller still waits.
+        What is durable will be sent, whether or not the caller still waits. What becomes of a message
+        with a key is told to `once`, whoever still waits.
         """
         raise NotImplementedError
+
+    async def _earlier(self, message: Message) -> bytes | None:
+        """Return the id of the message that stands for a submission; None: it shall be written now (Q13).
+
+        Raises:
+            QueueRefusedError: it cannot be known yet.
+        """
+        return await self.once.earlier(message.key) if message.key else None
 
     def _commit(
         self, entry: Entry, runs: Sequence[tuple[int, bytes]], reasons: Sequence[Reason]
@@ -166,9 +182,14 @@ class Engine:
 
     # ---- the port ----
 
-    async def append(self, message: Message) -> None:
-        """Return once the message is on stable storage (Q1)."""
+    async def append(self, message: Message) -> bytes:
+        """Return once the message that stands for this submission is on stable storage (Q1); its id."""
+        if message.key:
+            if (earlier := await self._earlier(message)) is not None:
+                return earlier
+            message = self._named(message)
         await self._write(message, release=True)
+        return message.queue_id
 
     async def deposit(self, message: Message) -> Deposit:
         """Begin a message of which only the first part of the content is there."""
@@ -415,10 +436,29 @@ class Engine:
     def _entered(self, segment: Segment, facts: Facts, message: Message) -> Entry:
         """Enter a message that just became durable; its deliveries follow with `_release`."""
         entry = self.ledger.enter(segment, facts)
+        if message.key:
+            self._key_entered(segment, message)
         # What waits for its time takes no room from what is sent now.
         if len(message.content) <= self._large and not held_until(message.envelope.parameters):
             self.ledger.keep_hot(entry, message.envelope, message.content)
         return entry
+
+    def _named(self, message: Message) -> Message:
+        """Return a message as its record shall be: it tells the key."""
+        if not message.key:
+            return message
+        return msgspec.structs.replace(message, envelope=keys.named(message.envelope, message.key))
+
+    def _key_entered(self, segment: Segment, message: Message) -> None:
+        """The record of a message with a key became durable in a segment."""
+        segment.keys += message.key + message.queue_id
+        self.once.settle(message.key, message.queue_id)
+
+    def _keys_lost(self, count: int) -> None:
+        self.alarm(
+            f"more keys came in a day than are remembered: the oldest {count} are forgotten",
+            "who sends one of them again sends a second message",
+        )
 
     def _release(self, entry: Entry, envelope: Envelope) -> None:
         """Make a message's deliveries claimable: now, or when its sender said (RFC 4865)."""

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
-from backstamp.queue import ids, stamps
+from backstamp.queue import ids, keys, stamps
 from backstamp.queue.port import Flag, Reason
 from backstamp.queue.reader import Scan
 from backstamp.queue.record import Header, Kind, covered
@@ -51,6 +51,8 @@ class Judged(msgspec.Struct):
     """Messages with a stamp that is not final, in the order of the file."""
     image: bytearray
     """The stamps as they are to be taken."""
+    keys: bytes = b""
+    """The keys of all its messages, finished ones among them, in rows (`queue.keys`, Q13)."""
     rewrite: bool = False
     """The image must be durable before anything is sent: at-most-once mail is held."""
 
@@ -74,6 +76,7 @@ class Fold:
         image = bytearray(_TODO * CAPACITY)
         image[: len(scan.image)] = scan.image
         judged = Judged([], image)
+        named = bytearray()
         for record in scan.records:
             header = record.header
             if header.kind == Kind.REASON:
@@ -84,9 +87,12 @@ class Fold:
             elif header.kind == Kind.MAIL:
                 if header.flags & Flag.REPORT:
                     self._covers(record.envelope)
+                if record.envelope.parameters and (key := keys.told(record.envelope)):
+                    named += key + header.queue_id
                 raw = scan.image[header.first_stamp : header.first_stamp + header.recipients]
                 if len(raw) < header.recipients or raw.translate(None, _FINAL):
                     judged.open.append(self._judge(scan.number, header, record.envelope, raw, judged))
+        judged.keys = bytes(named)
         return judged
 
     def _covers(self, envelope: Envelope) -> None:

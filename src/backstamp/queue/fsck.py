@@ -19,7 +19,7 @@ from backstamp.queue.fold import Fold, Found, Judged
 from backstamp.queue.port import Flag
 from backstamp.queue.reader import Damaged, Scan
 from backstamp.queue.record import SALT_SIZE, Kind
-from backstamp.queue.segment import MAIL_SUFFIX, NEW_SUFFIX, STAMPS_SIZE
+from backstamp.queue.segment import KEYS_SUFFIX, MAIL_SUFFIX, NEW_SUFFIX, STAMPS_SIZE
 from backstamp.queue.stamps import Stamp
 
 
@@ -73,7 +73,9 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def sound(self) -> bool:
         """Whether nothing is damaged (any more)."""
-        return all(segment.repaired or not segment.damaged for segment in self.segments)
+        return not any(finding.damage for finding in self.findings) and all(
+            segment.repaired or not segment.damaged for segment in self.segments
+        )
 
 
 class Examined(msgspec.Struct):
@@ -84,6 +86,13 @@ class Examined(msgspec.Struct):
     judged: Judged
     contents: list[Damaged]
     """Records whose content does not verify."""
+
+
+class DamagedKeys(msgspec.Struct):
+    """A file of keys that is damaged, for whoever repairs it."""
+
+    told: Finding
+    scan: Scan
 
 
 class AroundFiles(DiskFiles):
@@ -107,7 +116,30 @@ def examine(files: Files, root: str) -> Report:
     """
     recovery.check_format(files, root)
     reports = [one if isinstance(one, SegmentReport) else one.report for one in walk(files, root)]
-    return Report(root, tuple(reports), tuple(_leftovers(files, root)), kept(files, root))
+    findings = (*(damaged.told for damaged in damaged_keys(files, root)), *_leftovers(files, root))
+    return Report(root, tuple(reports), findings, kept(files, root))
+
+
+def damaged_keys(files: Files, root: str) -> Iterator[DamagedKeys]:
+    """Yield the files of keys that do not verify; an unfinished end is none, its segments are there still."""
+    directory = f"{root}/{recovery.PARTITION}"
+    for number, suffixes in recovery.numbers(files, directory).items():
+        if KEYS_SUFFIX not in suffixes:
+            continue
+        try:
+            found = reader.keys(files, directory, number)
+        except FileNotFoundError:
+            continue  # its keys were over, and it was removed meanwhile
+        except OSError as error:
+            finding = Finding(
+                f"keys in file {number} cannot be read: {error}", "mend what keeps them from it"
+            )
+            yield DamagedKeys(finding, Scan(number, b"", 0, [], [], 0, False, b"", False))
+            continue
+        if any(damaged.start < found.durable for damaged in found.damaged):
+            names = ", ".join(f"{CORRUPT}/{recovery.keys_name(found, one)}" for one in found.damaged)
+            what = f"keys in file {number} do not verify: who sends them again sends a second message"
+            yield DamagedKeys(Finding(what, f"keep them as {names}, and write the others anew"), found)
 
 
 def kept(files: Files, root: str) -> int:
@@ -225,6 +257,8 @@ def _leftovers(files: Files, root: str) -> Iterator[Finding]:
     present = recovery.numbers(files, directory)
     counting = set(recovery.readable(files, root))
     for number, suffixes in present.items():
+        if suffixes == {KEYS_SUFFIX}:
+            continue
         if MAIL_SUFFIX not in suffixes:
             yield _leftover(f"segment {number} was begun or removed, and not finished")
         elif number not in counting:

@@ -49,13 +49,14 @@ class Tally(msgspec.Struct):
 
 
 class Loading:
-    """One start. `load` reads a segment apart from the loop; `added` is told of each that was read."""
+    """One start. `load` reads a segment apart from the loop; `added` is told of each, `note` of its keys."""
 
     def __init__(
         self,
         engine: Engine,
         load: Load,
         added: Callable[[Segment], None],
+        note: Callable[[bytes], Awaitable[bytes]],
         *,
         clock: Clock,
         emit: Callable[[Event], None],
@@ -65,6 +66,7 @@ class Loading:
         self._engine = engine
         self._load = load
         self._added = added
+        self._note = note
         self._clock = clock
         self._emit = emit
         self._first_due = first_due
@@ -114,6 +116,7 @@ class Loading:
         # Until all is read nobody knows whose reasons stand in it.
         segment.pins += 1
         self._added(segment)
+        segment.keys += await self._note(loaded.judged.keys)
         for problem in loaded.problems:
             engine.alarm(problem.text, problem.action, problem.queue_id)
         left = loaded.judged.open

@@ -28,6 +28,8 @@ from backstamp.queue.entry import Entry, Facts
 from backstamp.queue.files import Files
 from backstamp.queue.fold import Fold
 from backstamp.queue.health import Health
+from backstamp.queue.keeping import Keeping
+from backstamp.queue.keys import KEYS_LIMIT
 from backstamp.queue.loading import FirstDue, Loading
 from backstamp.queue.port import (
     Deposit,
@@ -38,7 +40,7 @@ from backstamp.queue.port import (
 )
 from backstamp.queue.reading import Reading
 from backstamp.queue.record import Kind, encode_reasons
-from backstamp.queue.recovery import Loaded
+from backstamp.queue.recovery import KeptKeys, Loaded, Present
 from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.spool import Spool
 from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Removal, Sealed, Store
@@ -47,6 +49,11 @@ from backstamp.telemetry.events import Event
 T = TypeVar("T")
 
 TOO_MANY = Reply(452, "4.5.3 Too many recipients")
+READING = Reply(451, "4.3.2 The relay still reads what it accepted before, try again")
+"""Where a submission has a key, and it is not known yet whether it came before."""
+
+_KEEP_AGAIN = 60.0
+"""Seconds until keys that could not be kept are tried again."""
 
 MakeCommitter = Callable[[Sink, Callable[[BaseException], None]], "Commits"]
 """What makes the committer; crash tests commit in the loop's own turn."""
@@ -75,6 +82,10 @@ class LocalSettings(msgspec.Struct, frozen=True):
     """Octets of free space below which no new mail is taken; delivery goes on."""
     compact: float = 1.0
     """Seconds between two looks whether segments should be compacted; 0: never."""
+    keys: int = KEYS_LIMIT
+    """Keys that are remembered at most; some 200 octets of memory each."""
+    patience: float = 30.0
+    """Seconds a submission with a key waits at a start until what was accepted before is known."""
     probe: float = 1.0
     """Seconds between probe writes while the disk fails, and at least between two looks at the free space."""
 
@@ -98,6 +109,7 @@ class LocalQueue(Engine):
             report_after=settings.report_after,
             hot_limit=settings.hot_limit,
             large=settings.large,
+            keys_limit=settings.keys,
         )
         self._files = files
         self._root = root
@@ -123,9 +135,20 @@ class LocalQueue(Engine):
         self._numbers: Callable[[], int]
         self._salt: Callable[[], bytes]
         self._compacting: asyncio.Task[None] | None = None
+        self._keeping = Keeping(
+            self.once,
+            now=lambda: self.now() // 1000,
+            load=self._load_keys,
+            submit=self._submit,
+            tell=lambda problem: self.alarm(problem.text, problem.action),
+            pause=settings.probe,
+        )
+        self._unkept: set[Segment] = set()
+        """Finished segments whose keys could not be kept: they stay."""
         self.compactor = Compactor(
             self,
             self._copy,
+            keep=self._keeping.keep,
             sealed=lambda: (segment for segment in self._segments if segment.sealed),
             added=self._segments.add,
             dropped=self._segments.discard,
@@ -138,22 +161,28 @@ class LocalQueue(Engine):
 
     # ---- life ----
 
-    def _begin(
-        self, numbers: Sequence[int], store: Store, first_due: FirstDue, committer: MakeCommitter
-    ) -> None:
+    def _begin(self, present: Present, store: Store, first_due: FirstDue, committer: MakeCommitter) -> None:
         """Start the commit thread, and reading what is there."""
         self._committer = committer(store, self._died)
         loading = Loading(
             self,
             self._load,
             self._segments.add,
+            self._keeping.note,
             clock=self._clock,
             emit=self._emit,
             first_due=first_due,
             pause=self._settings.probe,
         )
-        self.recovering = self._loop.create_task(loading.run(numbers), name="recover")
+        self.recovering = self._loop.create_task(self._recover(present, loading), name="recover")
         self.recovering.add_done_callback(self._recovered)
+
+    async def _recover(self, present: Present, loading: Loading) -> None:
+        await self._keeping.read(present.keys)
+        await loading.run(present.segments)
+
+    async def _load_keys(self, number: int) -> KeptKeys:
+        return await self._run(lambda: recovery.load_keys(self._files, self._root, number))
 
     async def _load(self, number: int, fold: Fold, patient: bool) -> Loaded:
         def load() -> Loaded:
@@ -214,29 +243,57 @@ class LocalQueue(Engine):
         if len(message.envelope.recipients) > CAPACITY:
             raise QueueRefusedError(TOO_MANY)
 
+    async def _earlier(self, message: Message) -> bytes | None:
+        if message.key and not self.recovering.done():
+            await asyncio.wait([self.recovering], timeout=self._settings.patience)
+        if message.key and (not self.recovering.done() or self.recovering.cancelled()):
+            raise QueueRefusedError(READING)
+        return await super()._earlier(message)
+
+    def _unwritten(self, message: Message) -> None:
+        if message.key:
+            self.once.settle(message.key, None)
+
     async def deposit(self, message: Message) -> Deposit:
         """Begin a message that goes to a segment of its own as it arrives."""
         self._admit(message)
+        message = self._named(message)
 
         def done(segment: Segment, facts: Facts) -> None:
             self.health.appended()
             self._segments.add(segment)
-            self._release(self.ledger.enter(segment, facts), message.envelope)
+            entry = self.ledger.enter(segment, facts)
+            if message.key:
+                self._key_entered(segment, message)
+            self._release(entry, message.envelope)
 
         def failed(error: OSError) -> QueueRefusedError:
             return QueueRefusedError(self.health.append_failed(error))
 
-        spool = Spool(self._files, self._readers, message, done=done, failed=failed)
+        spool = Spool(
+            self._files,
+            self._readers,
+            message,
+            earlier=self._earlier,
+            done=done,
+            failed=failed,
+            undone=lambda: self._unwritten(message),
+        )
         await spool.begin(self._directory, self._numbers(), self._salt())
         return spool
 
     async def _write(self, message: Message, *, release: bool) -> Entry:
-        self._admit(message)
+        try:
+            self._admit(message)
+        except QueueRefusedError:
+            self._unwritten(message)
+            raise
         future: asyncio.Future[Entry] = self._loop.create_future()
 
         def done(job: Append) -> None:
             if job.error is not None:
                 reply = self.health.append_failed(job.error)
+                self._unwritten(message)
                 if not future.done():
                     future.set_exception(QueueRefusedError(reply))
                 return
@@ -326,9 +383,37 @@ class LocalQueue(Engine):
 
     def finished(self, segment: Segment) -> None:
         """Remove a segment if nothing needs it any more."""
-        if segment.removable and segment in self._segments:
-            self._segments.remove(segment)
-            self._committer.submit(Removal(segment, self._removed))
+        if not segment.removable or segment not in self._segments:
+            return
+        if segment.keys:
+            # It goes after its keys stand elsewhere (Q13).
+            segment.pins += 1
+            self._keeping.keep([segment]).add_done_callback(lambda kept: self._kept(segment, kept))
+            return
+        self._segments.remove(segment)
+        self._committer.submit(Removal(segment, self._removed))
+        self._keeping.sweep()
+
+    def _kept(self, segment: Segment, kept: asyncio.Future[None]) -> None:
+        error = kept.exception()
+        if self.health.closing:
+            return
+        if error is None:
+            self._unkept.discard(segment)
+            self._again(segment)
+            return
+        if not self._unkept:
+            self.alarm(
+                f"the keys of segment {segment.number} could not be kept: {error}",
+                "it stays until they can be; tried again every minute",
+            )
+        self._unkept.add(segment)
+        self._loop.call_later(_KEEP_AGAIN, self._again, segment)
+
+    def _again(self, segment: Segment) -> None:
+        if not self.health.closing:
+            segment.pins -= 1
+            self.finished(segment)
 
     # ---- word from the commit thread ----
 
@@ -367,12 +452,12 @@ async def open_queue(
     settings = settings or LocalSettings()
     lock = recovery.prepare(files, root)
     try:
-        numbers, following = await asyncio.to_thread(recovery.tidy, files, root)
+        present = await asyncio.to_thread(recovery.tidy, files, root)
     except BaseException:
         files.close(lock)
         raise
     queue = LocalQueue(files, root, lock, clock=clock, emit=emit, settings=settings)
-    queue._numbers, queue._salt = itertools.count(following).__next__, salt
+    queue._numbers, queue._salt = itertools.count(present.following).__next__, salt
     store = Store(
         files,
         f"{root}/{recovery.PARTITION}",
@@ -381,5 +466,5 @@ async def open_queue(
         sealed=queue.sealed,
         segment_size=settings.segment_size,
     )
-    queue._begin(numbers, store, first_due, committer)
+    queue._begin(present, store, first_due, committer)
     return queue

@@ -42,7 +42,11 @@ class MemoryQueue(Engine):
         return _Gathered(self, message)
 
     async def _write(self, message: Message, *, release: bool) -> Entry:
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.once.settle(message.key, None)
+            raise
         segment = self._segment
         count = len(message.envelope.recipients)
         facts = Facts(
@@ -122,9 +126,9 @@ class _Gathered:
         """Take the next piece."""
         self._content += octets
 
-    async def commit(self) -> None:
+    async def commit(self) -> bytes:
         """Append the message."""
-        await self._queue.append(msgspec.structs.replace(self._message, content=bytes(self._content)))
+        return await self._queue.append(msgspec.structs.replace(self._message, content=bytes(self._content)))
 
     async def abandon(self) -> None:
         """Nothing was written."""

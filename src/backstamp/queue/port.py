@@ -42,6 +42,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     envelope: Envelope
     content: bytes
     flags: Flag = Flag.NONE
+    key: bytes = b""
+    """What its client named it by, as `queue.keys` digests it; empty: it has no key."""
 
     @property
     def report(self) -> bool:
@@ -182,8 +184,8 @@ class Deposit(Protocol):
         """Take the next piece of the content. Raises QueueRefusedError: local trouble; it is abandoned."""
         ...
 
-    async def commit(self) -> None:
-        """Return once the message is on stable storage (Q1).
+    async def commit(self) -> bytes:
+        """Return once the message is on stable storage (Q1): the queue id that `append` would.
 
         Raises:
             QueueRefusedError: local trouble; nothing was accepted.
@@ -206,8 +208,11 @@ class Intake(Protocol):
         """
         ...
 
-    async def append(self, message: Message) -> None:
-        """Return once the message is on stable storage (Q1).
+    async def append(self, message: Message) -> bytes:
+        """Return once the message is on stable storage (Q1): the id of what stands for this submission.
+
+        That is its own, or that of an earlier one of the same key; then nothing was queued (Q13). Where one
+        of the same key is under way, its outcome is waited for.
 
         Raises:
             QueueRefusedError: local trouble; nothing was accepted.

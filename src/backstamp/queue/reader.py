@@ -55,6 +55,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     header: Header
     envelope: Envelope = _NOBODY
     reasons: tuple[Reason, ...] = ()
+    keys: bytes = b""
+    """Rows of keys (`queue.keys`), in a file of keys."""
 
 
 class Scan(msgspec.Struct):
@@ -131,6 +133,18 @@ def scan(files: Files, directory: str, number: int, *, patient: bool = False) ->
     return found
 
 
+def keys(files: Files, directory: str, number: int) -> Scan:
+    """Read a file of keys; there are no stamps. Raises OSError: it cannot be read."""
+    descriptor = files.open(segments.keys_path(directory, number), write=False)
+    try:
+        salt = files.read(descriptor, SALT_SIZE, 0)
+        found = _records(files, descriptor, files.size(descriptor), salt)
+    finally:
+        files.close(descriptor)
+    found.number = number
+    return found
+
+
 def _read_stamps(files: Files, directory: str, number: int, *, patient: bool) -> tuple[bytes, bytes, bool]:
     """Return salt and stamps, and whether all of them were there. Raises OSError as `scan`."""
     try:
@@ -190,12 +204,14 @@ def _record_at(files: Files, descriptor: int, at: int, size: int, seed: int) -> 
         block = files.read(descriptor, length, at + HEADER_SIZE)
     if checksum(block, seed) != header.envelope_crc:
         return Damaged(at, header.end, Damage.ENVELOPE, header.queue_id)
-    if header.kind in (Kind.REASON, Kind.COPY):
+    if header.kind in (Kind.REASON, Kind.COPY, Kind.KEYS):
         content = files.read(descriptor, header.content_length, at + HEADER_SIZE + length)
         if checksum(content, seed) != header.content_crc:
             return Damaged(at, header.end, Damage.CONTENT, header.queue_id)
         if header.kind == Kind.COPY:
             return Record(header)
+        if header.kind == Kind.KEYS:
+            return Record(header, keys=content)
         reasons = decode_reasons(content)
         if isinstance(reasons, Damage):
             return Damaged(at, header.end, reasons, header.queue_id)

@@ -39,6 +39,7 @@ class Kind(enum.IntEnum):
     REASON = ord("R")
     SEAL = ord("S")
     COPY = ord("C")
+    KEYS = ord("K")
 
 
 _KINDS: Final = frozenset(int(kind) for kind in Kind)

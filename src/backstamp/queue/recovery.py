@@ -18,7 +18,7 @@ from backstamp.queue.files import Files
 from backstamp.queue.fold import Fold, Judged
 from backstamp.queue.reader import Damaged, Scan
 from backstamp.queue.record import SALT_SIZE
-from backstamp.queue.segment import MAIL_SUFFIX, NEW_SUFFIX, STAMPS_SUFFIX, Segment
+from backstamp.queue.segment import KEYS_SUFFIX, MAIL_SUFFIX, NEW_SUFFIX, STAMPS_SUFFIX, Segment
 from backstamp.queue.store import append_seal
 
 FORMAT_LINE = b"backstamp queue 1\n"
@@ -44,6 +44,13 @@ class Loaded(msgspec.Struct):
 
     segment: Segment
     judged: Judged
+    problems: list[Problem]
+
+
+class KeptKeys(msgspec.Struct):
+    """What a file of keys holds, in rows (`queue.keys`)."""
+
+    rows: bytes
     problems: list[Problem]
 
 
@@ -116,7 +123,7 @@ def check_format(files: Files, root: str) -> None:
 
 
 def numbers(files: Files, directory: str) -> dict[int, set[str]]:
-    """Return the numbers of a partition's segments and which of their two files are there."""
+    """Return the numbers in a partition, those of files of keys too, and which files there are of each."""
     found: dict[int, set[str]] = {}
     for name in files.listing(directory):
         parsed = segments.parse_name(name)
@@ -152,10 +159,18 @@ def drop(files: Files, directory: str, number: int) -> None:
         files.unlink(segments.stamps_path(directory, number))
 
 
-def tidy(files: Files, root: str) -> tuple[list[int], int]:
-    """Finish or undo what a crash left half done. The lock is held.
+class Present(msgspec.Struct, frozen=True):
+    """What there is to read, by number."""
 
-    Return the numbers of the segments to read, and the next one that was never used.
+    segments: list[int]
+    keys: list[int]
+    """Files of keys."""
+    following: int
+    """The next number that was never used."""
+
+
+def tidy(files: Files, root: str) -> Present:
+    """Finish or undo what a crash left half done. The lock is held.
 
     Raises:
         OSError: the queue could not be read, or not be tidied.
@@ -173,11 +188,44 @@ def tidy(files: Files, root: str) -> tuple[list[int], int]:
                 present[source].discard(MAIL_SUFFIX)
     files.sync_directory(directory)
     for number, suffixes in present.items():
-        if suffixes == {STAMPS_SUFFIX}:
+        if STAMPS_SUFFIX in suffixes and MAIL_SUFFIX not in suffixes:
             # Begun and not finished, or removed and not finished: in both no record refers to it (Q6).
             files.unlink(segments.stamps_path(directory, number))
-    names = [number for number, suffixes in present.items() if MAIL_SUFFIX in suffixes]
-    return names, max(present, default=0) + 1
+    return Present(_of(present, MAIL_SUFFIX), _of(present, KEYS_SUFFIX), max(present, default=0) + 1)
+
+
+def _of(present: dict[int, set[str]], suffix: str) -> list[int]:
+    return [number for number, suffixes in present.items() if suffix in suffixes]
+
+
+def load_keys(files: Files, root: str, number: int) -> KeptKeys:
+    """Read a file of keys; what does not verify of it is kept in `corrupt/` (Q9).
+
+    What was written and not synced counts too: its segments are there still.
+
+    Raises:
+        OSError: it could not be read, or what is damaged not be kept.
+    """
+    found = reader.keys(files, f"{root}/{PARTITION}", number)
+    problems = []
+    for damaged in found.damaged:
+        name = keys_name(found, damaged)
+        put_aside(files, root, name, damaged_range(files, keys_path(root, number), damaged))
+        corrupt = damaged.start < found.durable
+        kind = "damaged" if corrupt else "unfinished, never acknowledged"
+        text = f"keys in file {number}, offsets {damaged.start} to {damaged.end}: {kind}"
+        problems.append(Problem(f"{text}: {damaged.damage.value}", f"kept as corrupt/{name}"))
+    return KeptKeys(b"".join([record.keys for record in found.records]), problems)
+
+
+def keys_path(root: str, number: int) -> str:
+    """Return the path of a file of keys."""
+    return segments.keys_path(f"{root}/{PARTITION}", number)
+
+
+def keys_name(found: Scan, damaged: Damaged) -> str:
+    """Return the name a damaged range of a file of keys has in `corrupt/`."""
+    return f"{found.number:020}.keys-{damaged_name(found, damaged).partition('-')[2]}"
 
 
 def load(files: Files, root: str, number: int, fold: Fold, *, patient: bool = False) -> Loaded:
@@ -208,7 +256,8 @@ def _keep(files: Files, root: str, found: Scan, damaged: Damaged) -> Problem:
     """Keep a damaged range and return what to tell (Q9)."""
     corrupt = damaged.start < found.durable
     name = damaged_name(found, damaged)
-    put_aside(files, root, name, damaged_range(files, root, found.number, damaged))
+    path = segments.mail_path(f"{root}/{PARTITION}", found.number)
+    put_aside(files, root, name, damaged_range(files, path, damaged))
     kind = "damaged" if corrupt else "unfinished, never acknowledged"
     text = f"segment {found.number}, offsets {damaged.start} to {damaged.end}: {kind}: {damaged.damage.value}"
     return Problem(text, f"kept as corrupt/{name}", ids.text(damaged.queue_id) if damaged.queue_id else "")
@@ -219,9 +268,9 @@ def damaged_name(found: Scan, damaged: Damaged) -> str:
     return f"{found.number:020}-{damaged.start}.{'corrupt' if damaged.start < found.durable else 'tail'}"
 
 
-def damaged_range(files: Files, root: str, number: int, damaged: Damaged) -> Iterator[bytes]:
-    """Yield a damaged range in parts."""
-    source = files.open(segments.mail_path(f"{root}/{PARTITION}", number), write=False)
+def damaged_range(files: Files, path: str, damaged: Damaged) -> Iterator[bytes]:
+    """Yield a damaged range of a file in parts."""
+    source = files.open(path, write=False)
     try:
         for at in range(damaged.start, damaged.end, _COPY):
             yield files.read(source, min(_COPY, damaged.end - at), at)

@@ -13,13 +13,14 @@ from collections.abc import Callable
 import msgspec
 
 from backstamp.mail.envelope import Envelope
-from backstamp.queue import draft, fsck, recovery
+from backstamp.queue import draft, fsck, keys, recovery
 from backstamp.queue import segment as segments
 from backstamp.queue.aside import CORRUPT, put_aside
 from backstamp.queue.entry import Facts
 from backstamp.queue.files import Files
 from backstamp.queue.fold import Found
-from backstamp.queue.fsck import Examined, Finding, Report, SegmentReport, hopeless
+from backstamp.queue.fsck import DamagedKeys, Examined, Finding, Report, SegmentReport, hopeless
+from backstamp.queue.keeper import Keeper
 from backstamp.queue.port import DAMAGED, Reason
 from backstamp.queue.reader import Record
 from backstamp.queue.record import (
@@ -48,24 +49,30 @@ def repair(files: Files, root: str, *, salt: Callable[[], bytes], now: int) -> R
     lock = files.lock(f"{root}/LOCK")
     try:
         files.make_directory(f"{root}/{CORRUPT}")
-        _, following = recovery.tidy(files, root)
-        numbers = itertools.count(following)
+        present = recovery.tidy(files, root)
+        numbers = itertools.count(present.following)
+        keeper = Keeper(files, f"{root}/{recovery.PARTITION}", numbers=numbers.__next__, salt=salt)
         reports = []
         for one in fsck.walk(files, root):
             if isinstance(one, SegmentReport) or not one.report.damaged:
                 reports.append(one if isinstance(one, SegmentReport) else one.report)
             else:
-                reports.append(_segment(files, root, one, next(numbers), salt(), now))
-        return Report(root, tuple(reports), (), fsck.kept(files, root))
+                reports.append(_segment(files, root, one, keeper, next(numbers), salt(), now))
+        findings = [_keys(files, root, finding, keeper) for finding in fsck.damaged_keys(files, root)]
+        keeper.close()
+        return Report(root, tuple(reports), tuple(findings), fsck.kept(files, root))
     finally:
         files.close(lock)
 
 
-def _segment(files: Files, root: str, one: Examined, number: int, salt: bytes, now: int) -> SegmentReport:
+def _segment(
+    files: Files, root: str, one: Examined, keeper: Keeper, number: int, salt: bytes, now: int
+) -> SegmentReport:
     """Write a damaged segment anew, and remove it."""
     report = one.report
     try:
         _keep(files, root, one)
+        _keep_keys(one, keeper)
         directory = f"{root}/{recovery.PARTITION}"
         if one.scan.records:
             _write(files, directory, one, draft.begin(files, directory, number, salt), now)
@@ -76,11 +83,42 @@ def _segment(files: Files, root: str, one: Examined, number: int, salt: bytes, n
     return msgspec.structs.replace(report, repaired=True)
 
 
+def _keys(files: Files, root: str, finding: DamagedKeys, keeper: Keeper) -> Finding:
+    """Write a damaged file of keys anew, and remove it."""
+    found = finding.scan
+    if not found.damaged:
+        return finding.told  # it cannot be read at all
+    path = recovery.keys_path(root, found.number)
+    try:
+        for damaged in found.damaged:
+            octets = recovery.damaged_range(files, path, damaged)
+            put_aside(files, root, recovery.keys_name(found, damaged), octets)
+        if found.records:
+            keeper.write([record.keys for record in found.records])
+        files.unlink(path)
+    except OSError as error:
+        return Finding(f"{finding.told.what}; it could not be repaired: {error}", "run it again")
+    return msgspec.structs.replace(finding.told, damage=False)
+
+
+def _keep_keys(one: Examined, keeper: Keeper) -> None:
+    """Keep the keys of records whose content is lost: they may not be written again (Q13)."""
+    lost = {damaged.start for damaged in one.contents}
+    named = [
+        keys.told(record.envelope) + record.header.queue_id
+        for record in one.scan.records
+        if record.header.offset in lost and keys.told(record.envelope)
+    ]
+    if named:
+        keeper.write([b"".join(named)])
+
+
 def _keep(files: Files, root: str, one: Examined) -> None:
     """Keep what cannot be read."""
     found = one.scan
+    mail = segments.mail_path(f"{root}/{recovery.PARTITION}", found.number)
     for damaged in [*found.damaged, *one.contents]:
-        octets = recovery.damaged_range(files, root, found.number, damaged)
+        octets = recovery.damaged_range(files, mail, damaged)
         put_aside(files, root, recovery.damaged_name(found, damaged), octets)
     if not found.stamps_agree:
         path = segments.stamps_path(f"{root}/{recovery.PARTITION}", found.number)

@@ -25,6 +25,7 @@ CAPACITY: Final = STAMPS_SIZE - SALT_SIZE
 
 MAIL_SUFFIX: Final = ".mail"
 STAMPS_SUFFIX: Final = ".stamps"
+KEYS_SUFFIX: Final = ".keys"
 NEW_SUFFIX: Final = ".new"
 """Of files that are not finished: they get their name when they are."""
 _DIGITS: Final = 20
@@ -43,6 +44,7 @@ class Segment:
         "entries",
         "failed",
         "image",
+        "keys",
         "live",
         "live_octets",
         "lock",
@@ -72,6 +74,8 @@ class Segment:
         """The stamps as they were last written, or are being written."""
         self.lock = threading.Lock()
         """Held while the loop jots, and while another stamps file takes the place of this one."""
+        self.keys = bytearray()
+        """Keys of its messages that stand nowhere else (`queue.keys`, Q13), finished ones among them."""
         self.rows = bytearray()
         """What is known of each message, row by row (`queue.entry`)."""
         self.entries: list[Entry | None] = []
@@ -110,9 +114,14 @@ def stamps_path(directory: str, number: int) -> str:
     return f"{directory}/{number:0{_DIGITS}}{STAMPS_SUFFIX}"
 
 
+def keys_path(directory: str, number: int) -> str:
+    """Return the path of a file of keys."""
+    return f"{directory}/{number:0{_DIGITS}}{KEYS_SUFFIX}"
+
+
 def parse_name(name: str) -> tuple[int, str] | None:
     """Return number and suffix of a segment file's name, None for any other name."""
-    for suffix in (MAIL_SUFFIX, STAMPS_SUFFIX):
+    for suffix in (MAIL_SUFFIX, STAMPS_SUFFIX, KEYS_SUFFIX):
         digits = name.removesuffix(suffix)
         if digits != name and len(digits) == _DIGITS and digits.isascii() and digits.isdigit():
             return int(digits), suffix

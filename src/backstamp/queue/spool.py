@@ -7,7 +7,7 @@ client is slowed down to the pace of the disk.
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Final, TypeVar
 
@@ -30,21 +30,36 @@ T = TypeVar("T")
 
 Done = Callable[[Segment, Facts], None]
 Failed = Callable[[OSError], Exception]
+Earlier = Callable[[Message], Awaitable[bytes | None]]
 
 _UNDECIDED: Final = OSError(5, "a message could not be taken back")
 
 
 class Spool:
-    """One message that arrives in pieces. Every verb may raise what `failed` makes of an OSError."""
+    """One message that arrives in pieces. Every verb may raise what `failed` makes of an OSError.
+
+    `earlier` is asked at the end, when it could be committed: it returns the id of a message that stands for
+    this one already. After it said None either `done` or `undone` is called.
+    """
 
     def __init__(
-        self, files: Files, executor: Executor, message: Message, *, done: Done, failed: Failed
+        self,
+        files: Files,
+        executor: Executor,
+        message: Message,
+        *,
+        earlier: Earlier,
+        done: Done,
+        failed: Failed,
+        undone: Callable[[], None],
     ) -> None:
         self._files = files
         self._executor = executor
         self._message = message
+        self._earlier = earlier
         self._done = done
         self._failed = failed
+        self._undone = undone
         self._envelope = encode_envelope(message.envelope)
         self._segment: Segment | None = None
         self._size = 0
@@ -64,9 +79,14 @@ class Spool:
         self._size += len(octets)
         await self._write_at(at, octets)
 
-    async def commit(self) -> None:
+    async def commit(self) -> bytes:
         """Make the message durable and hand it over; what is durable will be sent, whoever still waits."""
+        # Asked only now: whoever has the same key, and is slow, must not hold this one up.
+        if (earlier := await self._earlier(self._message)) is not None:
+            await self.abandon()
+            return earlier
         await asyncio.shield(self._commit())
+        return self._message.queue_id
 
     async def abandon(self) -> None:
         """Forget the message."""
@@ -88,7 +108,11 @@ class Spool:
             len(message.envelope.recipients),
             int(message.flags),
         )
-        await self._run(lambda: self._publish(segment, facts))
+        try:
+            await self._run(lambda: self._publish(segment, facts))
+        except BaseException:
+            self._undone()
+            raise
         self._done(segment, facts)
 
     def _publish(self, segment: Segment, facts: Facts) -> None:

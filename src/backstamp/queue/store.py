@@ -1,9 +1,10 @@
 """The store: what the commit thread does with a batch. Placement, encoding, writing, syncing, in order.
 
-A batch is appends, stamps and removals. Appends are written and synced first and said to be
-done; then the stamps, whose reasons are among those appends (Q5); then finished segments
-are removed. A job carries its own error: what failed was not accepted, or is not durable.
-A stamps file that could not be written is believed no more: a new one takes its place (Q8).
+A batch is appends, stamps, keys and removals. Appends are written and synced first and said to
+be done; then the stamps, whose reasons are among those appends (Q5); then the keys of finished
+segments are kept, and finished segments are removed. A job carries its own error: what failed
+was not accepted, or is not durable. A stamps file that could not be written is believed no
+more: a new one takes its place (Q8).
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from typing import Final
 from backstamp.mail.envelope import Envelope
 from backstamp.queue import segment as segments
 from backstamp.queue.files import Files
+from backstamp.queue.keeper import Keeper
 from backstamp.queue.port import Flag, Message
 from backstamp.queue.record import (
     HEADER_SIZE,
@@ -86,6 +88,24 @@ class Marks:
         return self.reason is not None and self.reason.error is not None
 
 
+class Keep:
+    """Make keys durable apart from their segments, which may go then (Q13); remove files that are over.
+
+    `rows` may be empty: then nothing is written.
+    """
+
+    __slots__ = ("done", "error", "number", "over", "rows")
+
+    def __init__(self, rows: bytes, over: Sequence[int], done: Callable[["Keep"], None]) -> None:
+        self.rows = rows
+        self.over = over
+        """Numbers of files all of whose keys are over."""
+        self.done = done
+        self.number = 0
+        """The file they stand in."""
+        self.error: OSError | None = None
+
+
 class Probe:
     """Try whether a segment can be made: the disk has room and works again."""
 
@@ -121,7 +141,7 @@ class Sealed:
         self.done = done
 
 
-Job = Append | Marks | Removal | Sealed | Probe
+Job = Append | Marks | Keep | Removal | Sealed | Probe
 Announce = Callable[[Sequence[Job]], None]
 
 
@@ -147,6 +167,7 @@ class Store:
         self._newly_sealed: list[Job] = []
         self._current: Segment | None = None
         self._spare: Segment | None = None
+        self._keeper = Keeper(files, directory, numbers=numbers, salt=salt)
 
     def prepare(self) -> None:
         """Make a segment ahead of need; called when there is nothing else to do. A failure shows at need."""
@@ -169,6 +190,9 @@ class Store:
             self._stamp(marks)
             announce([*marks, *self._newly_sealed])
             self._newly_sealed.clear()
+        if keeps := [job for job in jobs if isinstance(job, Keep)]:
+            self._keep(keeps)
+            announce(keeps)
         removals = [job for job in jobs if isinstance(job, Removal)]
         for job in removals:
             try:
@@ -187,6 +211,21 @@ class Store:
             if segment is not None:
                 self._seal(segment)
         self._current = self._spare = None
+        self._keeper.close()
+
+    def _keep(self, jobs: Sequence[Keep]) -> None:
+        """Write keys, all in one call; then remove files that are over."""
+        wanted = [job for job in jobs if job.rows]
+        try:
+            number = self._keeper.write([job.rows for job in wanted]) if wanted else 0
+        except OSError as error:
+            for job in wanted:
+                job.error = error
+        else:
+            for job in wanted:
+                job.number = number
+        for number in {number for job in jobs for number in job.over}:
+            self._keeper.remove(number)
 
     def _append(self, jobs: list[Append]) -> None:
         """Write and sync records, a segment's worth at a time."""
