@@ -60,12 +60,12 @@ class Arrival:
         await self._take(content)
         if self._refusal is None and self._deposit is not None and self._message is not None:
             try:
-                await self._deposit.commit()
+                stands = await self._deposit.commit()
             except QueueRefusedError as error:
                 return f"{error.reply}\r\n".encode()
             except Exception as error:  # as in Door.accept
                 return self._door.broken(error)
-            return self._letter.accepted(self._message, self.size).reply
+            return self._letter.accepted(self._message, self.size, stands).reply
         await self.abandon()
         return self._refusal or TOO_BIG
 

@@ -3,8 +3,8 @@
 What may be refused is refused here, before the durable write; what was written is told
 250 and nothing else. The relay prepends its Received line; on a submission listener also
 Date and Message-ID where they are missing (RFC 6409 §8). Everything below stays as it came,
-but for the field Backstamp-Tenant, which is taken out. RFC 6758's field MT-Priority is left
-alone: it is for mail that came by a server without the extension.
+but for the fields Backstamp-Tenant and Backstamp-Idempotency-Key, which are taken out. RFC 6758's
+field MT-Priority is left alone: it is for mail that came by a server without the extension.
 """
 
 import re
@@ -21,10 +21,10 @@ from backstamp.listener.transaction import Refuse
 from backstamp.mail import headers, submission
 from backstamp.mail.envelope import Envelope, replaced
 from backstamp.policy.user import sender_allowed
-from backstamp.queue import ids
+from backstamp.queue import ids, keys
 from backstamp.queue.port import Flag, Intake, Message, QueueRefusedError
 from backstamp.smtp.data import LineLength, bare, normalized
-from backstamp.telemetry.events import Accepted, Alarm, Event
+from backstamp.telemetry.events import Accepted, Alarm, Event, Repeated
 
 TOO_BIG = b"552 5.3.4 Message size exceeds the limit\r\n"
 TROUBLE = b"451 4.3.0 Local error in processing, try again later\r\n"
@@ -32,9 +32,11 @@ HEADER = b"552 5.3.4 The message header exceeds the limit\r\n"
 LONG_LINE = b"554 5.6.0 The message has a line longer than the limit\r\n"
 LOOP = b"554 5.4.6 Mail loop: too many Received lines\r\n"
 TENANT = b"554 5.6.0 Backstamp-Tenant is not one name of at most 64 letters, digits, dots, - and _\r\n"
+KEY = b"554 5.6.0 Backstamp-Idempotency-Key is not one key of 1 to 200 printable characters\r\n"
 SEMANTICS = b"554 5.6.0 Backstamp-Semantics is neither at-least-once nor at-most-once\r\n"
 
 _TENANT: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_KEY: Final = re.compile(rb"[ -~]{1,200}")
 
 
 class Door:
@@ -77,12 +79,12 @@ class Door:
             message = letter.message(content)
             if isinstance(message, bytes):
                 return Verdict(message)
-            await self.queue.append(message)
+            stands = await self.queue.append(message)
         except QueueRefusedError as error:
             return Verdict(f"{error.reply}\r\n".encode())
         except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
             return Verdict(self.broken(error))
-        return letter.accepted(message, size)
+        return letter.accepted(message, size, stands)
 
     def broken(self, error: Exception) -> bytes:
         """Tell of a bug; return what the client is told."""
@@ -127,19 +129,24 @@ class Letter:
             if refusal is not None:
                 return refusal
         envelope = self._envelope
-        if headers.names_tenant(normal):
-            content, named = headers.without_tenant(content)
+        key, wanted = b"", None
+        if headers.names_ours(normal):
+            content, (tenants, named) = headers.without_ours(content)
             separator = headers.separator(content)
-            if settings.tenant_header:
-                if len(named) != 1 or _TENANT.fullmatch(named[0]) is None:
+            if tenants and settings.tenant_header:
+                if len(tenants) != 1 or _TENANT.fullmatch(tenants[0]) is None:
                     return TENANT
-                kept = replaced(envelope.parameters, b"TENANT", named[0])
+                kept = replaced(envelope.parameters, b"TENANT", tenants[0])
                 envelope = msgspec.structs.replace(envelope, parameters=kept)
-        once = settings.at_most_once or self._door.once(envelope)
-        if (wanted := headers.semantics(normal)) is not None:
-            if wanted not in (b"at-most-once", b"at-least-once"):
+            if named:
+                if len(named) != 1 or _KEY.fullmatch(named[0]) is None:
+                    return KEY
+                key = keys.digest(self._scope(), named[0])
+            if (wanted := headers.semantics(normal)) not in (None, b"at-most-once", b"at-least-once"):
                 return SEMANTICS
-            once = wanted == b"at-most-once"
+        once = wanted == b"at-most-once"
+        if wanted is None:
+            once = settings.at_most_once or self._door.once(envelope)
         origin = self._origin
         prefix = headers.received(
             helo=origin.helo,
@@ -152,12 +159,34 @@ class Letter:
         if settings.submission:
             prefix += headers.repairs(normal, queue_id=name, hostname=settings.hostname, seconds=now)
         flags = Flag.AT_MOST_ONCE if once else Flag.NONE
-        return Message(queue_id, int(now * 1e6), envelope, prefix + separator + content, flags)
+        return Message(queue_id, int(now * 1e6), envelope, prefix + separator + content, flags, key)
 
-    def accepted(self, message: Message, size: int) -> Verdict:
-        """Tell that a message is on stable storage; return what its client is told."""
+    def _scope(self) -> bytes:
+        """Return whose keys are one name space: the user's, else the listener's by tenant or address."""
+        settings = self._settings
+        if self._origin.user:
+            return f"user {self._origin.user}".encode()
+        if settings.tenant:
+            return f"tenant {settings.tenant}".encode()
+        return f"listener {settings.host} {settings.port}".encode()
+
+    def accepted(self, message: Message, size: int, stands: bytes) -> Verdict:
+        """Tell that a message is on stable storage; return what its client is told.
+
+        `stands` is the id of the message that stands for this submission: its own, or an earlier one's.
+        """
         clock = self._door.clock
-        name = ids.text(message.queue_id)
+        name = ids.text(stands)
+        if stands != message.queue_id:
+            self._door.emit(
+                Repeated(
+                    time=int(clock.wall() * 1e6),
+                    queue_id=name,
+                    client=self._origin.peer,
+                    user=self._origin.user,
+                )
+            )
+            return Verdict(_told(name), name)
         self._door.emit(
             Accepted(
                 time=int(clock.wall() * 1e6),
@@ -170,7 +199,11 @@ class Letter:
                 duration=clock.monotonic() - self._started,
             )
         )
-        return Verdict(f"250 2.0.0 Ok: queued as {name}\r\n".encode(), name)
+        return Verdict(_told(name), name)
+
+
+def _told(name: str) -> bytes:
+    return f"250 2.0.0 Ok: queued as {name}\r\n".encode()
 
 
 def ended(content: bytes, settings: ListenerSettings) -> bytes:

@@ -6,7 +6,7 @@ Date and Message-ID where they are missing. Everything is bytes; the body is nev
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 LOCAL: Final = "local"
 """What a client is called that came by a socket file: it has no address."""
@@ -15,7 +15,9 @@ _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _OBSOLETE: Final = re.compile(rb"\r\n([!-9;-~]+)[ \t]+:")
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
-_TENANT: Final = re.compile(rb"\r\nbackstamp-tenant[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)", re.IGNORECASE)
+_OURS: Final = re.compile(
+    rb"\r\nbackstamp-(tenant|idempotency-key)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)", re.IGNORECASE
+)
 _DAY: Final = 86400
 
 
@@ -93,21 +95,33 @@ def semantics(normal_header: bytes) -> bytes | None:
     return normal_header[start : end if end >= 0 else None].strip()
 
 
-def names_tenant(normal_header: bytes) -> bool:
-    """Tell whether a header has the field Backstamp-Tenant."""
-    return b"\r\nbackstamp-tenant:" in normal_header
+def names_ours(normal_header: bytes) -> bool:
+    """Tell whether a header has a field that is between a client and this relay."""
+    return b"\r\nbackstamp-" in normal_header
 
 
-def without_tenant(content: bytes) -> tuple[bytes, list[bytes]]:
-    """Return a content without its Backstamp-Tenant fields, and what stood in them.
+class Ours(NamedTuple):
+    """What stood in the fields that were taken out, unfolded and trimmed."""
 
-    The field is between a client and this relay: nobody beyond has to know whose mail it is.
+    tenants: list[bytes]
+    """In Backstamp-Tenant."""
+    keys: list[bytes]
+    """In Backstamp-Idempotency-Key."""
+
+
+def without_ours(content: bytes) -> tuple[bytes, Ours]:
+    """Return a content without Backstamp-Tenant and Backstamp-Idempotency-Key, and what stood in them.
+
+    They are between a client and this relay: nobody beyond has to know whose mail it is, or its key.
     """
     header = block(content)
     marked = b"\r\n" + header
-    named = [value.strip() for value in _TENANT.findall(marked)]
+    ours = Ours([], [])
+    for name, value in _OURS.findall(marked):
+        kept = ours.tenants if name.lower() == b"tenant" else ours.keys
+        kept.append(value.replace(b"\r\n", b"").strip())
     # The first CRLF is taken off last: where no field is left it is the one that ended the only field.
-    return (_TENANT.sub(b"", marked) + content[len(header) :])[2:], named
+    return (_OURS.sub(b"", marked) + content[len(header) :])[2:], ours
 
 
 def repairs(normal_header: bytes, *, queue_id: str, hostname: str, seconds: float) -> bytes:

@@ -40,6 +40,17 @@ class Accepted(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, t
     user: str = ""
 
 
+class Repeated(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="repeated"):
+    """A client sent again what was accepted under its Backstamp-Idempotency-Key: nothing was queued.
+
+    It was told the 250 of the first one, whose `queue_id` it is.
+    """
+
+    queue_id: str
+    client: str
+    user: str = ""
+
+
 class Refused(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="refused"):
     """A client was told no: `command` is the verb, `reply` what it read."""
 

@@ -48,6 +48,8 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
         case events.Accepted():
             who = f"from <{event.sender}> by {event.client}"
             return f"{who}, {event.recipients} recipients, {event.size} octets, {_span(event.duration)}"
+        case events.Repeated():
+            return f"sent again by {event.client}: it is queued already"
         case events.Attempt():
             return f"attempt {event.attempt} at {event.mx} for {event.recipients} at {event.domain}"
         case events.Delivered():

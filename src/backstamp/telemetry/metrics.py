@@ -19,6 +19,7 @@ PREFIX: Final = "backstamp_"
 
 COUNTERS: Final[dict[type[Event], tuple[str, str]]] = {
     events.Accepted: ("messages_accepted", "Messages on stable storage whose client was told 250."),
+    events.Repeated: ("messages_repeated", "Submissions whose idempotency key stood for a message already."),
     events.Refused: ("commands_refused", "MAIL, RCPT and DATA commands answered 4yz or 5yz."),
     events.Authenticated: ("authentications", "Clients that proved who they are."),
     events.AuthenticationFailed: ("authentications_failed", "AUTH commands of clients that did not."),

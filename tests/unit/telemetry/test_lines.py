@@ -16,6 +16,7 @@ EVENTS: list[Event] = [
     events.Accepted(
         time=NOW, queue_id="Q", client="127.0.0.1", sender="a@b.example", recipients=2, size=10, duration=0.5
     ),
+    events.Repeated(time=NOW, queue_id="Q", client="127.0.0.1", user="u"),
     events.Refused(time=NOW, client="127.0.0.1", command="RCPT", reply="550 no", recipient="c@d.example"),
     events.Authenticated(time=NOW, client="192.0.2.1", user="ann", mechanism="PLAIN"),
     events.AuthenticationFailed(
