@@ -288,7 +288,7 @@ def at_random(seed: int) -> Script:
         for _ in range(chance.randrange(4, 12)):
             verb = chance.choice(("accept", "accept", "claim", "settle", "settle", "report", "compact"))
             if verb == "accept":
-                await _accept(work, chance, keyed=seed % 4 == 3)
+                await _accept(work, chance, keyed=seed % 10 == 3)
             elif verb == "claim" and work.queue.ledger.scheduled():
                 claimed.append(await work.claim())
             elif verb == "settle" and claimed:
