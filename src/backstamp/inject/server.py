@@ -45,7 +45,7 @@ ABREAST: Final = 16
 ABREAST_OCTETS: Final = 8_000_000
 """Octets of bodies that such messages may come to together."""
 
-_KEY: Final = re.compile(r"[!-~]{1,255}")
+_KEY: Final = re.compile(r"[!-~]{1,190}")
 
 Authenticate = Callable[[str, str, str], Awaitable[User | None]]
 """From a scheme in lower case (`basic`, `bearer`), credentials as they came and a peer to a user.
@@ -179,7 +179,7 @@ class InjectServer:
             )
         key = headers.get("Idempotency-Key")
         if key is not None and _KEY.fullmatch(key) is None:
-            raise _EndedError(400, "Idempotency-Key is 1 to 255 printable ASCII characters without spaces")
+            raise _EndedError(400, "Idempotency-Key is 1 to 190 printable ASCII characters without spaces")
         raw = asked.content_type == MESSAGE
         limit = settings.listener.limits.message_size
         # Base64 and JSON's escapes make more of the same message.

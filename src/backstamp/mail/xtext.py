@@ -15,6 +15,8 @@ _UNITEXT: Final = re.compile(r"(?:[!-*,-<>-\[\]-~\u00a0-\U0010ffff]|\\x\{[0-9A-F
 _EMBEDDED: Final = re.compile(r"\\x\{([0-9A-Fa-f]+)\}")
 _SPECIALS: Final = frozenset({0x20, 0x2B, 0x3D, 0x5C})
 """ASCII that may be embedded: space, `+`, `=`, `\\`. The controls of RFC 6533's list are left out."""
+_PLAIN: Final = frozenset(map(chr, range(0x21, 0x7F))) - frozenset(map(chr, _SPECIALS))
+"""ASCII that stands for itself."""
 
 _LINES: Final = frozenset({0x2028, 0x2029})
 
@@ -44,6 +46,23 @@ def decode_utf8(value: bytes) -> str | None:
         return None
     text = _EMBEDDED.sub(lambda found: chr(int(found[1], 16)), text)
     return None if any(ord(character) in _LINES for character in text) else text
+
+
+def mended(value: bytes) -> bytes | None:
+    r"""Return xtext that means UTF-8 beyond ASCII as `utf-8-addr-xtext`, None where that cannot be.
+
+    Postfix writes any address it was given into an ORCPT of type `rfc822`; one beyond ASCII can be meant
+    by the type `utf-8` alone (RFC 3461 §4.2, RFC 6533 §3).
+    """
+    if _XTEXT.fullmatch(value) is None:
+        return None
+    octets = _HEX.sub(lambda found: bytes([int(found[1], 16)]), value)
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    written = "".join(one if one in _PLAIN else f"\\x{{{ord(one):X}}}" for one in text).encode("ascii")
+    return written if decode_utf8(written) == text else None
 
 
 def embed(value: bytes) -> bytes:

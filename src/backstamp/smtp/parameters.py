@@ -147,7 +147,7 @@ def rcpt(text: bytes, *, utf8: bool = False) -> bytes:
         if keyword == b"NOTIFY":
             kept.append(b"NOTIFY=" + _checked_notify(value))
         elif keyword == b"ORCPT":
-            kept.append(b"ORCPT=" + _checked_original(value))
+            kept.append(b"ORCPT=" + _checked_original(value, utf8=utf8))
         else:
             raise ParameterError(555, f"5.5.4 {_shown(keyword)} is not known here")
     return b" ".join(kept)
@@ -227,9 +227,17 @@ def _checked_notify(value: bytes | None) -> bytes:
     return value
 
 
-def _checked_original(value: bytes | None) -> bytes:
-    """Return an ORCPT as it came (RFC 3461 §4.2; of the type `utf-8`, RFC 6533 §3)."""
+def _checked_original(value: bytes | None, *, utf8: bool) -> bytes:
+    """Return an ORCPT as it came (RFC 3461 §4.2; of the type `utf-8`, RFC 6533 §3).
+
+    But for one that Postfix makes of an internationalized address: to refuse that would refuse its recipient,
+    to pass it on would leave it to the next server to do so.
+    """
     kind, _, address = (value or b"").partition(b";")
+    if utf8 and kind.lower() == b"rfc822" and xtext.decode(address) is None:
+        mended = xtext.mended(address)
+        kind, address = b"utf-8", mended or b""
+        value = b"utf-8;" + address
     meant = xtext.decode_utf8(address) if kind.lower() == b"utf-8" else xtext.decode(address)
     if value is None or not meant or _ADDRESS_TYPE.fullmatch(kind) is None or len(value) > ORIGINAL_RECIPIENT:
         raise ParameterError(501, "5.5.4 ORCPT is an address type, a semicolon and an address in xtext")

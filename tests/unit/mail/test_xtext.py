@@ -83,3 +83,21 @@ def test_rfc_6533_what_is_written_in_ascii_means_the_same(text: str) -> None:
     written = xtext.embed(text.encode())
     assert written.isascii()
     assert xtext.decode_utf8(written) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "mended"),
+    [
+        (b"j+C3+BCrgen@one.test", b"j\\x{FC}rgen@one.test"),
+        (b"j+C3+BC+2Bx+3D+5C@one.test", b"j\\x{FC}\\x{2B}x\\x{3D}\\x{5C}@one.test"),
+        (b"+E6+97+A5@x", b"\\x{65E5}@x"),
+        (b"j+FCrgen@one.test", None),
+        (b"j+C3+BC+0D+0A@x", None),
+        (b"+E2+80+A8", None),
+        (b"a+c3", None),
+        (b"", None),
+    ],
+)
+def test_xtext_of_an_internationalized_address_is_mended(value: bytes, mended: bytes | None) -> None:
+    """RFC 6533: an address beyond ASCII is of type utf-8."""
+    assert xtext.mended(value) == mended

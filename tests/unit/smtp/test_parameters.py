@@ -295,3 +295,14 @@ def test_rfc_8689_tls_all_the_way_is_kept_where_it_is_offered() -> None:
         assert refused.value.code == code
     assert extensions.keywords(1000, requiretls=True)[-1] == "REQUIRETLS"
     assert "REQUIRETLS" not in extensions.keywords(1000)
+
+
+
+def test_an_orcpt_as_postfix_makes_it_of_an_internationalized_address_is_mended() -> None:
+    """RFC 6533: an address beyond ASCII is of type utf-8; Postfix 3.7 says rfc822."""
+    asked = b"ORCPT=rfc822;j+C3+BCrgen@one.test"
+    assert parameters.rcpt(asked, utf8=True) == b"ORCPT=utf-8;j\\x{FC}rgen@one.test"
+    for text, utf8 in ((asked, False), (b"ORCPT=rfc822;j+FC@one.test", True), (b"ORCPT=rfc822;a+0Ab", True)):
+        with pytest.raises(ParameterError) as refused:
+            parameters.rcpt(text, utf8=utf8)
+        assert refused.value.code == 501
