@@ -5,10 +5,12 @@ import hashlib
 import json
 import smtplib
 import ssl
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
+from backstamp.sink.auth import dialogue
 from backstamp.sink.keep import Keeper
 from backstamp.sink.script import Script, reply
 from backstamp.sink.server import KEYWORDS, Heard, Options, Received, Sink, keywords
@@ -152,3 +154,12 @@ async def test_starttls_where_it_is_not_offered() -> None:
                 assert client.docmd("STARTTLS")[0] == 503
 
         await asyncio.to_thread(run)
+
+
+def test_plain_may_say_for_whom_it_is_where_that_is_the_user() -> None:
+    """RFC 4616: an authorization identity that is the user's own, as Jakarta Mail sends it."""
+    for whom, known in ((b"", True), (b"me", True), (b"another", False)):
+        given = b64encode(whom + b"\0me\0sesame!")
+        with pytest.raises(StopIteration) as end:
+            next(dialogue("PLAIN", given, "me", "sesame!"))
+        assert end.value.value is known
