@@ -19,10 +19,10 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
 TESTS ?= tests
 
-.PHONY: help venv run test slow crash lint types format docs lock bench clean
+.PHONY: help venv run test slow crash interop interop-tools lint types format docs lock bench clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 venv: $(STAMP) ## make .venv with the program at .venv/bin/backstamp
 
@@ -41,7 +41,7 @@ run: $(STAMP) ## run the relay with conf/dev.toml, a sink behind it and one samp
 	@exec $(BIN)/backstamp demo --config $(CONFIG)
 
 test: $(STAMP) ## run the tests, but the slow ones (TESTS=tests/unit for a part)
-	@$(PYTEST) -q -m "not slow and not crash" $(TESTS)
+	@$(PYTEST) -q -m "not slow and not crash and not interop" $(TESTS)
 
 slow: $(STAMP) ## run the longer proofs
 	@$(PYTEST) -q -m slow $(TESTS)
@@ -49,6 +49,13 @@ slow: $(STAMP) ## run the longer proofs
 # One file, but its tests share nothing: they may go to any worker.
 crash: $(STAMP) ## a fault at every system call on the queue (needs strace), real power cuts (root)
 	@$(PYTEST) --dist worksteal -q -m crash $(TESTS)
+
+# REPORT=docs/interop.md writes the table of what passed, and nothing where something failed.
+interop: $(STAMP) ## other programs, really run, as clients and servers (what is absent is skipped)
+	@$(BIN)/pytest -n $(WORKERS) -q -m interop tests/interop $(if $(REPORT),--interop-report $(REPORT))
+
+interop-tools: $(STAMP) ## as root, on Debian: install and unpack what `make interop` runs
+	@$(BIN)/python tests/interop/tools.py
 
 lint: $(STAMP) ## check style, formatting and which room imports which
 	@$(BIN)/ruff check --quiet .

@@ -1,0 +1,134 @@
+"""How a client comes in: the kinds of listeners, each as configuration and as what a client is told.
+
+A kind that is not `SUPPORTED` is skipped as long as the configuration of it is refused (the reason
+is the one `backstamp check` gives). One that is must be accepted: a mistake in it fails.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import trustme
+
+from backstamp.config import Settings
+from backstamp.config.load import parse
+from backstamp.config.problem import ConfigurationError
+
+SUPPORTED = frozenset({"clear"})
+"""Kinds this release has, and so must have in every run."""
+
+USER, PASSWORD = "app", "sesame open, 100%"
+
+USERS = f"""
+[[user]]
+name = "{USER}"
+password = "{PASSWORD}"
+"""
+
+FILE = """\
+hostname = "relay.example.org"
+[queue]
+directory = "{directory}/queue"
+[[listen]]
+address = "127.0.0.1:0"
+submission = false
+{listen}
+[limits]
+recipients = 2000
+message_size = "50MB"
+[retry]
+schedule = ["1s"]
+lifetime = "1h"
+[delivery]
+private_addresses = true
+[[route]]
+match = "*"
+via = "{via}"
+{users}
+"""
+
+
+class Access(msgspec.Struct, frozen=True):
+    """One kind: what is done about TLS, and the mechanism of AUTH, empty for none."""
+
+    name: str
+    tls: Literal["none", "starttls", "implicit"] = "none"
+    mechanism: str = ""
+
+    @property
+    def host(self) -> str:
+        """The name a client connects to: certificates are for names."""
+        return "127.0.0.1" if self.tls == "none" else "localhost"
+
+    def protocol(self, *, utf8: bool) -> str:
+        """Return the `with` of the relay's Received line (RFC 3848, RFC 6531 §4.3)."""
+        tls, auth = "S" if self.tls != "none" else "", "A" if self.mechanism else ""
+        return f"{'UTF8SMTP' if utf8 else 'ESMTP'}{tls}{auth}"
+
+
+ACCESSES = (
+    Access("clear"),
+    Access("starttls", "starttls"),
+    Access("implicit", "implicit"),
+    Access("plain", "starttls", "PLAIN"),
+    Access("login", "starttls", "LOGIN"),
+    Access("implicit-plain", "implicit", "PLAIN"),
+    Access("scram-sha-1", "starttls", "SCRAM-SHA-1"),
+    Access("scram-sha-256", "starttls", "SCRAM-SHA-256"),
+)
+
+
+class Entrance(msgspec.Struct, frozen=True):
+    """Where a client goes in, and what it needs to."""
+
+    access: Access
+    port: int
+    ca: Path
+    """Certificate of the authority (PEM)."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.access.host, self.port
+
+
+class Certificates:
+    """An authority and a certificate for this machine, as files."""
+
+    def __init__(self, directory: Path) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        self.ca = directory / "ca.pem"
+        self.chain = directory / "chain.pem"
+        self.key = directory / "key.pem"
+        authority.cert_pem.write_to_path(str(self.ca))
+        self.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(self.key))
+
+
+def settings(
+    access: Access, directory: Path, via: tuple[str, int], certificates: Certificates
+) -> Settings | str:
+    """Return the settings of a relay with such a listener, or why this release has none."""
+    listen = []
+    if access.tls != "none":
+        listen += [
+            f'tls = "{access.tls}"',
+            f'certificate = "{certificates.chain}"',
+            f'key = "{certificates.key}"',
+        ]
+    if access.mechanism:
+        # Nobody may relay for where they are: what arrives was authenticated.
+        listen += ['auth = "required"', "allow = []"]
+    text = FILE.format(
+        directory=directory,
+        listen="\n".join(listen),
+        via="{}:{}".format(*via),
+        users=USERS if access.mechanism else "",
+    )
+    try:
+        return parse(text.encode(), "interop.toml")
+    except ConfigurationError as error:
+        if access.name in SUPPORTED:
+            raise
+        return error.problems[0].message

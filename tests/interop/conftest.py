@@ -1,0 +1,96 @@
+"""A relay, a sink behind it and room for other programs; and the table of what was proven.
+
+What a test proved it says with `proved`; a whole run with `--interop-report FILE` writes the table.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.interop import report
+from tests.interop.access import ACCESSES, Access, Certificates, Entrance, settings
+from tests.support.relay import RunningRelay, run
+
+from backstamp.sink.server import Options, Received, Sink, keywords
+
+Proved = Callable[[str, str, str, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--interop-report", default="", help="the file the table of what was proven is written to"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = [
+        row
+        for one in terminalreporter.getreports("passed")
+        for name, row in one.user_properties
+        if name == "interop"
+    ]
+    file = config.getoption("--interop-report")
+    broken = terminalreporter.getreports("failed") + terminalreporter.getreports("error")
+    if file and rows and not broken:
+        Path(file).write_text(report.written(rows))
+
+
+@pytest.fixture
+def proved(record_property: Callable[[str, object], None]) -> Proved:
+    """Say that a program of a version, in a role, did something."""
+    return lambda role, name, version, what: record_property("interop", [role, name, version, what])
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Give a directory that other users can reach."""
+    path = Path(tempfile.mkdtemp(prefix="backstamp-interop-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Give an authority and a certificate for this machine."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+class Front:
+    """A relay with one kind of listener, and the sink behind it."""
+
+    def __init__(self, relay: RunningRelay, sink: Sink, entrance: Entrance, taken: list[Received]) -> None:
+        self.relay = relay
+        self.sink = sink
+        self.entrance = entrance
+        self.taken = taken
+
+    async def until_taken(self, recipients: int) -> list[Received]:
+        """Wait until the sink has mail for so many recipients and nothing is waiting; return it."""
+        async with asyncio.timeout(40):
+            while sum(len(message.recipients) for message in self.taken) < recipients:
+                await asyncio.sleep(0.02)
+        await self.relay.until_empty()
+        return self.taken
+
+
+@pytest.fixture(params=ACCESSES, ids=lambda access: access.name)
+async def front(
+    request: pytest.FixtureRequest, tmp_path: Path, certificates: Certificates
+) -> AsyncIterator[Front]:
+    """Run a relay with each kind of listener; a kind this release has not is skipped."""
+    access: Access = request.param
+    taken: list[Received] = []
+    async with contextlib.AsyncExitStack() as stack:
+        sink = await stack.enter_async_context(
+            Sink(options=Options(keywords=keywords("DSN")), received=taken.append)
+        )
+        made = settings(access, tmp_path, sink.address, certificates)
+        if isinstance(made, str):
+            pytest.skip(f"no listener of this kind in this release: {made}")
+        relay = await stack.enter_async_context(run(made, tmp_path))
+        yield Front(relay, sink, Entrance(access, relay.address[1], certificates.ca), taken)
