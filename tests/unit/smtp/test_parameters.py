@@ -297,7 +297,6 @@ def test_rfc_8689_tls_all_the_way_is_kept_where_it_is_offered() -> None:
     assert "REQUIRETLS" not in extensions.keywords(1000)
 
 
-
 def test_an_orcpt_as_postfix_makes_it_of_an_internationalized_address_is_mended() -> None:
     """RFC 6533: an address beyond ASCII is of type utf-8; Postfix 3.7 says rfc822."""
     asked = b"ORCPT=rfc822;j+C3+BCrgen@one.test"
