@@ -1,44 +1,29 @@
-"""A client's session: aiosmtpd's SMTP, with the reading, the timing and the grammar ours.
+"""A client's session: who is there, its commands, its contents, and what has to be waited for.
 
-The only module that names aiosmtpd. What stays its: the protocol's life and flow control. What is
-ours and why (line by line reading is four fifths of its time): what came is answered in the callback
-that brought it, and the session's coroutine runs only for what has to be waited for: a write, a
-password, a handshake, memory. Replies are gathered and written before the loop waits again (RFC 2920
-§3.2); one timer is looked at when it fires instead of being set anew by every command. Memory is
-bounded by the limits, and a client that stalls anywhere is cut off in time.
+What can be answered at once is answered by `Conversation` in the callback that brought the octets
+(`wire`); the coroutine runs for a write, a password, a handshake, memory. What a session holds of the
+budget it gives back whatever happens.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
-
-from aiosmtpd.smtp import SMTP
+from collections.abc import Callable
+from typing import Final
 
 from backstamp.listener import admission, authority, certificates
 from backstamp.listener.answer import Action
 from backstamp.listener.arrival import Arrival
-from backstamp.listener.authentication import Authentication, Refusal
+from backstamp.listener.authentication import Refusal
 from backstamp.listener.budget import SPARE, Hold, share
 from backstamp.listener.contents import Chunk, Contents, Dotted, Piece
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.house import House, Visitor
 from backstamp.listener.intake import TOO_BIG
-from backstamp.listener.pace import Pace
-from backstamp.listener.upgrade import HandshakeError, upgrade
+from backstamp.listener.wire import HANDSHAKE, Wire
 from backstamp.smtp import proxy
 from backstamp.telemetry.events import Alarm, Refused
 
-BUFFER: Final = 256 * 1024
-"""Octets kept while something is waited for, from which on no more are read from the socket."""
-
 TURN: Final = 200
 """Commands of one client that are answered before others have their turn."""
-
-LINGER: Final = 5.0
-"""Seconds a client that is sent away has to read the last replies."""
-
-HANDSHAKE: Final = 30.0
-"""Seconds for all that comes before the greeting, and for a handshake."""
 
 ROOM: Final = 100.0
 """Seconds a content may wait for memory: its client waits two minutes for 354 (RFC 5321 §4.5.3.2.4)."""
@@ -50,18 +35,8 @@ AHEAD: Final = b"421 4.7.0 Only who said EHLO may send commands ahead\r\n"
 NOT_PLAIN: Final = b"421 4.7.0 Nothing may follow STARTTLS\r\n"
 
 
-class _Handler:
-    """aiosmtpd wants a handler; it gets one without hooks."""
-
-    def __dir__(self) -> Iterable[str]:
-        return ()
-
-
-_HANDLER = _Handler()
-
-
-class Session(SMTP):
-    """One connection. `admit` returns the refusal of a client whose address is known, None if it may stay."""
+class Session(Wire):
+    """One client's. `admit` returns the refusal of one whose address is known, None if it may stay."""
 
     def __init__(
         self,
@@ -72,24 +47,15 @@ class Session(SMTP):
         left: Callable[["Session"], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        # aiosmtpd keeps these limits per class and changes them per session.
-        self.command_size_limits = {}
-        self._house = house
-        self._settings = settings = house.settings
+        super().__init__(house, opened=opened, left=left, loop=loop)
         self._door = house.door
-        self._opened = opened
         self._admit = admit
-        self._left = left
-        self._in = bytearray()
-        self._out: list[bytes] = []
         self._scanned = 0
         """Octets at the front of what came in which no line ends."""
         self._overlong = False
         """What comes up to the next line end belongs to a line that is too long."""
         self._skip = 0
         """Octets that belong to a chunk nobody wants."""
-        self._look: Callable[[], Action | None] = self._commands
-        """What looks at octets that came."""
         self._contents: Contents | None = None
         """What takes the octets now; None: they are commands."""
         self._reply = b""
@@ -97,58 +63,8 @@ class Session(SMTP):
         self._piece: Piece | None = None
         self._arrival: Arrival | None = None
         self._hold: Hold | None = None
-        self._turn: asyncio.Future[Action] | None = None
-        """There while it is the client's turn: ends with what has to be waited for next."""
-        self._stopped = False
-        """Nothing is read from the socket."""
-        self._yielded = False
-        """What came is looked at again in the loop's next turn."""
-        self._shaking = False
-        """A handshake for TLS is under way."""
-        self._eof = False
         self._ending = False
-        self._over = False
-        self._expires = 0.0
-        self._pace = Pace(settings.limits, loop.time())
-        self.peer = ""
-        """Its address."""
         self._conversation: Conversation
-        super().__init__(
-            _HANDLER,
-            data_size_limit=None,
-            enable_SMTPUTF8=True,
-            hostname=settings.hostname,
-            timeout=settings.limits.idle,
-            loop=loop,
-        )
-
-    def __dir__(self) -> Iterable[str]:
-        # The base class looks itself over for commands and mechanisms at every connection (0.15 ms).
-        return ()
-
-    # ---- life ----
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is here."""
-        self.peer = admission.peer(transport.get_extra_info("peername"), local=self._settings.local)
-        super().connection_made(transport)
-        self._opened(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The client is gone; a message that is being written is written, and told as accepted."""
-        # aiosmtpd cancels its handler now. The message may be on the disk already: the handler
-        # ends by itself, and something else is cancelled in its place.
-        self._handler_coroutine = cast(Any, self.loop.create_future())
-        super().connection_lost(error)
-        self._wake(Action.CLOSE)
-        if self._over:
-            self._left(self)
-
-    def eof_received(self) -> bool | None:
-        """The client sends no more; it may still read the replies to what it sent."""
-        self._eof = True
-        self._pump()
-        return bool(asyncio.StreamReaderProtocol.eof_received(self))
 
     def end(self) -> None:
         """Ask the client to leave: at once if nothing is under way, else after its message."""
@@ -230,116 +146,13 @@ class Session(SMTP):
                 self._out.append(CLOSING)
                 return
 
-    def _drop(self) -> None:
-        """Close without a word."""
-        if self.transport is not None:
-            cast(asyncio.WriteTransport, self.transport).abort()
-
-    def _leave(self) -> None:
-        """Write what is to be said and close; what cannot be written soon is dropped."""
-        self.flush()
-        if self.transport is None:
-            return
-        self.transport.close()
-        self._expires = self.loop.time() + LINGER
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()
-        self._timeout_handle = self.loop.call_at(self._expires, self._timeout_cb)
-
-    # ---- time ----
-
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        deadline = self._pace.deadline(self.loop.time())
-        self._timeout_handle = self.loop.call_at(deadline, self._timeout_cb)
-
-    def _timeout_cb(self) -> None:
-        now = self.loop.time()
-        transport = cast("asyncio.WriteTransport | None", self.transport)
-        if transport is None:
-            return
-        if self._over or transport.is_closing():
-            # It does not even read what it was told last; waiting for that would be for ever.
-            if now >= self._expires:
-                transport.abort()
-                return
-            deadline = self._expires
-        else:
-            # A handshake has a time of its own, and a word in clear text would break it.
-            late = None if self._shaking else self._pace.late(now)
-            if late is not None:
-                self._out.append(late)
-                self._wake(Action.CLOSE)
-            deadline = max(self._pace.deadline(now), now + 1.0)
-        self._timeout_handle = self.loop.call_at(deadline, self._timeout_cb)
-
     def _now(self) -> int:
         return int(self._door.clock.wall() * 1e6)
 
     def _alarm(self, problem: str, action: str) -> None:
         self._door.emit(Alarm(time=self._now(), problem=problem, action=action))
 
-    # ---- octets in, replies out ----
-
-    async def _clients_turn(self) -> Action:
-        """Let the client speak; return what has to be done for it that takes a wait."""
-        if self.transport is None:
-            return Action.CLOSE
-        turn = self._turn = self.loop.create_future()
-        now = self.loop.time()
-        if self._contents is None:
-            self._pace.replied(now)
-        else:
-            self._pace.resume(now)
-        self._pump()
-        try:
-            action: Action = await turn
-            return action
-        finally:
-            self._turn = None
-            self._pace.pause(self.loop.time())
-
-    def data_received(self, data: bytes) -> None:
-        """Octets came: answered at once if it is the client's turn, kept if not."""
-        self._in += data
-        if self._contents is not None and self._turn is not None:
-            late = self._pace.took(len(data), self.loop.time())
-            if late is not None and not self._turn.done():
-                self._out.append(late)
-                self._wake(Action.CLOSE)
-        self._pump()
-        if len(self._in) > BUFFER:
-            self._steer()
-
-    def resume_writing(self) -> None:
-        """The client has taken enough of the replies."""
-        super().resume_writing()
-        self._pump()
-
-    def _pump(self) -> None:
-        """Answer what came, up to where more has to come or something has to be waited for."""
-        turn = self._turn
-        if turn is None or turn.done() or self._yielded:
-            return
-        try:
-            action = self._look()
-        except Exception as error:  # the coroutine tells of it
-            turn.set_exception(error)
-            return
-        if self._out:
-            self._house.replies.add(self)
-        if action is not None:
-            turn.set_result(action)
-        elif self._stopped:
-            self._steer()
-
-    def _steer(self) -> None:
-        """Read no more from a client that is ahead of what is done for it; go on once it is not."""
-        # Of a content more is taken: a piece has to be whole before anything is done with it.
-        ahead = len(self._in) > BUFFER and (self._contents is None or self._turn is None)
-        if ahead != self._stopped and self.transport is not None:
-            self._stopped = ahead
-            transport = cast(asyncio.ReadTransport, self.transport)
-            transport.pause_reading() if ahead else transport.resume_reading()
+    # ---- what came ----
 
     def _introduction(self) -> Action | None:
         """Read whom a proxy speaks for."""
@@ -350,16 +163,12 @@ class Session(SMTP):
             return Action.NEXT
         return Action.CLOSE if self._eof or found is proxy.MALFORMED else None
 
-    def _anything(self) -> Action | None:
-        """Wait for the first octets of a handshake."""
-        return Action.NEXT if self._in else Action.CLOSE if self._eof else None
-
     def _commands(self) -> Action | None:
         """Answer command lines; return what has to be waited for, None where more has to come."""
         octets, out, conversation = self._in, self._out, self._conversation
         longest = conversation.longest
         for _ in range(TURN):
-            if cast(Any, self)._paused:  # it does not read what it is told: asyncio's flow control
+            if self._choked:
                 return None
             if self._skip:
                 skipped = min(self._skip, len(octets))
@@ -405,14 +214,8 @@ class Session(SMTP):
                     self._tell(line, reply)
             if action is not Action.SKIP:
                 return action
-        self._pace.replied(self.loop.time())
-        self._yielded = True
-        self.loop.call_soon(self._go_on)
+        self._later()
         return None
-
-    def _go_on(self) -> None:
-        self._yielded = False
-        self._pump()
 
     def _begin(self, reply: bytes) -> Action | None:
         """Begin to read a content, if there is room for it."""
@@ -427,7 +230,7 @@ class Session(SMTP):
             self._out.append(reply)
         else:
             self._contents = Chunk(chunk[0], last=chunk[1])
-        self._look = self._content
+        self._look, self._reading = self._content, True
         self._pace.begin(self.loop.time())
         return self._content()
 
@@ -442,21 +245,6 @@ class Session(SMTP):
             self._piece = piece
             return Action.TAKE
         return Action.CLOSE if self._eof else None
-
-    def _wake(self, action: Action) -> None:
-        """End the client's turn."""
-        if self._turn is not None and not self._turn.done():
-            self._turn.set_result(action)
-
-    def flush(self) -> None:
-        """Write the replies that were gathered."""
-        if self._out and self.transport is not None and not self.transport.is_closing():
-            cast(asyncio.WriteTransport, self.transport).write(b"".join(self._out))
-        self._out.clear()
-
-    async def push(self, status: Any) -> None:
-        """Queue a reply (aiosmtpd's own verbs use this)."""
-        self._out.append((status if isinstance(status, bytes) else status.encode()) + b"\r\n")
 
     # ---- what is waited for: each tells whether the session goes on ----
 
@@ -512,13 +300,13 @@ class Session(SMTP):
             self._answer(TOO_BIG)
             return False
         if piece.ends:
-            self._contents, self._look = None, self._commands
+            self._contents, self._look, self._reading = None, self._commands, False
             self._out.append(self._reply)
         return True
 
     def _answer(self, reply: bytes) -> None:
         """Reply to a content; commands follow."""
-        self._contents, self._look = None, self._commands
+        self._contents, self._look, self._reading = None, self._commands, False
         self._release()
         self._out.append(reply)
         if reply[0] == 0x32:
@@ -548,7 +336,7 @@ class Session(SMTP):
     async def _protect(self) -> bool:
         """Begin TLS after STARTTLS; what came behind the command was said by nobody knows whom."""
         self.flush()
-        await cast(Any, self)._drain_helper()
+        await self._drained()
         if self._in:
             self._out.append(NOT_PLAIN)
             return False
@@ -558,41 +346,18 @@ class Session(SMTP):
 
     async def _begin_tls(self, begun: bytes) -> bool:
         """Shake hands; all that was said before is forgotten (RFC 3207 §4.2)."""
-        shown = self._house.certificates
-        if self.transport is None or shown is None:
+        shown, auth = self._house.certificates, self._house.authority
+        if (found := await self._shake_hands(begun)) is None or shown is None:
             return False
-        me = cast(Any, self)
-        self._shaking = me._over_ssl = True
-        self._stopped = False
-        try:
-            made = await upgrade(self.transport, self, shown.context(), seconds=HANDSHAKE, begun=begun)
-        except HandshakeError:
-            self._gone()
-            return False
-        except asyncio.CancelledError:
-            self._gone()
-            raise
-        finally:
-            self._shaking = False
-        self.transport = me._transport = me._reader._transport = made
-        found = made.get_extra_info("ssl_object")
-        auth = self._house.authority
         before = self._conversation.client.authentication
-        again: Authentication | None = None
-        if auth is not None and before is not None:
-            again = auth.authentication(failures=before.failures)
         self._conversation.protected(
             certificates.describe(found),
             certified=shown.trusted(certificates.identity(found)),
-            authentication=again,
+            authentication=(
+                None if auth is None or before is None else auth.authentication(failures=before.failures)
+            ),
         )
         return True
-
-    def _gone(self) -> None:
-        """The connection went in the handshake; neither loop tells so surely."""
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()
-        self.transport = None
 
     # ---- events ----
 

@@ -140,7 +140,7 @@ class Transaction:
         if self._rates is not None:
             refusal = self._rates.message(user.name if user is not None else "", self._messages)
             if refusal is not None:
-                return refusal, Action.CLOSE if refusal.startswith(b"421") else Action.NEXT
+                return refusal, Action.CLOSE if int(refusal[:3]) == 421 else Action.NEXT
         self._messages += 1
         self.sender = address
         self.utf8 = utf8

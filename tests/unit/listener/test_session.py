@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.door import door
 
-from backstamp.listener import contents, session
+from backstamp.listener import contents, wire
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.settings import Limits
 from backstamp.mail.reply import Reply
@@ -232,8 +232,8 @@ async def test_many_messages_in_one_segment() -> None:
     sizes = [
         0,
         10,
-        session.BUFFER - 10,
-        session.BUFFER + 10,
+        wire.BUFFER - 10,
+        wire.BUFFER + 10,
         contents.LARGE - 10,
         contents.LARGE,
         contents.LARGE + 2 * contents.PIECE,
@@ -320,7 +320,7 @@ async def test_a_client_that_goes_during_the_write_leaves_a_message_and_its_even
 
 async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last reply can never be written: the close must not wait for that."""
-    monkeypatch.setattr(session, "LINGER", 0.1)
+    monkeypatch.setattr(wire, "LINGER", 0.1)
     async with door(Limits(idle=0.2)) as opened:
         loop = asyncio.get_running_loop()
         with socket.socket() as client:
