@@ -137,7 +137,7 @@ async def test_a_request_under_way_is_answered_before_the_end(tmp_path: Path) ->
         async with run(settings(tmp_path, sink), tmp_path) as running:
             body = b'{"from": "a@example.com", "to": ["b@example.org"], "text": "' + b"x" * 2_000_000 + b'"}'
             under_way = asyncio.create_task(post(running, body))
-            http = running.relay._http
+            http = running.relay._entrance.http
             assert http is not None
             while not http._requests:
                 await asyncio.sleep(0)

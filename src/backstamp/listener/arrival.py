@@ -39,7 +39,7 @@ class Arrival:
     async def take(self, content: bytes) -> None:
         """Take the next octets, not yet the last."""
         self.size += len(content)
-        if self._deposit is None and self._refusal is None:
+        if self._deposit is None and self._refusal is None and (self._first or len(content) < ENOUGH):
             self._first += content
             if len(self._first) < ENOUGH:
                 return

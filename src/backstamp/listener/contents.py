@@ -39,9 +39,7 @@ class Dotted:
         found = self._scan.find(buffer)
         unstuffer = self._unstuffer
         if found is not None:
-            with memoryview(buffer) as view:
-                raw = bytes(view[: found[0]])
-            del buffer[: found[1]]
+            raw = _taken(buffer, found[0], found[1])
             if unstuffer is not None:
                 return Piece(unstuffer.feed(raw) + unstuffer.end(), True, True)
             return Piece(unstuff(raw) if self._scan.stuffed else raw, True, True)
@@ -50,8 +48,7 @@ class Dotted:
         if unstuffer is None:
             unstuffer = self._unstuffer = Unstuffer()
         end = len(buffer) - KEPT
-        raw = bytes(buffer[:end])
-        del buffer[:end]
+        raw = _taken(buffer, end, end)
         self._scan.drop(end)
         return Piece(unstuffer.feed(raw), False, False)
 
@@ -67,10 +64,18 @@ class Chunk:
         """Take what is complete from the front of a buffer."""
         if len(buffer) < min(self._left, PIECE):
             return None
-        octets = bytes(buffer[: self._left])
-        del buffer[: len(octets)]
+        size = min(self._left, len(buffer))
+        octets = _taken(buffer, size, size)
         self._left -= len(octets)
         return Piece(octets, not self._left, self._last and not self._left)
+
+
+def _taken(buffer: bytearray, end: int, behind: int) -> bytes:
+    """Take octets up to `end` from the front of a buffer, and drop those up to `behind`; copied once."""
+    with memoryview(buffer) as view:
+        taken = bytes(view[:end])
+    del buffer[:behind]
+    return taken
 
 
 Contents = Dotted | Chunk

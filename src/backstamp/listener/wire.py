@@ -211,8 +211,10 @@ class Wire(SMTP):
 
     def _steer(self) -> None:
         """Read no more from a client that is ahead of what is done for it; go on once it is not."""
-        # Of a content more is taken: a piece has to be whole before anything is done with it.
-        ahead = len(self._in) > BUFFER and not (self._reading and self._turn is not None)
+        # Of a content more is taken: a piece has to be whole before anything is done with it. A turn that
+        # has ended counts as ended: the loop may read dozens of times before the coroutine runs.
+        taking = self._reading and self._turn is not None and not self._turn.done()
+        ahead = len(self._in) > BUFFER and not taking
         if ahead != self._stopped and self.transport is not None:
             self._stopped = ahead
             transport = cast(asyncio.ReadTransport, self.transport)
