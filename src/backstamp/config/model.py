@@ -199,7 +199,7 @@ class LimitsTable(Table):
     recipients: Recipients = 1000
     """Recipients per message. RFC 5321 §4.5.3.1.8 asks for at least 100."""
     connections: Count = 1000
-    """Connections at a time, per listener; one more is answered 421."""
+    """Connections at a time, of all listeners together; one more is answered 421."""
     connections_per_client: CountOrNone = 100
     """Connections at a time of one IP address; one more is answered 421. 0: no limit."""
     connections_per_network: CountOrNone = 200

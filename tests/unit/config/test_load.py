@@ -6,8 +6,10 @@ import os
 from ipaddress import ip_network
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.certificates import written
 
 from backstamp.config import ConfigurationError, load, parse
 from backstamp.config.units import Address
@@ -362,13 +364,22 @@ SHIPPED = sorted(set(glob.glob("*.toml", root_dir=os.path.join(ROOT, "conf"))) -
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_shipped_files_are_good(name):
-    load(os.path.join(ROOT, "conf", name))
+def test_the_shipped_files_are_good(name, tmp_path):
+    """With a certificate where one is meant: that it is missing here is no mistake of the file."""
+    certificate, key = written(trustme.CA(), tmp_path, "relay.example.org")
+    with open(os.path.join(ROOT, "conf", name), encoding="utf-8") as file:
+        text = file.read()
+    text = text.replace("/etc/backstamp/fullchain.pem", certificate).replace(
+        "/etc/backstamp/privkey.pem", key
+    )
+    # Files that are named relative to the configuration stay so.
+    path = os.path.join(ROOT, "conf", name)
+    parse(text.encode(), path)
 
 
 def test_the_shipped_files_are_all_there():
     assert SHIPPED == [
-        "backstamp.toml", "bulk.toml", "compose.toml", "dev.toml", "docker.toml", "smarthost.toml"
+        "backstamp.toml", "bulk.toml", "compose.toml", "dev.toml", "docker.toml", "smarthost.toml", "submission.toml"
     ]  # fmt: skip
 
 
