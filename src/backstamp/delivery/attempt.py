@@ -231,8 +231,9 @@ class Attempter:
             host=slot.host,
             extensions=extensions,
             size_limit=session.size_limit,
-            # Nothing lowers what a lane demands: without it there would be no session.
-            verified=lane.way.policy.tls is Tls.VERIFY,
+            # Nothing lowers what a lane demands: without it there would be no session. A host that an MX
+            # record names may be anybody's (RFC 8689 §4.2.1).
+            verified=lane.way.policy.tls is Tls.VERIFY and not lane.way.by_mx,
         )
         if isinstance(prepared, Outcome):
             progress.done(dict.fromkeys(progress.pending, prepared), 0.0)

@@ -85,6 +85,8 @@ class Way(msgspec.Struct, frozen=True):
     """What matched, empty where nothing did."""
     sources: tuple[Source, ...] = ()
     """At most one a family; none: the system chooses."""
+    by_mx: bool = False
+    """Its hosts were named by MX records, which nobody authenticated (no DNSSEC, no MTA-STS yet)."""
     implicit_tls: bool = False
     credentials: Credentials | None = None
     priority: int = 0

@@ -165,6 +165,7 @@ class Router:
             provider=found.provider,
             rule=found.rule,
             route=f"{route.sender or '*'} to {route.match}" if route is not None else "",
+            by_mx=via is None,
             implicit_tls=via is not None and via.implicit_tls,
             credentials=via.credentials if via is not None else None,
             priority=route.priority if route is not None and route.priority is not None else 0,

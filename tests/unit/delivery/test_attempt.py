@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 from tests.sim.virtual import run
 from tests.support.attempts import (
@@ -303,6 +304,18 @@ async def test_rfc_8689_where_tls_is_not_verified_mail_that_demands_it_is_not_se
     assert "5.7.10" in world.told(events.Failed)[0].reply
     assert slot.session is not None
     assert world.balanced()
+
+
+@virtually
+async def test_rfc_8689_a_host_that_an_mx_record_names_is_not_verified_by_its_certificate() -> None:
+    """RFC 8689: whoever answers DNS names the host, so its own certificate proves nothing."""
+    world = World(tls=Tls.VERIFY)
+    promising(world, "mx")
+    world.lane.way = msgspec.structs.replace(world.lane.way, by_mx=True)
+    queue_id = await world.post(*people(1), parameters=b"REQUIRETLS")
+    await world.work()
+    assert (world.transactions, world.stamps(queue_id)) == ([], [F])
+    assert "5.7.10" in world.told(events.Failed)[0].reply
 
 
 @virtually

@@ -152,6 +152,7 @@ def test_a_route_may_be_an_exception_by_mx() -> None:
     found = by_mx(one)
     assert found.way is not None
     assert (found.way.name, found.way.policy.tls, found.way.priority) == ("mx.d.example", Tls.VERIFY, 3)
+    assert found.way.by_mx
     assert found.way.route == "* to d.example"
 
 
