@@ -21,6 +21,7 @@ from backstamp.listener.intake import TOO_BIG
 from backstamp.listener.wire import HANDSHAKE, Wire
 from backstamp.smtp import proxy
 from backstamp.telemetry.events import Alarm, Refused
+from backstamp.text import printable
 
 TURN: Final = 200
 """Commands of one client that are answered before others have their turn."""
@@ -63,6 +64,8 @@ class Session(Wire):
         self._piece: Piece | None = None
         self._arrival: Arrival | None = None
         self._hold: Hold | None = None
+        self._sender = b""
+        """Whose message is being taken."""
         self._ending = False
         self._conversation: Conversation
 
@@ -255,7 +258,7 @@ class Session(Wire):
             async with asyncio.timeout(ROOM):
                 self._hold = await self._house.budget.wait(share(transaction.declared))
         except TimeoutError:
-            self._refused("DATA", NO_ROOM)
+            self._refused("DATA", NO_ROOM, transaction.sender or b"")
             self._out.append(NO_ROOM)
             # The octets of a chunk are under way already.
             return transaction.chunk is None
@@ -281,6 +284,7 @@ class Session(Wire):
         piece, self._piece = self._piece, None
         assert piece is not None
         transaction, arrival, settings = self._conversation.transaction, self._arrival, self._settings
+        self._sender = transaction.sender or b""
         if arrival is None:
             envelope, origin = transaction.envelope(), self._conversation.client.origin(utf8=transaction.utf8)
             if piece.last:
@@ -312,7 +316,7 @@ class Session(Wire):
         if reply[0] == 0x32:
             self._conversation.errors = 0
         else:
-            self._refused("DATA", reply)
+            self._refused("DATA", reply, self._sender)
 
     def _release(self) -> None:
         if self._hold is not None:
@@ -364,16 +368,27 @@ class Session(Wire):
     def _tell(self, line: bytes, reply: bytes) -> None:
         verb = line[:4].upper()
         if verb in {b"MAIL", b"RCPT", b"DATA", b"BDAT"}:
-            self._refused(verb.decode("ascii"), reply, line[5:] if verb == b"RCPT" else b"")
+            sender = self._conversation.transaction.sender or b""
+            said = line[5:] if verb in {b"MAIL", b"RCPT"} else b""
+            if verb == b"MAIL":
+                sender, said = said, b""
+            self._refused(verb.decode("ascii"), reply, sender, said)
 
-    def _refused(self, command: str, reply: bytes, recipient: bytes = b"") -> None:
+    def _refused(self, command: str, reply: bytes, sender: bytes, recipient: bytes = b"") -> None:
+        user = self._conversation.client.user
         self._door.emit(
             Refused(
                 time=self._now(),
                 client=self.peer,
                 command=command,
                 reply=reply.decode("ascii", "backslashreplace").rstrip(),
-                sender=(self._conversation.transaction.sender or b"").decode("utf-8", "backslashreplace"),
-                recipient=recipient[:320].decode("utf-8", "backslashreplace").strip(),
+                sender=_shown(sender),
+                recipient=_shown(recipient),
+                user="" if user is None else printable(user.name),
             )
         )
+
+
+def _shown(octets: bytes) -> str:
+    """Return what a client said, for an event: a path and parameters, at most."""
+    return octets[:320].decode("utf-8", "backslashreplace").strip()

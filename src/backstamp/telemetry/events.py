@@ -52,13 +52,17 @@ class Repeated(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, t
 
 
 class Refused(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="refused"):
-    """A client was told no: `command` is the verb, `reply` what it read."""
+    """A client was told no: `command` is the verb, `reply` what it read.
+
+    `sender` and `recipient` are as it said them, where it is their command that was refused.
+    """
 
     client: str
     command: str
     reply: str
     sender: str = ""
     recipient: str = ""
+    user: str = ""
 
 
 class Authenticated(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="authenticated"):
