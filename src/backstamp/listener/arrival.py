@@ -36,6 +36,11 @@ class Arrival:
         self._refusal: bytes | None = None
         self._held = b""
 
+    @property
+    def gathered(self) -> int:
+        """Octets in memory that did not go into the queue yet."""
+        return len(self._first)
+
     async def take(self, content: bytes) -> None:
         """Take the next octets, not yet the last."""
         self.size += len(content)

@@ -227,22 +227,27 @@ class Session(Wire):
             self._hold = self._house.budget.take(share(self._conversation.transaction.declared))
             if self._hold is None:
                 return Action.CONTENT
+        self._read_content()
+        return self._content()
+
+    def _read_content(self) -> None:
+        """Have the octets that come now, and those that are here, taken as a content."""
         chunk = self._conversation.transaction.chunk
         if chunk is None:
             self._contents = Dotted()
-            self._out.append(reply)
+            self._out.append(self._reply)
         else:
             self._contents = Chunk(chunk[0], last=chunk[1])
         self._look, self._reading = self._content, True
         self._pace.begin(self.loop.time())
-        return self._content()
 
     def _content(self) -> Action | None:
         """Take from a content what came; return what has to be waited for, None where more has to come."""
         contents, hold = self._contents, self._hold
         assert contents is not None
         assert hold is not None
-        if len(self._in) > hold.octets and hold.octets < SPARE:
+        gathered = 0 if self._arrival is None else self._arrival.gathered
+        if len(self._in) + gathered > hold.octets and hold.octets < SPARE:
             return Action.GROW
         if (piece := contents.feed(self._in)) is not None:
             self._piece = piece
@@ -262,7 +267,7 @@ class Session(Wire):
             self._out.append(NO_ROOM)
             # The octets of a chunk are under way already.
             return transaction.chunk is None
-        self._begin(self._reply)
+        self._read_content()
         return True
 
     async def _grow(self) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.support.door import door
 
 from backstamp.listener import contents, wire
+from backstamp.listener.budget import UNKNOWN
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.settings import Limits
 from backstamp.mail.reply import Reply
@@ -486,3 +487,26 @@ async def test_smtplib() -> None:
         told = [event for event in opened.events if isinstance(event, events.Accepted)]
         assert [event.recipients for event in told] == [1, 2]
         assert told[0].sender == "a@b.example"
+
+
+async def test_what_came_ahead_is_taken_once_there_is_room() -> None:
+    """Nothing of a content that was there before its room is lost, by the final dot or in chunks."""
+    chunk = b"Subject: chunk\r\n\r\n" + b"y" * 2000 + b"\r\n"
+    for said in (
+        START + b"Subject: dot\r\n\r\n" + b"x" * 2000 + b"\r\n.\r\nQUIT\r\n",
+        START.replace(b"DATA\r\n", b"BDAT %d LAST\r\n" % len(chunk)) + chunk + b"QUIT\r\n",
+    ):
+        async with door() as opened:
+            budget = opened.listener._house.budget
+            others = []
+            while (one := budget.take(UNKNOWN)) is not None:
+                others.append(one)
+            talking = asyncio.create_task(opened.talk(said))
+            while not budget.waiting:
+                await asyncio.sleep(0.005)
+            assert not opened.queue.messages
+            for one in others:
+                one.release()
+            assert b"\r\n250 2.0.0 Ok: queued as" in await talking
+            assert len(content_of(opened.queue.messages[0].content)) > 2000
+            assert budget.used == 0
