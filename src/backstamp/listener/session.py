@@ -345,7 +345,10 @@ class Session(Wire):
     async def _protect(self) -> bool:
         """Begin TLS after STARTTLS; what came behind the command was said by nobody knows whom."""
         self.flush()
-        await self._drained()
+        try:
+            await self._drained()
+        except ConnectionError:
+            return False
         if self._in:
             self._out.append(NOT_PLAIN)
             return False
