@@ -53,8 +53,9 @@ class Listener:
         self._house = House(
             settings,
             Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse),
-            crowd=crowd or Crowd(settings.limits),
-            budget=budget or Budget(settings.limits.content_memory),
+            # An empty crowd has the length 0, and is one all the same.
+            crowd=Crowd(settings.limits) if crowd is None else crowd,
+            budget=Budget(settings.limits.content_memory) if budget is None else budget,
             authority=authority,
             certificates=self._certificates(settings),
         )
