@@ -239,7 +239,9 @@ class Session(Wire):
         else:
             self._contents = Chunk(chunk[0], last=chunk[1])
         self._look, self._reading = self._content, True
-        self._pace.begin(self.loop.time())
+        now = self.loop.time()
+        self._pace.begin(now)
+        self._hasten(now)
 
     def _content(self) -> Action | None:
         """Take from a content what came; return what has to be waited for, None where more has to come."""

@@ -73,6 +73,8 @@ class Wire(SMTP):
         self._eof = False
         self._over = False
         self._expires = 0.0
+        self._fires = 0.0
+        """When the timer does."""
         self._pace = Pace(settings.limits, loop.time())
         self.peer = ""
         """Its address."""
@@ -125,15 +127,24 @@ class Wire(SMTP):
             return
         self.transport.close()
         self._expires = self.loop.time() + LINGER
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()
-        self._timeout_handle = self.loop.call_at(self._expires, self._timeout_cb)
+        self._set_timer(self._expires)
 
     # ---- time ----
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        deadline = self._pace.deadline(self.loop.time())
-        self._timeout_handle = self.loop.call_at(deadline, self._timeout_cb)
+        self._set_timer(self._pace.deadline(self.loop.time()))
+
+    def _set_timer(self, when: float) -> None:
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self._fires = when
+        self._timeout_handle = self.loop.call_at(when, self._timeout_cb)
+
+    def _hasten(self, now: float) -> None:
+        """Set the timer anew where what is waited for now has less time than what was before."""
+        deadline = self._pace.deadline(now)
+        if deadline < self._fires:
+            self._set_timer(deadline)
 
     def _timeout_cb(self) -> None:
         now = self.loop.time()
@@ -150,10 +161,15 @@ class Wire(SMTP):
             # A handshake has a time of its own, and a word in clear text would break it.
             late = None if self._shaking else self._pace.late(now)
             if late is not None:
-                self._out.append(late)
-                self._wake(Action.CLOSE)
+                self._cut_off(late)
             deadline = max(self._pace.deadline(now), now + 1.0)
-        self._timeout_handle = self.loop.call_at(deadline, self._timeout_cb)
+        self._set_timer(deadline)
+
+    def _cut_off(self, reply: bytes) -> None:
+        """Send a client away whose time is over: once, whoever finds it late first."""
+        if self._turn is not None and not self._turn.done():
+            self._out.append(reply)
+            self._wake(Action.CLOSE)
 
     # ---- octets in, replies out ----
 
@@ -167,6 +183,7 @@ class Wire(SMTP):
             self._pace.replied(now)
         else:
             self._pace.resume(now)
+        self._hasten(now)
         self._pump()
         try:
             action: Action = await turn
@@ -180,9 +197,8 @@ class Wire(SMTP):
         self._in += data
         if self._reading and self._turn is not None:
             late = self._pace.took(len(data), self.loop.time())
-            if late is not None and not self._turn.done():
-                self._out.append(late)
-                self._wake(Action.CLOSE)
+            if late is not None:
+                self._cut_off(late)
         self._pump()
         if len(self._in) > BUFFER:
             self._steer()
