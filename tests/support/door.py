@@ -3,17 +3,25 @@
 import asyncio
 import contextlib
 import itertools
+import os
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 
 import msgspec
+from argon2 import PasswordHasher
 
 from backstamp.clock import SystemClock
+from backstamp.listener.authority import Authority
+from backstamp.listener.budget import Budget
+from backstamp.listener.crowd import Crowd
 from backstamp.listener.server import Listener
-from backstamp.listener.settings import Limits, ListenerSettings
+from backstamp.listener.settings import AuthSettings, Limits, ListenerSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.queue.port import Deposit, Intake, Message
 from backstamp.telemetry.events import Event
+
+HASHER = PasswordHasher(1, 8, 1)
+"""Costs nothing, and protects nothing."""
 
 SETTINGS = ListenerSettings("relay.example.org", "127.0.0.1", 0, (ip_network("127.0.0.0/8"),), False)
 
@@ -68,15 +76,29 @@ class Gathered:
 
 
 class Door:
-    """The listener, its queue, its events."""
+    """The listener, its queue, its events, its bounds."""
 
-    def __init__(self, listener: Listener, queue: RecordingQueue, events: list[Event]) -> None:
+    def __init__(
+        self, listener: Listener, queue: RecordingQueue, events: list[Event], crowd: Crowd, budget: Budget
+    ) -> None:
         self.listener = listener
         self.queue = queue
         self.events = events
+        self.crowd = crowd
+        self.budget = budget
+
+    def reload(self, **changes: object) -> None:
+        """Change fields of the settings; new sessions see it."""
+        self.listener.reload(msgspec.structs.replace(self.listener.settings, **changes))
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(*self.listener.address, limit=1 << 20)
+
+    async def empty(self) -> None:
+        """Wait until no client is left, in the listener's count and in the crowd's."""
+        async with asyncio.timeout(10):
+            while self.listener.connections or self.crowd.connections:
+                await asyncio.sleep(0.01)
 
     async def talk(self, octets: bytes, *, piece: int | None = None) -> bytes:
         """Send octets, end the sending side, and return all that comes back."""
@@ -108,12 +130,28 @@ async def door(
     limits: Limits | None = None,
     behind: Intake | None = None,
     refuse: Refuse = lambda *_: None,
+    accounts: AuthSettings | None = None,
     **changes: object,
 ) -> AsyncIterator[Door]:
-    """Open a listener, with a queue of its own or one `behind` it; `changes` are fields of its settings."""
+    """Open a listener, with a queue of its own or one `behind` it; `changes` are fields of its settings.
+
+    Failures of `accounts` are not held back.
+    """
     settings = msgspec.structs.replace(SETTINGS, limits=limits or Limits(), **changes)
     queue, events = RecordingQueue(), list[Event]()
     numbers = itertools.count(1)
+    crowd, budget = Crowd(settings.limits), Budget(settings.limits.content_memory)
+    authority: Authority | None = None
+    if accounts is not None:
+        authority = Authority(
+            accounts,
+            clock=SystemClock(),
+            emit=events.append,
+            entropy=os.urandom,
+            sleep=lambda _: asyncio.sleep(0),
+            hasher=HASHER,
+        )
+        authority.open()
     listener = Listener(
         settings,
         behind or queue,
@@ -121,9 +159,14 @@ async def door(
         emit=events.append,
         entropy=lambda count: next(numbers).to_bytes(count, "big"),
         refuse=refuse,
+        crowd=crowd,
+        budget=budget,
+        authority=authority,
     )
     await listener.start()
     try:
-        yield Door(listener, queue, events)
+        yield Door(listener, queue, events, crowd, budget)
     finally:
         await listener.close(1)
+        if authority is not None:
+            await authority.close()
