@@ -83,7 +83,10 @@ def no_secret_in(opened: Door) -> None:
 async def test_who_proves_who_they_are_may_relay(
     accounts: AuthSettings, tls: TlsSettings, way: Callable[..., Any], protected: bool
 ) -> None:
-    """RFC 4954: PLAIN (4616), LOGIN, SCRAM-SHA-256 (5802, 7677); the trace says so, the tenant is the user's."""
+    """RFC 4954, RFC 4616, RFC 5802, RFC 7677: PLAIN, LOGIN, SCRAM-SHA-256; the trace says so (RFC 3848).
+
+    The tenant is the user's.
+    """
     async with (
         door(accounts=accounts, auth=Auth.OPTIONAL, tls=tls, allow=()) as opened,
         talker(opened) as client,
@@ -158,7 +161,7 @@ async def test_where_others_listen_in_there_is_no_auth_without_tls(
     accounts: AuthSettings, tls: TlsSettings
 ) -> None:
     """RFC 4954 §4: 538 before TLS, and it is not offered; 530 where it is required."""
-    settings = {"accounts": accounts, "auth": Auth.REQUIRED, "tls": tls, "host": "0.0.0.0"}  # noqa: S104
+    settings = {"accounts": accounts, "auth": Auth.REQUIRED, "tls": tls, "host": "0.0.0.0"}
     async with door(**settings) as opened:
         opened.listener.address = ("127.0.0.1", opened.listener.address[1])
         async with talker(opened) as client:

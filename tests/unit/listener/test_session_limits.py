@@ -20,7 +20,7 @@ def limited(told: list[events.Event]) -> list[str]:
 
 
 async def test_connections_per_client() -> None:
-    """Security 15: one more is told and sent away; one that left makes room; this host is exempt by default."""
+    """Security 15: one more is sent away; one that left makes room; this host is exempt by default."""
     for exempt, reply in (((), b"421 4.7.0 Too many connections from your address"), (None, b"220 ")):
         changes = {} if exempt is None else {"exempt": exempt}
         async with door(Limits(connections_per_client=2, **changes)) as opened:
@@ -164,7 +164,7 @@ async def test_who_waits_for_memory_is_not_slow() -> None:
 
 @pytest.mark.parametrize("behind", [b"MAIL FROM:<a@b.example>\r\n", b"QUIT\r\n", b"x"])
 async def test_who_said_helo_may_not_send_ahead(behind: bytes) -> None:
-    """Security 9: commands ahead of replies from who was told of no PIPELINING were written by somebody else."""
+    """Security 9: commands ahead of replies, of who was told of no PIPELINING, are another's."""
     async with door() as opened:
         replies = await opened.talk(b"HELO client.test\r\n" + behind)
         assert replies.splitlines()[-1].startswith(b"421 4.7.0 Only who said EHLO")
@@ -197,7 +197,15 @@ async def test_a_reload_changes_limits_for_who_comes_next() -> None:
 async def test_many_clients_that_come_and_go_leave_nothing() -> None:
     """Security 15: in whatever state."""
     async with door(Limits(exempt=())) as opened:
-        halves = [b"", b"EH", START[:40], START, START + b"x" * 200_000, START + b"x\r\n.\r\n", b"BDAT 9\r\nx"]
+        halves = [
+            b"",
+            b"EH",
+            START[:40],
+            START,
+            START + b"x" * 200_000,
+            START + b"x\r\n.\r\n",
+            b"BDAT 9\r\nx",
+        ]
         for _ in range(10):
             clients = [await Talker.come(opened, first=half) for half in halves]
             await asyncio.sleep(0.02)

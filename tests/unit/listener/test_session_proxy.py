@@ -64,13 +64,15 @@ async def test_a_proxy_gives_its_rights_to_nobody(header: object, source: str) -
 
 @pytest.mark.parametrize("header", HEADERS)
 async def test_who_is_no_proxy_names_nobody(header: object) -> None:
-    """Security 10: a header with a spoofed source from anybody else is a syntax error, and changes nothing."""
+    """Security 10: a spoofed source from anybody else is a syntax error, and changes nothing."""
     assert callable(header)
     async with door(proxies=(ip_network("192.0.2.1/32"),), allow=THERE) as opened:
         replies = await opened.talk(header("192.0.2.7") + START + b"QUIT\r\n")
         assert b"\r\n500 5.5.2" in replies
         assert b"250 2.1.5" not in replies
-        assert all(event.client == "127.0.0.1" for event in opened.events if isinstance(event, events.Refused))
+        assert all(
+            event.client == "127.0.0.1" for event in opened.events if isinstance(event, events.Refused)
+        )
 
 
 async def test_no_second_header_is_believed() -> None:
@@ -120,7 +122,7 @@ async def test_a_proxy_may_speak_for_itself(header: bytes) -> None:
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
 @pytest.mark.parametrize("together", [True, False])
 async def test_behind_a_proxy_over_tls(header: object, mode: str, together: bool, tmp_path: Path) -> None:
-    """Security 10: a handshake forgets what the client said, not who it is; its first octets may come along."""
+    """Security 10: a handshake forgets what was said, not who it is; its first octets may come along."""
     assert callable(header)
     tls = TlsSettings(mode, (written(AUTHORITY, tmp_path, NAME),))
     async with door(proxies=HERE, allow=THERE, tls=tls) as opened:

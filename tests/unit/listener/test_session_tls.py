@@ -15,7 +15,7 @@ from tests.support.door import door
 from tests.support.talker import Talker, talker
 from tests.unit.listener.test_session import START
 
-from backstamp.listener import session
+from backstamp.listener import session, wire
 from backstamp.listener.settings import TlsSettings
 from backstamp.telemetry import events
 
@@ -157,6 +157,7 @@ async def test_a_broken_handshake_ends_the_session(
 ) -> None:
     """RFC 3207 §4.1: and nothing of it is left; the next client is served. It is nobody's alarm."""
     monkeypatch.setattr(session, "HANDSHAKE", 0.5)
+    monkeypatch.setattr(wire, "HANDSHAKE", 0.5)
     async with door(tls=tls(mode)) as opened:
         client = await Talker.come(opened)
         if mode == "starttls":
