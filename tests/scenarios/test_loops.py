@@ -27,6 +27,7 @@ HOME: Zone = {
 
 
 async def test_an_exchanger_with_this_relays_name_is_a_loop(tmp_path: Path) -> None:
+    """Security 13."""
     async with (
         Host("127.0.0.7") as home,
         DnsServer(HOME) as names,
@@ -42,7 +43,7 @@ async def test_an_exchanger_with_this_relays_name_is_a_loop(tmp_path: Path) -> N
 
 
 async def test_a_host_that_greets_with_this_relays_name_is_this_relay(tmp_path: Path) -> None:
-    """Also where it is found by another name, and whatever the number of messages."""
+    """Security 13: also where it is found by another name, and whatever the number of messages."""
     async with (
         Host("127.0.0.7") as home,
         Host("127.0.0.1", home.address[1], hostname="Relay.example.org") as itself,
@@ -106,7 +107,7 @@ async def test_private_and_loopback_addresses_are_not_connected_to(tmp_path: Pat
 
 
 async def test_a_message_that_went_in_circles_is_refused_at_the_door(tmp_path: Path) -> None:
-    """Two relays with routes to each other: the hops are counted, and it ends."""
+    """Security 13: two relays with routes to each other: the hops are counted, and it ends."""
     ports = free_port(), free_port()
     one, two = tmp_path / "one", tmp_path / "two"
     for directory in (one, two):

@@ -171,6 +171,7 @@ async def test_a_lone_dot_stamps_nobody(pair: Pair) -> None:
 
 
 async def test_the_null_sender_gets_no_report(pair: Pair) -> None:
+    """Security 12: mail from nobody that fails is told to nobody."""
     pair.script.say("RCPT", 550, "5.1.1 no")
     await pair.send(sender="")
     await pair.running.until(events.Bounced)
@@ -181,6 +182,7 @@ async def test_the_null_sender_gets_no_report(pair: Pair) -> None:
 
 
 async def test_a_report_that_fails_is_not_reported(pair: Pair) -> None:
+    """Security 12, RFC 3834: no report on a report."""
     pair.script.say("RCPT", 550, "5.1.1 no")
     await pair.send()
     await pair.running.until(events.Bounced, 2)
@@ -223,6 +225,7 @@ async def test_a_declaration_alone_needs_no_smtputf8(pair: Pair) -> None:
 
 @configured(keywords=tuple(word for word in KEYWORDS if word != "8BITMIME"))
 async def test_8_bit_content_is_never_sent_to_who_does_not_take_it(pair: Pair) -> None:
+    """Security 16, RFC 6152: it comes back with 5.6.3; nothing is converted, so nothing grows."""
     await pair.send(content="Subject: x\r\n\r\ngrüße\r\n".encode(), options=["BODY=8BITMIME"])
     await pair.running.until(events.Bounced)
     assert pair.told(events.Failed)[0].reply.startswith("554 5.6.3")

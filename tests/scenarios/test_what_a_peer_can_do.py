@@ -23,6 +23,7 @@ def fields(report: Received) -> list[str]:
 
 
 async def test_a_host_with_dsn_is_told_what_the_sender_asked_octet_for_octet(tmp_path: Path) -> None:
+    """RFC 3461."""
     async with Host(keywords=keywords("DSN")) as host, configured(tmp_path, to(host)) as running:
         options = ["RET=hdrs", "ENVID=QQ+2B314+3Dx"]
         await send(running.address, ["bob@y.test"], options=options, rcpt_options=WISHES)
@@ -48,6 +49,7 @@ async def test_nothing_is_asked_that_the_sender_did_not_ask(tmp_path: Path) -> N
 
 
 async def test_without_dsn_who_asked_for_success_is_told_it_was_relayed(tmp_path: Path) -> None:
+    """RFC 3461."""
     async with Host() as host, configured(tmp_path, to(host)) as running:
         await send(running.address, ["bob@y.test"], options=["ENVID=QQ+2B314"], rcpt_options=WISHES)
         await running.until(events.Delivered, 2)
@@ -86,6 +88,7 @@ async def test_a_priority_goes_on_to_who_understands_it(
 
 
 async def test_8_bit_content_goes_as_such_to_who_takes_it(tmp_path: Path) -> None:
+    """RFC 6152: with BODY=8BITMIME."""
     async with Host() as host, configured(tmp_path, to(host)) as running:
         await send(running.address, ["bob@y.test"], content=GRUESSE, options=["BODY=8BITMIME"])
         await running.until(events.Delivered)
@@ -153,6 +156,7 @@ async def test_what_is_larger_than_a_host_takes_is_not_sent(tmp_path: Path) -> N
 
 
 async def test_size_0_is_no_limit(tmp_path: Path) -> None:
+    """RFC 1870."""
     offers = (*keywords(without=("SIZE",)), "SIZE 0")
     async with Host(keywords=offers) as host, configured(tmp_path, to(host)) as running:
         await send(running.address, ["a@y.test"])

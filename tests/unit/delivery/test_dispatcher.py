@@ -186,6 +186,7 @@ async def test_a_lane_is_forgotten_when_nobody_needs_it() -> None:
 
 
 async def test_a_bug_in_one_attempt_costs_no_mail_and_nobody_else() -> None:
+    """Security 20."""
     world = World()
     world.breaks.add("broken.example")
     await world.queue.append(message(b"a@broken.example"))
@@ -201,6 +202,7 @@ async def test_a_bug_in_one_attempt_costs_no_mail_and_nobody_else() -> None:
 
 
 async def test_a_bug_that_stays_ends_with_the_lifetime_and_a_report() -> None:
+    """Security 20."""
     world = World(retry=RetryPolicy((0.02,), 0.0))
     world.breaks.add("broken.example")
     await world.queue.append(message(b"a@broken.example", arrival=0.0))

@@ -366,6 +366,8 @@ async def test_broken_tls_is_answered_by_clear_text_on_a_fresh_connection_for_a_
 
 @pytest.mark.parametrize("demand", [Tls.ENCRYPT, Tls.VERIFY])
 def test_where_tls_is_demanded_nothing_goes_in_clear_text(demand: Tls) -> None:
+    """Security 8: whatever a host offers, and however its handshake ends."""
+
     async def test(_: object) -> None:
         world = World((at("a"),), tls=demand)
         world.opens["a"] = lambda manner: BROKEN_TLS
@@ -398,7 +400,7 @@ def test_a_smarthost_that_is_spoken_to_in_secret_is_not_in_clear_text(way: dict[
 
 @virtually
 async def test_what_looks_like_an_attack_is_no_reason_for_clear_text() -> None:
-    """Octets in clear text behind the reply to STARTTLS are somebody's in the middle (RFC 3207 §6)."""
+    """Security 8: octets in clear text behind the reply to STARTTLS are a stranger's (RFC 3207 §6)."""
     world = World((at("a"),))
     world.opens["a"] = lambda manner: Fault(Phase.TLS, "protocol", "octets behind the reply")
     assert (await world.opened()).slot.session is None

@@ -91,6 +91,7 @@ def test_rfc_8689_a_report_goes_as_safely_as_its_mail() -> None:
 
 
 def test_rfc_6710_a_report_is_as_urgent_as_its_mail_and_of_its_tenant() -> None:
+    """RFC 6710."""
     said = b"TENANT=shop MT-PRIORITY=-4"
     failed = compose(
         owed(0, parameters=b"RET=HDRS " + said), queue_id=NEW, now=NOW, hostname="relay.example.org"

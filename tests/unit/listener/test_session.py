@@ -49,6 +49,7 @@ async def test_only_crlf_dot_crlf_ends_data(end: bytes) -> None:
 
 
 async def test_bare_line_feeds_end_no_command() -> None:
+    """Security 3: a bare LF is no line end, so what stands before it is no command."""
     async with door() as opened:
         replies = await opened.talk(b"EHLO x.test\nNOOP\nQUIT\r\n")
         assert replies.splitlines()[1:] == [
@@ -60,6 +61,7 @@ async def test_bare_line_feeds_end_no_command() -> None:
 
 @pytest.mark.parametrize("line", [b"NO\0OP", b"NOOP a\rb", b"NOOP \x1b[31m", b"RCPT TO:<a\0@b.example>"])
 async def test_control_characters_in_commands(line: bytes) -> None:
+    """Security 5: none in a command, wherever it stands."""
     async with door() as opened:
         assert b"\r\n500 5.5.2" in await opened.talk(line + b"\r\nQUIT\r\n")
 
@@ -91,6 +93,7 @@ async def test_a_content_without_a_header_does_not_become_one() -> None:
 
 
 async def test_submission_adds_what_is_missing_and_relaying_does_not() -> None:
+    """RFC 6409: §8; Date and Message-ID."""
     for submission in (True, False):
         async with door(submission=submission) as opened:
             await opened.talk(START + b"Subject: x\r\n\r\n.\r\nQUIT\r\n")
@@ -105,6 +108,7 @@ async def test_submission_adds_what_is_missing_and_relaying_does_not() -> None:
 
 
 async def test_the_received_field() -> None:
+    """RFC 3848, RFC 5321: one field, of §4.4's grammar, with the protocol's name."""
     async with door() as opened:
         await opened.talk(START + b"Subject: x\r\n\r\n.\r\nQUIT\r\n")
         field = opened.queue.messages[0].content.partition(b"\r\nSubject")[0].decode()
@@ -115,6 +119,7 @@ async def test_the_received_field() -> None:
 
 
 async def test_a_loop_is_refused() -> None:
+    """Security 13, RFC 5321: at more than a hundred Received fields (§6.3)."""
     hop = b"Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
     for count, reply in ((100, b"250 2.0.0"), (101, b"554 5.4.6")):
         async with door() as opened:
@@ -158,6 +163,7 @@ async def test_without_its_only_field_a_content_does_not_become_a_header() -> No
 
 
 async def test_only_who_is_allowed_may_relay() -> None:
+    """Security 10: by the address of the connection."""
     async with door(allow=(ip_network("192.0.2.0/24"),)) as opened:
         replies = await opened.talk(START + b"QUIT\r\n")
         assert b"550 5.7.1 Relaying denied" in replies
@@ -177,6 +183,7 @@ async def test_recipients_beyond_the_limit_are_refused_and_the_others_kept() -> 
 
 @pytest.mark.parametrize("piece", [None, 1000])
 async def test_a_message_above_the_limit_is_read_to_its_end_and_refused(piece: int | None) -> None:
+    """RFC 1870: 552 after the final dot."""
     async with door(Limits(message_size=20_000)) as opened:
         said = START + b"x" * 998 * 30 + b"\r\n.\r\nMAIL FROM:<a@b.example>\r\nQUIT\r\n"
         replies = (await opened.talk(said, piece=piece)).splitlines()
@@ -197,12 +204,14 @@ async def test_a_message_far_above_the_limit_ends_the_session() -> None:
 
 
 async def test_a_message_of_exactly_the_limit_is_taken() -> None:
+    """RFC 1870: the limit is of octets of content with their CRLFs."""
     async with door(Limits(message_size=20_000)) as opened:
         await opened.talk(START + b"x" * 19_998 + b"\r\n.\r\nQUIT\r\n")
         assert len(opened.queue.messages) == 1
 
 
 async def test_an_endless_line_costs_no_memory() -> None:
+    """Security 15: what no line end comes for is dropped as it comes."""
     async with door() as opened:
         reader, writer = await opened.connect()
         await reader.readline()
@@ -229,7 +238,7 @@ async def test_the_limit_is_of_the_content_not_of_its_doubled_dots() -> None:
 
 
 async def test_many_messages_in_one_segment() -> None:
-    """More than the reader keeps; contents around the size at which they are taken out of it."""
+    """RFC 2920: more than the reader keeps; contents around the size at which they are taken out of it."""
     sizes = [
         0,
         10,
@@ -251,7 +260,7 @@ async def test_many_messages_in_one_segment() -> None:
 
 
 async def test_recipients_far_beyond_the_limit_are_no_errors() -> None:
-    """A pipelined list gets a 452 for each that is too many, and is taken (RFC 5321 §4.5.3.1.10)."""
+    """Security 15: a pipelined list gets a 452 for each too many, and is taken (RFC 5321 §4.5.3.1.10)."""
     async with door(Limits(recipients=10)) as opened:
         more = b"".join(b"RCPT TO:<r%d@d.example>\r\n" % number for number in range(500))
         more += b"RCPT TO:<not an address>\r\n" * 50

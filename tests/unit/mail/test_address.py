@@ -69,6 +69,7 @@ def test_good_paths_come_back_as_they_are(address: bytes) -> None:
 
 @pytest.mark.parametrize("address", BAD)
 def test_bad_paths_are_refused(address: bytes) -> None:
+    """Security 4."""
     with pytest.raises(AddressError):
         parse_path(b"<%b>" % address)
 
@@ -106,6 +107,7 @@ def test_an_address_longer_than_a_path_may_be() -> None:
 
 @given(st.binary(max_size=60), st.booleans())
 def test_any_octets_are_a_slice_or_refused(argument: bytes, utf8: bool) -> None:
+    """Security 4: an address is a slice of what came, or none."""
     for path in (argument, b"<%b>" % argument):
         try:
             address, rest = parse_path(path, utf8=utf8)

@@ -53,6 +53,7 @@ def test_the_first_digit_decides(code: int, kinds: tuple[bool, bool, bool]) -> N
     ],
 )
 def test_the_enhanced_status(code: int, text: str, expected: str) -> None:
+    """RFC 3463."""
     assert str(Reply(code, text).enhanced) == expected
 
 
@@ -68,6 +69,7 @@ def test_a_status_is_three_numbers() -> None:
 
 @given(st.integers(100, 999), st.text())
 def test_any_reply_has_a_status_of_its_class(code: int, text: str) -> None:
+    """RFC 3463."""
     status = Reply(code, text).enhanced
     assert status.class_ == code // 100
     assert 0 <= status.subject <= 999

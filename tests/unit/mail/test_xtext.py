@@ -30,6 +30,7 @@ from backstamp.mail import xtext
     ],
 )
 def test_rfc_3461_xtext(value: bytes, meant: bytes | None) -> None:
+    """Security 5, RFC 3461: what decodes to a control character is no xtext."""
     assert xtext.decode(value) == meant
 
 

@@ -298,6 +298,7 @@ async def test_a_bug_in_settled_is_not_swallowed() -> None:
 
 @pytest.mark.parametrize("bad", [b"a\r\nRCPT TO:<x>@y.example", b"a\0@y.example", b"a\n@y.example"])
 async def test_nothing_is_written_for_an_address_with_a_control_character(bad: bytes) -> None:
+    """Security 5: it is a bug of the caller."""
     peer = Peer()
     async with peer.sink:
         connection = await peer.connection()

@@ -108,6 +108,7 @@ async def test_parameters_go_out_as_they_are_given() -> None:
 
 @pytest.mark.parametrize("bad", [b"NOTIFY=NEVER\r\nRCPT TO:<x>", b"ORCPT=\0", b"\x7f"])
 async def test_nothing_is_written_for_a_parameter_with_a_control_character(bad: bytes) -> None:
+    """Security 5: it is a bug of the caller."""
     async with Peer() as peer:
         connection = await peer.connection()
         with pytest.raises(ValueError, match="control character"):
@@ -354,7 +355,7 @@ async def test_a_group_of_a_thousand_does_not_stall_at_a_narrow_peer() -> None:
 
 @pytest.mark.parametrize("line", [b"250-more\r\n", b"250-", b"x"], ids=["lines", "one line", "no sense"])
 async def test_an_endless_reply_is_cut_off_early(line: bytes) -> None:
-    """A gigabyte, if it is let; a few buffers' worth is read."""
+    """Security 18: a gigabyte, if it is let; a few buffers' worth is read."""
     said = 0
 
     async def play(session: ExactSession) -> None:

@@ -121,6 +121,7 @@ async def test_a_server_that_repeats_the_secret(smarthost: Smarthost) -> None:
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("tls", ["none", "starttls"])
 async def test_never_in_clear_text(context: ssl.SSLContext, tls: str) -> None:
+    """Security 8."""
     heard: list[bytes] = []
 
     async def play(session: ExactSession) -> None:

@@ -249,6 +249,7 @@ async def test_other_answers_to_starttls_are_a_broken_handshake(peer: Peer, code
 async def test_a_broken_handshake_is_a_fault_and_nothing_is_said_in_clear_text(
     peer: Peer, step: dict[str, Any], text: str, tls: Tls
 ) -> None:
+    """Security 8."""
     peer.sink.script.do("TLS", **step)
     handshake(await peer.connect(tls), text)
     assert not peer.taken
@@ -290,7 +291,7 @@ async def test_a_host_that_hangs_up_behind_its_220(reset: bool) -> None:
 
 @pytest.mark.parametrize("alone", [False, True], ids=["one segment", "two segments"])
 async def test_octets_behind_the_220_are_never_taken_for_the_server_s(alone: bool) -> None:
-    """RFC 3207 section 6 and the likes of CVE-2021-38371: what comes before TLS is anybody's."""
+    """Security 7, RFC 3207 section 6 and the likes of CVE-2021-38371: what comes before TLS is anybody's."""
 
     async def play(session: ExactSession) -> None:
         await session.hear()

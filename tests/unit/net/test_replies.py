@@ -52,6 +52,7 @@ def test_replies(octets: bytes, expected: Reply) -> None:
     ],
 )
 def test_what_is_no_reply(line: bytes) -> None:
+    """Security 18."""
     with pytest.raises(NonsenseError):
         ReplyLines().take(line)
 
@@ -62,6 +63,7 @@ def test_two_codes_in_one_reply() -> None:
 
 
 def test_a_reply_has_an_end() -> None:
+    """Security 18."""
     lines = ReplyLines()
     with pytest.raises(NonsenseError, match="too many lines"):
         for _ in range(REPLY):
@@ -76,6 +78,7 @@ def test_the_bound_is_for_each_reply() -> None:
 
 @given(st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b""))))
 def test_any_octets_are_a_value_or_the_named_error(given_lines: list[bytes]) -> None:
+    """Security 18."""
     lines = ReplyLines()
     try:
         for line in given_lines:

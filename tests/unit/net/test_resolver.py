@@ -100,11 +100,13 @@ def fault(problem: DnsProblem, name: str) -> DnsFault:
     ],
 )
 def test_what_dns_says_of_a_domain(run: Run, name: str, expected: object) -> None:
+    """Security 19, RFC 7505, RFC 5321: `MX 0 .`, aliases in a circle, no name, no address."""
     server = ask(run, "exchangers", name, expected)
     assert server.transports == {"udp": 1}
 
 
 def test_of_a_hundred_exchangers_the_best_fifty_are_kept(run: Run) -> None:
+    """Security 19."""
     best = tuple(Exchanger(n, f"mx{n}.test") for n in range(1, 51))
     server = ask(run, "exchangers", "many.test", Exchangers(best))
     assert server.transports == {"udp": 1, "tcp": 1}
@@ -138,6 +140,7 @@ def test_a_circle_of_aliases_a_server_does_not_follow(run: Run) -> None:
 )
 @pytest.mark.parametrize("verb", ["exchangers", "addresses"])
 def test_a_server_that_fails(run: Run, verb: str, rcode: dns.rcode.Rcode) -> None:
+    """Security 19."""
     expected = fault(DnsProblem.SERVER_FAILURE, "example.test")
     ask(
         run,

@@ -42,6 +42,7 @@ def test_nothing_is_lost_and_preferences_never_fall(
 
 
 def test_the_relay_and_all_that_is_not_better_are_removed() -> None:
+    """Security 13, RFC 5321: §5.1."""
     assert mx.without_self((A, B, C), frozenset({"c.test"})) == (A,)
     assert mx.without_self((A, B, C), frozenset({"a.test"})) == ()
     assert mx.without_self((A, B, C), frozenset({"other.test"})) == (A, B, C)
@@ -109,6 +110,7 @@ def test_what_is_left_is_better_than_the_relay(found: tuple[Exchanger, ...], own
     ],
 )
 def test_addresses_nobody_may_be_led_to(address: str, why: str) -> None:
+    """Security 17."""
     told = mx.forbidden(address, private=False, own=NONE)
     assert told is not None
     assert why in told
@@ -155,6 +157,7 @@ def test_the_relays_own_addresses_however_written(address: str) -> None:
 
 @given(st.ip_addresses(v=4), st.booleans())
 def test_an_address_inside_another_is_judged_alike(inner: ipaddress.IPv4Address, private: bool) -> None:
+    """Security 17."""
     told = mx.forbidden(str(inner), private=private, own=NONE)
     assert mx.forbidden(f"::ffff:{inner}", private=private, own=NONE) == told
     assert mx.forbidden(f"64:ff9b::{inner}", private=private, own=NONE) == told

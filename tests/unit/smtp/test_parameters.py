@@ -67,6 +67,7 @@ def test_what_is_refused(text: bytes, code: int) -> None:
 
 @pytest.mark.parametrize(("said", "limit", "kept"), [(3, 4, None), (4, 4, None), (5, 4, 4), (0, -2, -2)])
 def test_rfc_6710_a_priority_above_the_limit_is_lowered(said: int, limit: int, kept: int | None) -> None:
+    """RFC 6710."""
     text = b"MT-PRIORITY=%d" % said
     expected = (text if kept is None else b"MT-PRIORITY=%d" % kept, kept)
     assert parameters.mail(text, message_size=1000, priority_limit=limit) == expected
