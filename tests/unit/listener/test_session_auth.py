@@ -83,7 +83,7 @@ def no_secret_in(opened: Door) -> None:
 async def test_who_proves_who_they_are_may_relay(
     accounts: AuthSettings, tls: TlsSettings, way: Callable[..., Any], protected: bool
 ) -> None:
-    """RFC 4954, RFC 4616, RFC 5802, RFC 7677: PLAIN, LOGIN, SCRAM-SHA-256; the trace says so (RFC 3848).
+    """RFC 4954, RFC 4616, RFC 5802, RFC 7677, RFC 3848: PLAIN, LOGIN, SCRAM-SHA-256; the trace says so.
 
     The tenant is the user's.
     """
