@@ -158,3 +158,10 @@ def test_an_account_keeps_what_scram_needs_where_it_is_wanted() -> None:
     assert account(User("ann"), "s3cret", os.urandom, hasher=hasher, scram=False).scram is None
     with pytest.raises(UsersError):
         account(User("ann"), "", os.urandom, hasher=hasher)
+
+
+def test_a_verifier_is_one_that_clients_with_cyrus_sasl_compute() -> None:
+    """RFC 7677: at least 4096 iterations; Cyrus SASL refuses more than 65536."""
+    made = account(User("ann"), "s3cret", os.urandom, hasher=PasswordHasher(1, 8, 1))
+    assert made.scram is not None
+    assert 4096 <= made.scram.iterations <= 0x10000
