@@ -1,9 +1,7 @@
-"""How a client comes in: the kinds of listeners, each as configuration and as what a client is told.
+"""How a client comes in: the kinds of listeners, each as configuration and as what a client is told."""
 
-A kind that is not `SUPPORTED` is skipped as long as the configuration of it is refused (the reason
-is the one `backstamp check` gives). One that is must be accepted: a mistake in it fails.
-"""
-
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -12,18 +10,8 @@ import trustme
 
 from backstamp.config import Settings
 from backstamp.config.load import parse
-from backstamp.config.problem import ConfigurationError
-
-SUPPORTED = frozenset({"clear"})
-"""Kinds this release has, and so must have in every run."""
 
 USER, PASSWORD = "app", "sesame open, 100%"
-
-USERS = f"""
-[[user]]
-name = "{USER}"
-password = "{PASSWORD}"
-"""
 
 FILE = """\
 hostname = "relay.example.org"
@@ -41,10 +29,10 @@ schedule = ["1s"]
 lifetime = "1h"
 [delivery]
 private_addresses = true
+{auth}
 [[route]]
 match = "*"
 via = "{via}"
-{users}
 """
 
 
@@ -73,7 +61,6 @@ ACCESSES = (
     Access("plain", "starttls", "PLAIN"),
     Access("login", "starttls", "LOGIN"),
     Access("implicit-plain", "implicit", "PLAIN"),
-    Access("scram-sha-1", "starttls", "SCRAM-SHA-1"),
     Access("scram-sha-256", "starttls", "SCRAM-SHA-256"),
 )
 
@@ -106,10 +93,22 @@ class Certificates:
         issued.private_key_pem.write_to_path(str(self.key))
 
 
+def users(directory: Path) -> Path:
+    """Make a users file with one user, as an operator does; return its path."""
+    file = directory / "users"
+    program = (sys.executable, "-m", "backstamp", "user", "add", USER, "--password-stdin", "--users", file)
+    subprocess.run(program, input=PASSWORD.encode(), check=True, timeout=60)
+    return file
+
+
 def settings(
-    access: Access, directory: Path, via: tuple[str, int], certificates: Certificates
-) -> Settings | str:
-    """Return the settings of a relay with such a listener, or why this release has none."""
+    access: Access,
+    directory: Path,
+    via: tuple[str, int],
+    certificates: Certificates,
+    users: Path | None = None,
+) -> Settings:
+    """Return the settings of a relay with such a listener; what is wrong with them is raised."""
     listen = []
     if access.tls != "none":
         listen += [
@@ -124,11 +123,6 @@ def settings(
         directory=directory,
         listen="\n".join(listen),
         via="{}:{}".format(*via),
-        users=USERS if access.mechanism else "",
+        auth=f'[auth]\nusers = "{users}"' if users is not None else "",
     )
-    try:
-        return parse(text.encode(), "interop.toml")
-    except ConfigurationError as error:
-        if access.name in SUPPORTED:
-            raise
-        return error.problems[0].message
+    return parse(text.encode(), "interop.toml")

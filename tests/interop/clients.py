@@ -42,7 +42,7 @@ class Client:
     tls: ClassVar[frozenset[str]] = BOTH
     mechanisms: ClassVar[frozenset[str]] = frozenset()
     able: ClassVar[frozenset[str]] = frozenset()
-    """Of `utf8`, `dsn`, `pipelining`."""
+    """Of `utf8`, `dsn`, `pipelining`, `chunking`."""
     trace: ClassVar[int | None] = 0
     greets: ClassVar[bool] = True
     """Whether it says EHLO where it wants nothing of the extensions."""
@@ -122,7 +122,7 @@ class Msmtp(Client):
     """msmtp, as a sendmail."""
 
     name = "msmtp"
-    mechanisms = frozenset({"PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "SCRAM-SHA-256"})
     able = frozenset({"dsn", "pipelining"})
 
     def missing(self) -> str:
@@ -418,6 +418,8 @@ class Aiosmtplib(Client):
         )
         try:
             async with client:
+                # Before AUTH it says it in `login` only, which chooses the mechanism itself.
+                await client.ehlo()
                 if access.mechanism == "PLAIN":
                     await client.auth_plain(USER, PASSWORD)
                 elif access.mechanism:

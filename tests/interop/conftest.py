@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop import report
-from tests.interop.access import ACCESSES, Access, Certificates, Entrance, settings
+from tests.interop.access import ACCESSES, Access, Certificates, Entrance, settings, users
 from tests.support.relay import RunningRelay, run
 
 from backstamp.sink.server import Options, Received, Sink, keywords
@@ -60,6 +60,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
+@pytest.fixture(scope="session")
+def users_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a users file with the one user there is."""
+    return users(tmp_path_factory.mktemp("users"))
+
+
 class Front:
     """A relay with one kind of listener, and the sink behind it."""
 
@@ -80,17 +86,15 @@ class Front:
 
 @pytest.fixture(params=ACCESSES, ids=lambda access: access.name)
 async def front(
-    request: pytest.FixtureRequest, tmp_path: Path, certificates: Certificates
+    request: pytest.FixtureRequest, tmp_path: Path, certificates: Certificates, users_file: Path
 ) -> AsyncIterator[Front]:
-    """Run a relay with each kind of listener; a kind this release has not is skipped."""
+    """Run a relay with each kind of listener."""
     access: Access = request.param
     taken: list[Received] = []
     async with contextlib.AsyncExitStack() as stack:
         sink = await stack.enter_async_context(
             Sink(options=Options(keywords=keywords("DSN")), received=taken.append)
         )
-        made = settings(access, tmp_path, sink.address, certificates)
-        if isinstance(made, str):
-            pytest.skip(f"no listener of this kind in this release: {made}")
+        made = settings(access, tmp_path, sink.address, certificates, users_file)
         relay = await stack.enter_async_context(run(made, tmp_path))
         yield Front(relay, sink, Entrance(access, relay.address[1], certificates.ca), taken)

@@ -484,7 +484,7 @@ class PostfixRelays(ByServer):
     """Postfix with `relayhost`."""
 
     name = "Postfix"
-    mechanisms = frozenset({"PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "SCRAM-SHA-256"})
     server = Postfix
     settled = r"(?=.* status=([a-z]+)) to=<([^>]+)>"
     taken = frozenset({"sent"})
@@ -495,6 +495,7 @@ class EximRelays(ByServer):
 
     name = "Exim"
     mechanisms = frozenset({"PLAIN", "LOGIN"})
+    able = ByServer.able | {"chunking"}
     server = Exim
     settled = r" (=>|->|\*\*|==) (\S+) "
     taken = frozenset({"=>", "->"})

@@ -50,7 +50,6 @@ async def pair(
     await server.start(manner)
     try:
         made = settings(Access("clear"), place, ("127.0.0.1", server.port), certificates)
-        assert not isinstance(made, str)
         async with run(made, place) as relay:
             yield Pair(relay, server, certificates)
     finally:
