@@ -18,7 +18,7 @@ hostname = "relay.example.org"
 [queue]
 directory = "{directory}/queue"
 [[listen]]
-address = "127.0.0.1:0"
+address = "{address}"
 submission = false
 {listen}
 [limits]
@@ -120,6 +120,7 @@ def settings(
         # Nobody may relay for where they are: what arrives was authenticated.
         listen += ['auth = "required"', "allow = []"]
     text = FILE.format(
+        address="127.0.0.1:0",
         directory=directory,
         listen="\n".join(listen),
         via="{}:{}".format(*via),

@@ -15,6 +15,7 @@ lines that begin with dots or are one.
 """
 ROLES = {
     "client": "Clients of the relay: what they hand in arrives",
+    "command": "Programs that send by a command: `backstamp sendmail`",
     "server": "Servers the relay delivers to",
     "suite": "Test suites of others, run against the listener",
 }
