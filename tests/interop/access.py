@@ -12,6 +12,10 @@ from backstamp.config import Settings
 from backstamp.config.load import parse
 
 USER, PASSWORD = "app", "sesame open, 100%"
+TOKEN = "ya29.vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg-_~+/=="
+"""A bearer token (RFC 6750 §2.1) of that user's."""
+
+BEARER = frozenset({"OAUTHBEARER", "XOAUTH2"})
 
 FILE = """\
 hostname = "relay.example.org"
@@ -48,6 +52,11 @@ class Access(msgspec.Struct, frozen=True):
         """The name a client connects to: certificates are for names."""
         return "127.0.0.1" if self.tls == "none" else "localhost"
 
+    @property
+    def secret(self) -> str:
+        """What proves who the user is, empty without AUTH."""
+        return TOKEN if self.mechanism in BEARER else PASSWORD if self.mechanism else ""
+
     def protocol(self, *, utf8: bool) -> str:
         """Return the `with` of the relay's Received line (RFC 3848, RFC 6531 §4.3)."""
         tls, auth = "S" if self.tls != "none" else "", "A" if self.mechanism else ""
@@ -62,6 +71,8 @@ ACCESSES = (
     Access("login", "starttls", "LOGIN"),
     Access("implicit-plain", "implicit", "PLAIN"),
     Access("scram-sha-256", "starttls", "SCRAM-SHA-256"),
+    Access("oauthbearer", "starttls", "OAUTHBEARER"),
+    Access("xoauth2", "starttls", "XOAUTH2"),
 )
 
 
@@ -72,6 +83,8 @@ class Entrance(msgspec.Struct, frozen=True):
     port: int
     ca: Path
     """Certificate of the authority (PEM)."""
+    secret: str = ""
+    """The password or the token to authenticate with."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -106,9 +119,9 @@ def settings(
     directory: Path,
     via: tuple[str, int],
     certificates: Certificates,
-    users: Path | None = None,
+    auth: str = "",
 ) -> Settings:
-    """Return the settings of a relay with such a listener; what is wrong with them is raised."""
+    """Return the settings of a relay with such a listener and this `[auth]`; what is wrong is raised."""
     listen = []
     if access.tls != "none":
         listen += [
@@ -124,6 +137,6 @@ def settings(
         directory=directory,
         listen="\n".join(listen),
         via="{}:{}".format(*via),
-        auth=f'[auth]\nusers = "{users}"' if users is not None else "",
+        auth=f"[auth]\n{auth}",
     )
     return parse(text.encode(), "interop.toml")

@@ -16,11 +16,12 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote
 
 import aiosmtplib
 import msgspec
 from tests.interop import tools
-from tests.interop.access import PASSWORD, USER, Access, Entrance
+from tests.interop.access import BEARER, USER, Access, Entrance
 from tests.interop.letters import Letter
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -108,7 +109,7 @@ class Swaks(Client):
         if more:
             more += ["--tls-verify", "--tls-ca-path", str(entrance.ca)]
         if access.mechanism:
-            more += ["--auth", access.mechanism, "--auth-user", USER, "--auth-password", PASSWORD]
+            more += ["--auth", access.mechanism, "--auth-user", USER, "--auth-password", entrance.secret]
         # It doubles dots and makes CRLF of LF; a dot at the end is the end, where there is one.
         content = kept(directory, "content", letter.content.replace(b"\r\n", b"\n") + b".\n")
         return await run(
@@ -122,7 +123,7 @@ class Msmtp(Client):
     """msmtp, as a sendmail."""
 
     name = "msmtp"
-    mechanisms = frozenset({"PLAIN", "LOGIN", "SCRAM-SHA-256"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2"})
     able = frozenset({"dsn", "pipelining"})
 
     def missing(self) -> str:
@@ -145,7 +146,7 @@ class Msmtp(Client):
             more += [
                 f"--auth={access.mechanism.lower()}",
                 f"--user={USER}",
-                f"--passwordeval=cat {_secret(directory)}",
+                f"--passwordeval=cat {kept(directory, 'secret', entrance.secret.encode())}",
             ]
         if letter.notify:
             more += [f"--dsn-notify={letter.notify.lower()}", f"--dsn-return={letter.ret.lower()}"]
@@ -160,7 +161,7 @@ class Curl(Client):
     """curl with smtp:// and smtps://."""
 
     name = "curl"
-    mechanisms = frozenset({"PLAIN", "LOGIN"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"})
     able = frozenset({"utf8"})
 
     def missing(self) -> str:
@@ -176,7 +177,11 @@ class Curl(Client):
         if access.tls != "none":
             more += ["--cacert", str(entrance.ca)]
         if access.mechanism:
-            more += ["--user", f"{USER}:{PASSWORD}", "--login-options", f"AUTH={access.mechanism}"]
+            if access.mechanism in BEARER:
+                more += ["--user", f"{USER}:", "--oauth2-bearer", entrance.secret]
+            else:
+                more += ["--user", f"{USER}:{entrance.secret}"]
+            more += ["--login-options", f"AUTH={access.mechanism}"]
         recipients = [part for one in letter.recipients for part in ("--mail-rcpt", one)]
         return await run(
             letter, "curl", "--silent", "--show-error", "--verbose", *more,
@@ -189,7 +194,7 @@ class Snail(Client):
     """s-nail, the POSIX mailx; it makes the header itself and is compared by the body."""
 
     name = "s-nail"
-    mechanisms = frozenset({"PLAIN", "LOGIN"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
     trace = None
     greets = False
 
@@ -205,8 +210,9 @@ class Snail(Client):
         who, settings = "", {}
         if access.mechanism:
             # In an URL, as RFC 3986 has it.
-            who = f"{USER}:{PASSWORD.replace('%', '%25').replace(' ', '%20').replace(',', '%2C')}@"
-            settings["smtp-auth"] = access.mechanism.lower()
+            who = f"{USER}:{quote(entrance.secret, safe='')}@"
+            # What it calls so is XOAUTH2.
+            settings["smtp-auth"] = access.mechanism.lower().replace("xoauth2", "oauthbearer")
         else:
             settings["smtp-auth"] = "none"
         settings |= {
@@ -241,7 +247,7 @@ def _asked(entrance: Entrance, letter: Letter, directory: Path) -> dict[str, obj
         "ca": str(entrance.ca),
         "mechanism": access.mechanism,
         "user": USER,
-        "password": PASSWORD,
+        "password": entrance.secret,
         "sender": letter.sender,
         "recipients": letter.recipients,
         "content": str(kept(directory, "content", letter.content)),
@@ -257,7 +263,7 @@ class Nodemailer(Client):
     """nodemailer, a raw message."""
 
     name = "nodemailer"
-    mechanisms = frozenset({"PLAIN", "LOGIN"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
     able = frozenset({"utf8", "dsn"})
 
     def missing(self) -> str:
@@ -275,7 +281,7 @@ class PhpMailer(Client):
     """PHPMailer, which makes the header itself and tells what it sent."""
 
     name = "PHPMailer"
-    mechanisms = frozenset({"PLAIN", "LOGIN"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
     able = frozenset({"dsn"})
     trace = None
 
@@ -298,7 +304,7 @@ class JakartaMail(Client):
     """Jakarta Mail, a message read from a file."""
 
     name = "Jakarta Mail"
-    mechanisms = frozenset({"PLAIN", "LOGIN"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
     able = frozenset({"utf8", "dsn"})
 
     def missing(self) -> str:
@@ -317,7 +323,7 @@ class JakartaMail(Client):
             "mail.transport.protocol": protocol,
             "mail.mime.allowutf8": str(letter.utf8).lower(),
             "user": USER,
-            "password": PASSWORD,
+            "password": entrance.secret,
         }
         its = {
             "host": access.host,
@@ -378,7 +384,7 @@ class Smtplib(Client):
                     client.starttls(context=context)
                 if access.mechanism:
                     client.ehlo_or_helo_if_needed()
-                    client.user, client.password = USER, PASSWORD
+                    client.user, client.password = USER, entrance.secret
                     way = {"PLAIN": client.auth_plain, "LOGIN": client.auth_login}[access.mechanism]
                     client.auth(access.mechanism, way)
                 client.ehlo_or_helo_if_needed()
@@ -400,7 +406,7 @@ class Aiosmtplib(Client):
     """aiosmtplib."""
 
     name = "aiosmtplib"
-    mechanisms = frozenset({"PLAIN", "LOGIN"})
+    mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
     able = frozenset({"utf8", "dsn"})
 
     def version(self) -> str:
@@ -421,9 +427,11 @@ class Aiosmtplib(Client):
                 # Before AUTH it says it in `login` only, which chooses the mechanism itself.
                 await client.ehlo()
                 if access.mechanism == "PLAIN":
-                    await client.auth_plain(USER, PASSWORD)
-                elif access.mechanism:
-                    await client.auth_login(USER, PASSWORD)
+                    await client.auth_plain(USER, entrance.secret)
+                elif access.mechanism == "LOGIN":
+                    await client.auth_login(USER, entrance.secret)
+                elif access.mechanism == "XOAUTH2":
+                    await client.auth_xoauth2(USER, entrance.secret)
                 mail, rcpt = options(letter)
                 await client.sendmail(
                     letter.sender,
@@ -435,7 +443,3 @@ class Aiosmtplib(Client):
         except aiosmtplib.SMTPException as error:
             return Sent(False, repr(error), letter.content)
         return Sent(True, "", letter.content)
-
-
-def _secret(directory: Path) -> Path:
-    return kept(directory, "secret", PASSWORD.encode())

@@ -11,8 +11,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from tests.interop import report
-from tests.interop.access import ACCESSES, Access, Certificates, Entrance, settings, users
+from tests.interop.access import (
+    ACCESSES,
+    BEARER,
+    TOKEN,
+    USER,
+    Access,
+    Certificates,
+    Entrance,
+    settings,
+    users,
+)
 from tests.support.relay import RunningRelay, run
 
 from backstamp.sink.server import Options, Received, Sink, keywords
@@ -66,6 +77,25 @@ def users_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return users(tmp_path_factory.mktemp("users"))
 
 
+@contextlib.asynccontextmanager
+async def token_endpoint() -> AsyncIterator[str]:
+    """Run a server that knows the one token (RFC 7662); give its URL."""
+
+    async def introspect(request: web.Request) -> web.Response:
+        right = (await request.post())["token"] == TOKEN
+        return web.json_response({"active": True, "username": USER} if right else {"active": False})
+
+    server = web.Application()
+    server.router.add_post("/introspect", introspect)
+    runner = web.AppRunner(server)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/introspect"
+    finally:
+        await runner.cleanup()
+
+
 class Front:
     """A relay with one kind of listener, and the sink behind it."""
 
@@ -95,6 +125,10 @@ async def front(
         sink = await stack.enter_async_context(
             Sink(options=Options(keywords=keywords("DSN")), received=taken.append)
         )
-        made = settings(access, tmp_path, sink.address, certificates, users_file)
+        auth = f'users = "{users_file}"'
+        if access.mechanism in BEARER:
+            url = await stack.enter_async_context(token_endpoint())
+            auth = f'token_endpoint = "{url}"\nmechanisms = ["{access.mechanism}"]'
+        made = settings(access, tmp_path, sink.address, certificates, auth)
         relay = await stack.enter_async_context(run(made, tmp_path))
-        yield Front(relay, sink, Entrance(access, relay.address[1], certificates.ca), taken)
+        yield Front(relay, sink, Entrance(access, relay.address[1], certificates.ca, access.secret), taken)

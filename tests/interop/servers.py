@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from tests.interop import clients, tools
-from tests.interop.access import PASSWORD, USER, Access, Certificates, Entrance
+from tests.interop.access import USER, Access, Certificates, Entrance
 from tests.interop.clients import Client, Sent, Smtplib
 from tests.interop.isolated import Isolated, until
 from tests.interop.letters import Letter
@@ -184,7 +184,7 @@ class Postfix(Server):
                 "smtp_tls_wrappermode": "yes" if access.tls == "implicit" else "no",
             }
         if access.mechanism:
-            secret = clients.kept(self.directory, "secret", f"{hop} {USER}:{PASSWORD}\n".encode())
+            secret = clients.kept(self.directory, "secret", f"{hop} {USER}:{entrance.secret}\n".encode())
             settings |= {
                 "smtp_sasl_auth_enable": "yes",
                 "smtp_sasl_password_maps": f"texthash:{secret}",
@@ -290,7 +290,8 @@ class Exim(Server):
         authenticator = ""
         if access.mechanism:
             more += "\n  hosts_require_auth = *"
-            sent = f"^{USER}^{PASSWORD}" if access.mechanism == "PLAIN" else f": {USER} : {PASSWORD}"
+            words = ("", USER, entrance.secret)
+            sent = "^".join(words) if access.mechanism == "PLAIN" else " : ".join(words)
             authenticator = (
                 f"begin authenticators\none:\n  driver = plaintext\n  public_name = {access.mechanism}\n"
                 f"  client_send = {sent}\n"

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.interop.clients import (
     Aiosmtplib,
@@ -90,6 +91,23 @@ async def test_a_message_arrives_as_it_was_sent(
     proved(
         *what(client, front, "a message, body exact" if client.trace is None else "a message, octet-exact")
     )
+
+
+async def test_a_wrong_secret_is_understood(
+    kind: type[Client], front: Front, place: Path, proved: Proved
+) -> None:
+    """RFC 4954: 535, and the exchange is over; nothing is sent."""
+    client = able(kind, front)
+    if not front.entrance.access.mechanism:
+        pytest.skip("no AUTH here")
+    entrance = msgspec.structs.replace(front.entrance, secret="guessed")
+    done = await client.send(entrance, letter(), place)
+    assert not done.taken
+    assert re.search("535|authenticat|denied|token", done.words, re.IGNORECASE), done.words
+    failed = front.relay.events(events.AuthenticationFailed)
+    assert {(event.reason, event.reply[:3]) for event in failed} == {("credentials", "535")}
+    assert not front.relay.events(events.Accepted)
+    proved(*what(client, front, "a wrong secret is understood"))
 
 
 async def test_five_megabytes_arrive(kind: type[Client], front: Front, place: Path, proved: Proved) -> None:

@@ -7,8 +7,12 @@ const options = {
   tls: { ca: require("fs").readFileSync(asked.ca) },
 };
 if (asked.mechanism) {
-  options.auth = { user: asked.user, pass: asked.password };
-  options.authMethod = asked.mechanism;
+  if (asked.mechanism === "XOAUTH2") {
+    options.auth = { type: "OAuth2", user: asked.user, accessToken: asked.password };
+  } else {
+    options.auth = { user: asked.user, pass: asked.password };
+    options.authMethod = asked.mechanism;
+  }
 }
 const message = {
   envelope: { from: asked.sender, to: asked.recipients },

@@ -4,6 +4,20 @@
 require $argv[1] . '/PHPMailer.php';
 require $argv[1] . '/SMTP.php';
 require $argv[1] . '/Exception.php';
+require $argv[1] . '/OAuthTokenProvider.php';
+
+class Token implements PHPMailer\PHPMailer\OAuthTokenProvider
+{
+    public function __construct(private string $user, private string $token)
+    {
+    }
+
+    public function getOauth64()
+    {
+        return base64_encode("user={$this->user}\001auth=Bearer {$this->token}\001\001");
+    }
+}
+
 $asked = json_decode(stream_get_contents(STDIN), true);
 $mail = new PHPMailer\PHPMailer\PHPMailer(true);
 $mail->isSMTP();
@@ -18,6 +32,9 @@ if ($asked['mechanism']) {
     $mail->AuthType = $asked['mechanism'];
     $mail->Username = $asked['user'];
     $mail->Password = $asked['password'];
+    if ($asked['mechanism'] === 'XOAUTH2') {
+        $mail->setOAuth(new Token($asked['user'], $asked['password']));
+    }
 }
 $mail->CharSet = 'utf-8';
 $mail->Encoding = '8bit';
