@@ -219,6 +219,7 @@ class Snail(Client):
             "mta": f"{scheme}://{who}{access.host}:{entrance.port}",
             "from": letter.sender,
             "hostname": "client.shop.test",
+            "DEAD": "/dev/null",
             "ttycharset": "utf-8",
             "sendcharsets": "utf-8",
             "mime-encoding": "8bit",

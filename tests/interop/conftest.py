@@ -28,7 +28,7 @@ from tests.support.relay import RunningRelay, run
 
 from backstamp.sink.server import Options, Received, Sink, keywords
 
-Proved = Callable[[str, str, str, str], None]
+Proved = Callable[..., None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,8 +52,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def proved(record_property: Callable[[str, object], None]) -> Proved:
-    """Say that a program of a version, in a role, did something."""
-    return lambda role, name, version, what: record_property("interop", [role, name, version, what])
+    """Say that a program of a version, in a role, did something; and by which kind of access."""
+
+    def say(role: str, name: str, version: str, what: str, way: str = "") -> None:
+        record_property("interop", [role, name, version, what, way])
+
+    return say
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from tests.interop.access import ACCESSES
+
 INTRODUCTION = """\
 # Other programs
 
@@ -12,6 +14,10 @@ Made by `make interop REPORT=docs/interop.md` from what passed (`tests/interop/`
 Real programs, run on loopback. Octet-exact: the content that arrives at the server behind the relay is
 the one the program sent, behind one Received field of the relay's; the bodies have 8-bit octets and
 lines that begin with dots or are one.
+
+`clear`, `starttls` and `implicit` are the listener's `tls`; the others are mechanisms of AUTH, by STARTTLS
+but for `implicit-plain`. Certificates are verified for their name; the user was written by
+`backstamp user add`, and an endpoint on loopback knows the token.
 """
 ROLES = {
     "client": "Clients of the relay: what they hand in arrives",
@@ -22,23 +28,29 @@ ROLES = {
 
 
 def written(rows: Iterable[Sequence[str]]) -> str:
-    """Return the page for rows of role, program, version and what was proven."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for role, name, version, what in rows:
-        proven = found.setdefault((role, name, version), [])
-        if what not in proven:
-            proven.append(what)
+    """Return the page for rows of role, program, version, what was proven and by which kind of access."""
+    found: dict[str, dict[tuple[str, str], dict[str, set[str]]]] = {}
+    for role, name, version, what, way in rows:
+        found.setdefault(role, {}).setdefault((name, version), {}).setdefault(what, set()).add(way)
     text = INTRODUCTION
     for role, title in ROLES.items():
-        table = {
-            key: what
-            for key, what in sorted(found.items(), key=lambda one: one[0][1].lower())
-            if key[0] == role
-        }
-        if not table:
+        if role not in found:
             continue
-        text += f"\n## {title}\n\n| program | version | proven |\n| --- | --- | --- |\n"
-        text += "".join(
-            f"| {key[1]} | {key[2]} | {'; '.join(sorted(what))} |\n" for key, what in table.items()
-        )
+        by = role == "client"
+        text += f"\n## {title}\n\n| program | version |{' by |' * by} proven |\n"
+        text += f"| --- | --- |{' --- |' * by} --- |\n"
+        for (name, version), proven in sorted(found[role].items(), key=lambda one: one[0][0].lower()):
+            ways = set().union(*proven.values()) - {""}
+            cells = [name, version, *([_listed(ways)] if by else [])]
+            cells.append("; ".join(sorted(_told(what, those, ways) for what, those in proven.items())))
+            text += f"| {' | '.join(cells)} |\n"
     return text
+
+
+def _told(what: str, those: set[str], ways: set[str]) -> str:
+    """Return what was proven, with the ways if they are not all."""
+    return what if those in (ways, {""}) else f"{what} ({_listed(those - {''})})"
+
+
+def _listed(ways: set[str]) -> str:
+    return ", ".join(access.name for access in ACCESSES if access.name in ways)
