@@ -25,7 +25,7 @@ from backstamp.listener.authentication import Ask, Authentication, End, Judge, R
 from backstamp.listener.client import Client
 from backstamp.listener.mechanisms import Claim
 from backstamp.listener.settings import Auth, ListenerSettings
-from backstamp.listener.transaction import Rates, Refuse, Transaction
+from backstamp.listener.transaction import NO_SIZE, Rates, Refuse, Transaction
 from backstamp.policy.user import User
 from backstamp.smtp import extensions
 
@@ -43,6 +43,7 @@ _AUTH_LINE: Final = len(b"AUTH OAUTHBEARER \r\n") + sasl.LONGEST_LINE
 
 READY: Final = b"220 2.0.0 Ready to start TLS\r\n"
 NO_FOREIGNERS: Final = b"421 4.7.0 This is a mail server\r\n"
+NO_CHUNKS: Final = b"421 4.7.0 BDAT is for who said EHLO\r\n"
 TOO_MANY: Final = b"421 4.7.0 Too many errors\r\n"
 
 
@@ -108,7 +109,7 @@ class Conversation:
                 return self.too_long()
             return self._step(self.client.authentication.line(body))
         if not line.endswith(b"\r\n") or _UNTOLD.search(body):
-            return self._refuse(SYNTAX)
+            return self._unread(line)
         verb, _, argument = body.partition(b" ")
         verb = verb.upper()
         if len(line) > self._settings.limits.command_length and verb != b"AUTH":
@@ -116,7 +117,7 @@ class Conversation:
         handler = self._verbs.get(verb)
         if handler is not None:
             if not argument.isascii() and verb not in _ADDRESSED:
-                return self._refuse(SYNTAX)
+                return self._unread(line)
             answer = handler(argument.strip(b" "))
             if answer[0] < b"4" or (verb == b"RCPT" and self.transaction.forgiven()):
                 return answer
@@ -125,6 +126,12 @@ class Conversation:
             # Not a mail client: what follows could be commands smuggled in a web form.
             return NO_FOREIGNERS, Action.CLOSE
         return self._refuse(UNKNOWN)
+
+    def _unread(self, line: bytes) -> Answer:
+        """Refuse what is no command line; behind a BDAT that is none nobody knows where the next one begins."""
+        if line[:4].upper() == b"BDAT":
+            return NO_SIZE, Action.CLOSE
+        return self._refuse(SYNTAX)
 
     def too_long(self) -> Answer:
         """Answer a line longer than allowed, which was read and dropped."""
@@ -214,7 +221,7 @@ class Conversation:
 
     def _bdat(self, argument: bytes) -> Answer:
         if not self.client.extended and self.client.helo:
-            return UNKNOWN, Action.CLOSE  # it was offered to nobody, and its octets would be commands
+            return NO_CHUNKS, Action.CLOSE  # its octets would be commands
         return self.transaction.bdat(argument)
 
     def _rset(self, argument: bytes) -> Answer:

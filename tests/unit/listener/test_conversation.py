@@ -138,6 +138,22 @@ def test_wrong_syntax() -> None:
         assert conversation.command(line + b"\r\n")[0].startswith(code), line
 
 
+@pytest.mark.parametrize("line", [b"BDAT 5\n", b"BDAT 5 \xa0LAST\r\n", b"bdat\t5\r\n", b"BDAT five\r\n"])
+def test_rfc_3030_behind_a_chunk_of_no_size_nothing_is_a_command(line: bytes) -> None:
+    """Security 9: its octets would be read as commands."""
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    conversation.command(b"EHLO c.example\r\n")
+    reply, action = conversation.command(line)
+    assert (reply[:4], action) == (b"421 ", Action.CLOSE)
+
+
+def test_rfc_3030_chunks_are_for_who_said_ehlo() -> None:
+    conversation = Conversation(SETTINGS, "127.0.0.1")
+    conversation.command(b"HELO c.example\r\n")
+    reply, action = conversation.command(b"BDAT 5\r\n")
+    assert (reply[:4], action) == (b"421 ", Action.CLOSE)
+
+
 def test_postmaster_needs_no_domain() -> None:
     """RFC 5321 §4.5.1: it is the one at the relay's own name; as a sender it is no address."""
     conversation = Conversation(SETTINGS, "127.0.0.1")
