@@ -131,19 +131,20 @@ async def door(
     behind: Intake | None = None,
     refuse: Refuse = lambda *_: None,
     accounts: AuthSettings | None = None,
+    authority: Authority | None = None,
     **changes: object,
 ) -> AsyncIterator[Door]:
     """Open a listener, with a queue of its own or one `behind` it; `changes` are fields of its settings.
 
-    Failures of `accounts` are not held back.
+    Failures of `accounts` are not held back; an `authority` that is given is opened and closed by its owner.
     """
     settings = msgspec.structs.replace(SETTINGS, limits=limits or Limits(), **changes)
     queue, events = RecordingQueue(), list[Event]()
     numbers = itertools.count(1)
     crowd, budget = Crowd(settings.limits), Budget(settings.limits.content_memory)
-    authority: Authority | None = None
+    own: Authority | None = None
     if accounts is not None:
-        authority = Authority(
+        own = authority = Authority(
             accounts,
             clock=SystemClock(),
             emit=events.append,
@@ -151,7 +152,7 @@ async def door(
             sleep=lambda _: asyncio.sleep(0),
             hasher=HASHER,
         )
-        authority.open()
+        own.open()
     listener = Listener(
         settings,
         behind or queue,
@@ -168,5 +169,5 @@ async def door(
         yield Door(listener, queue, events, crowd, budget)
     finally:
         await listener.close(1)
-        if authority is not None:
-            await authority.close()
+        if own is not None:
+            await own.close()

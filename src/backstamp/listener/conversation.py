@@ -128,7 +128,7 @@ class Conversation:
         return self._refuse(UNKNOWN)
 
     def _unread(self, line: bytes) -> Answer:
-        """Refuse what is no command line; behind a BDAT that is none nobody knows where the next one begins."""
+        """Refuse what is no command line; where the next begins behind such a BDAT nobody knows."""
         if line[:4].upper() == b"BDAT":
             return NO_SIZE, Action.CLOSE
         return self._refuse(SYNTAX)
