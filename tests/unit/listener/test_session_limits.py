@@ -142,14 +142,25 @@ async def test_a_content_slower_than_the_least_rate_is_cut_off(way: bytes) -> No
 
 
 async def test_a_content_that_stands_still_is_cut_off() -> None:
-    """Security 14: for `block` seconds."""
+    """Security 14: for `block` seconds, though a command had more."""
     async with door(Limits(block=0.2, min_data_rate=0)) as opened, talker(opened) as client:
-        await client.reply()
         client.send(START + b"half a mess")
         for _ in range(5):
             await client.reply()
         assert await client.rest() == b"421 4.4.2 The message took too long\r\n"
         await opened.empty()
+
+
+async def test_who_is_idle_behind_a_message_is_cut_off() -> None:
+    """Security 14: for `idle` seconds, though the content had more."""
+    async with door(Limits(idle=0.5)) as opened, talker(opened) as client:
+        client.send(START)
+        for _ in range(5):
+            await client.reply()
+        await asyncio.sleep(0.7)
+        client.send(b"x\r\n.\r\n")
+        assert (await client.reply()).startswith(b"250 2.0.0")
+        assert await client.rest() == b"421 4.4.2 Idle for too long\r\n"
 
 
 async def test_who_waits_for_memory_is_not_slow() -> None:
