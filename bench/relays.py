@@ -68,13 +68,20 @@ class Backstamp:
     cpu_known = True
 
     def __init__(
-        self, directory: Path, sink: int | None, program: Path | None = None, *, more: str = ""
+        self,
+        directory: Path,
+        sink: int | None,
+        program: Path | None = None,
+        *,
+        more: str = "",
+        limits: str = "",
     ) -> None:
-        """Without a sink mail goes by MX; `more` are tables of the configuration."""
+        """Without a sink mail goes by MX; `more` are tables of the configuration, `limits` keys of one."""
         self._directory = directory
         self._program = program or ROOT / ".venv/bin/backstamp"
         route = "" if sink is None else f'[[route]]\nmatch = "*"\nvia = "127.0.0.1:{sink}"\n'
         self._tables = route + more
+        self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.admin = ""
@@ -94,6 +101,7 @@ directory = "{self._directory}/queue"
 address = "127.0.0.1:{self.port}"
 [limits]
 recipients = 2000
+{self._limits}
 [admin]
 address = "{self.admin}"
 {self._tables}"""

@@ -32,75 +32,25 @@ LOCALS = [
 ]
 LINE_ENDS = [b"\n", b"\r", b"\r\r\n", b"\n\r", b"", b"\0\r\n", b" \r\n"]
 MAIL_PARAMETERS = [
-    b"SIZE=100",
-    b"SIZE=0",
-    b"SIZE=99999999999",
-    b"SIZE=abc",
-    b"BODY=8BITMIME",
-    b"BODY=7BIT",
+    b"SIZE=100", b"SIZE=0", b"SIZE=99999999999", b"SIZE=abc", b"BODY=8BITMIME", b"BODY=7BIT",
     b"BODY=BINARYMIME",
-    b"SMTPUTF8",
-    b"RET=HDRS",
-    b"ENVID=a+2Bb",
-    b"ENVID=+0D+0A",
-    b"MT-PRIORITY=3",
-    b"MT-PRIORITY=99",
+    b"SMTPUTF8", b"RET=HDRS", b"ENVID=a+2Bb", b"ENVID=+0D+0A", b"MT-PRIORITY=3", b"MT-PRIORITY=99",
     b"AUTH=<>",
-    b"REQUIRETLS",
-    b"HOLDFOR=10",
-    b"BY=10;R",
-    b"X=Y",
-    b"=",
-    b"SIZE",
-    b"AUTH=a+20b",
-    b"TENANT=x",
-]
+    b"REQUIRETLS", b"HOLDFOR=10", b"BY=10;R", b"X=Y", b"=", b"SIZE", b"AUTH=a+20b", b"TENANT=x",
+]  # fmt: skip
 RCPT_PARAMETERS = [
-    b"NOTIFY=NEVER",
-    b"NOTIFY=SUCCESS,FAILURE",
-    b"NOTIFY=NEVER,DELAY",
-    b"ORCPT=rfc822;a+40b",
+    b"NOTIFY=NEVER", b"NOTIFY=SUCCESS,FAILURE", b"NOTIFY=NEVER,DELAY", b"ORCPT=rfc822;a+40b",
     b"ORCPT=rfc822;a>b",
-    b"ORCPT=utf-8;\\x{FC}",
-    b"X=Y",
-    b"RRVS=2014-04-03T23:01:00Z",
-    b"NOTIFY",
-]
+    b"ORCPT=utf-8;\\x{FC}", b"X=Y", b"RRVS=2014-04-03T23:01:00Z", b"NOTIFY",
+]  # fmt: skip
 VERBS = [
-    b"EHLO c.example",
-    b"HELO c.example",
-    b"EHLO",
-    b"EHLO [192.0.2.9]",
-    b"EHLO bad name",
-    b"RSET",
-    b"NOOP",
-    b"NOOP x",
-    b"QUIT x",
-    b"VRFY u",
-    b"VRFY",
-    b"EXPN list",
-    b"HELP",
-    b"DATA",
-    b"DATA x",
-    b"RSET x",
-    b"STARTTLS x",
-    b"rset",
-    b"TURN",
-    b"ETRN x",
-    b"XCLIENT ADDR=1.2.3.4",
-    b"SEND FROM:<a@b.example>",
-    b"MAIL",
-    b"RCPT",
-    b"BDAT",
-    b"BDAT x",
-    b"BDAT -1",
-    b"BDAT 5 FIRST",
-    b"AUTH",
-    b"",
-    b" ",
-    b".",
-    b"..",
-]
+    b"EHLO c.example", b"HELO c.example", b"EHLO", b"EHLO [192.0.2.9]", b"EHLO bad name", b"RSET",
+    b"NOOP", b"NOOP x", b"QUIT x",
+    b"VRFY u", b"VRFY", b"EXPN list", b"HELP", b"DATA", b"DATA x", b"RSET x", b"STARTTLS x",
+    b"rset", b"TURN", b"ETRN x", b"XCLIENT ADDR=1.2.3.4",
+    b"SEND FROM:<a@b.example>", b"MAIL", b"RCPT", b"BDAT", b"BDAT x", b"BDAT -1", b"BDAT 5 FIRST",
+    b"AUTH", b"", b" ", b".", b"..",
+]  # fmt: skip
 ENDING = [b"QUIT", b"STARTTLS", b"GET / HTTP/1.1", b"POST / HTTP/1.1"]
 
 
@@ -304,21 +254,10 @@ def bent(random: Random) -> bytes:
 
 Fragment = Callable[[Random], bytes]
 WEIGHTS: dict[Fragment, float] = {
-    hello: 6,
-    mail: 4,
-    rcpt: 6,
-    verb: 5,
-    transaction: 14,
-    chunk: 3,
-    stuffed: 1.5,
-    many: 0.5,
-    auth: 2,
-    long: 0.7,
-    garbage: 1,
-    line_end: 1,
-    bent: 2,
-    ending: 0.4,
-}
+    hello: 6, mail: 4, rcpt: 6, verb: 5, transaction: 14, chunk: 3, stuffed: 1.5, many: 0.5,
+    auth: 2, long: 0.7, garbage: 1,
+    line_end: 1, bent: 2, ending: 0.4,
+}  # fmt: skip
 _FRAGMENTS = list(WEIGHTS)
 _CUMULATED = list(itertools.accumulate(WEIGHTS.values()))
 

@@ -1,8 +1,9 @@
-"""Any octets on the socket: nothing breaks, nothing is said that is no reply, nothing is queued that was not
-answered 250, and nothing stays behind.
+"""Any octets on the socket: nothing breaks, nothing is said that is no reply, and nothing is queued but
+what was answered 250.
 
 Live listeners on both loops, of every kind: by address, with submission, with AUTH, behind a proxy, in TLS.
-The judge is `oracle`, which knows the RFCs and not the relay. SECONDS tells how long the long proof goes on.
+The judge is `oracle`, which knows the RFCs and not the relay. SECONDS is how long the long proof goes on,
+SEED (it is told at the end) makes it say the same again.
 """
 
 import asyncio
@@ -318,7 +319,7 @@ def running(loop: Callable[[], asyncio.AbstractEventLoop], directory: Path) -> A
 def test_whatever_is_said_the_answer_is_smtp_and_true(
     loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path, say: Callable[[str], None]
 ) -> None:
-    """Security 4, 15: what is queued is what was answered 250, for just those recipients."""
+    """Security 4, 15: what was answered 250 is queued, for exactly those recipients; nothing is held."""
     with running(loop, tmp_path) as (runner, made):
 
         @settings(

@@ -128,7 +128,7 @@ class Conversation:
         return self._refuse(UNKNOWN)
 
     def _unread(self, line: bytes) -> Answer:
-        """Refuse what is no command line; where the next begins behind such a BDAT nobody knows."""
+        """Refuse what is no command line; behind a BDAT nobody knows then where the next one begins."""
         if line[:4].upper() == b"BDAT":
             return NO_SIZE, Action.CLOSE
         return self._refuse(SYNTAX)
