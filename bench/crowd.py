@@ -11,7 +11,6 @@ Wanted: `ratios` of 2 at most, `peak_pss_mb` of 300 at most, `idle_served` all. 
 
 import argparse
 import asyncio
-import contextlib
 import json
 import resource
 import shutil
@@ -55,7 +54,7 @@ class Member(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self.said.done():
-            self.said.cancel()
+            self.said.set_result(None)
 
     async def ask(self, octets: bytes = b"") -> bytes:
         """Say something (at first: nothing) and wait for the reply."""
@@ -63,8 +62,7 @@ class Member(asyncio.Protocol):
             self.said = asyncio.get_running_loop().create_future()
             self.heard.clear()
             self.transport.write(octets)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.said
+        await self.said
         return bytes(self.heard)
 
 
@@ -83,13 +81,14 @@ async def arrive(port: int, count: int) -> list[Member]:
     return members
 
 
+async def begin_content(member: Member) -> None:
+    """Come to where a content is to be sent."""
+    for command in (b"EHLO c.example", b"MAIL FROM:<s@bench.invalid>", b"RCPT TO:<r@bench.invalid>", b"DATA"):
+        await member.ask(command + b"\r\n")
+
+
 async def dribble(members: list[Member]) -> None:
     """Send an octet a second from each, spread over the second."""
-    for member in members[::2]:
-        await member.ask(b"EHLO slow.example\r\n")
-        await member.ask(b"MAIL FROM:<s@bench.invalid>\r\n")
-        await member.ask(b"RCPT TO:<r@bench.invalid>\r\n")
-        await member.ask(b"DATA\r\n")
     while True:
         for begin in range(20):
             for member in members[begin::20]:
@@ -143,6 +142,7 @@ async def run(relay: Backstamp, root: int, options: argparse.Namespace) -> dict[
         arrived = time.monotonic() - began
         each = (measure.pss([root]) - before) / max(1, options.idle)
         slow = await arrive(port, options.slow)
+        await asyncio.gather(*map(begin_content, slow[::2]))
         sent = [0]
         others = [asyncio.create_task(dribble(slow))]
         if options.rate >= 0:
