@@ -26,6 +26,9 @@ from backstamp.text import printable
 TURN: Final = 200
 """Commands of one client that are answered before others have their turn."""
 
+REST: Final = 0.01
+"""Seconds nothing is read from a client after a part of a line that is too long: nobody waits for it."""
+
 ROOM: Final = 100.0
 """Seconds a content may wait for memory: its client waits two minutes for 354 (RFC 5321 §4.5.3.2.4)."""
 
@@ -182,6 +185,7 @@ class Session(Wire):
                 if len(octets) > longest:
                     octets.clear()
                     self._overlong = True
+                    self._rest(REST)
                 self._scanned = len(octets)
                 # What is held when the client ends is half a command: nothing will complete it.
                 return Action.CLOSE if self._eof else None

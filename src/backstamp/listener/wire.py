@@ -66,6 +66,8 @@ class Wire(SMTP):
         """There while it is the client's turn: ends with what has to be waited for next."""
         self._stopped = False
         """Nothing is read from the socket."""
+        self._resting = False
+        """It is not read for a moment, so that others have theirs."""
         self._yielded = False
         """What came is looked at again in the loop's next turn."""
         self._shaking = False
@@ -230,11 +232,22 @@ class Wire(SMTP):
         # Of a content more is taken: a piece has to be whole before anything is done with it. A turn that
         # has ended counts as ended: the loop may read dozens of times before the coroutine runs.
         taking = self._reading and self._turn is not None and not self._turn.done()
-        ahead = len(self._in) > BUFFER and not taking
+        ahead = self._resting or (len(self._in) > BUFFER and not taking)
         if ahead != self._stopped and self.transport is not None:
             self._stopped = ahead
             transport = cast(asyncio.ReadTransport, self.transport)
             transport.pause_reading() if ahead else transport.resume_reading()
+
+    def _rest(self, seconds: float) -> None:
+        """Read nothing for a moment: the loop reads a busy socket dozens of times in a turn."""
+        if not self._resting:
+            self._resting = True
+            self._steer()
+            self.loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._steer()
 
     def _anything(self) -> Action | None:
         """Wait for the first octets."""
