@@ -203,15 +203,14 @@ class Session(Wire):
                     self._tell(line, reply)
                 if self._arrival is not None and not conversation.transaction.chunked:
                     return Action.ABANDON
-                if octets and not conversation.client.extended and conversation.client.helo:
-                    out.append(AHEAD)
+                if octets and self._ahead():
                     return Action.CLOSE
                 if self._ending and self._arrival is None:
                     out.append(CLOSING)
                     return Action.CLOSE
                 continue
             if action is Action.CONTENT:
-                return self._begin(reply)
+                return Action.CLOSE if octets and self._ahead() else self._begin(reply)
             if action is Action.SKIP:
                 self._skip = conversation.transaction.skip
             self._reply = reply
@@ -223,6 +222,14 @@ class Session(Wire):
                 return action
         self._later()
         return None
+
+    def _ahead(self) -> bool:
+        """Tell whether who sent octets ahead of a reply was not offered to; it is sent away."""
+        client = self._conversation.client
+        if client.extended or not client.helo:
+            return False
+        self._out.append(AHEAD)
+        return True
 
     def _begin(self, reply: bytes) -> Action | None:
         """Begin to read a content, if there is room for it."""
@@ -302,14 +309,14 @@ class Session(Wire):
                 transaction.reset()
                 verdict = await self._door.take(piece.octets, envelope, origin, settings)
                 self._answer(verdict.reply)
-                return True
+                return not (self._in and self._ahead())
             arrival = self._arrival = Arrival(self._door, envelope, origin, settings)
         if piece.last:
             transaction.reset()
             reply = await arrival.end(piece.octets)
             self._arrival = None
             self._answer(reply)
-            return True
+            return not (self._in and self._ahead())
         await arrival.take(piece.octets)
         if arrival.size > 3 * settings.limits.message_size:
             self._answer(TOO_BIG)

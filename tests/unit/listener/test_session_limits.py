@@ -182,6 +182,31 @@ async def test_who_said_helo_may_not_send_ahead(behind: bytes) -> None:
         assert opened.queue.messages == []
 
 
+@pytest.mark.parametrize("size", [10, 1_500_000])
+async def test_who_said_helo_may_send_nothing_behind_the_final_dot(size: int) -> None:
+    """Security 9: what follows a content before its reply may be of who wrote the content, smuggled."""
+    async with door() as opened, talker(opened) as client:
+        await client.reply()
+        lines = (b"HELO client.test", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>", b"DATA")
+        assert await client.all(*lines) == [b"250", b"250", b"250", b"354"]
+        client.send(b"x" * size + b"\r\n.\r\nMAIL FROM:<smuggled@b.example>\r\n")
+        replies = (await client.rest()).splitlines()
+        assert replies[0].startswith(b"250 2.0.0 Ok: queued")
+        assert replies[1:] == [b"421 4.7.0 Only who said EHLO may send commands ahead"]
+        assert len(opened.queue.messages) == 1
+
+
+async def test_who_said_helo_may_not_send_a_content_ahead() -> None:
+    """Security 9: RFC 5321 §4.1.1.4: nothing of it before the 354."""
+    async with door() as opened, talker(opened) as client:
+        await client.reply()
+        lines = (b"HELO client.test", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>")
+        assert await client.all(*lines) == [b"250"] * 3
+        client.send(b"DATA\r\nx\r\n.\r\n")
+        assert (await client.rest()).startswith(b"421 4.7.0 Only who said EHLO")
+        assert opened.queue.messages == []
+
+
 @pytest.mark.parametrize("line", [b"POST / HTTP/1.1", b"GET /", b"CONNECT x:25 HTTP/1.0", b"post / x"])
 async def test_a_browser_is_sent_away(line: bytes) -> None:
     """Security 9: what a web form carries are no commands."""
