@@ -272,6 +272,7 @@ class Session(Wire):
     async def _find_room(self) -> bool:
         """Wait until a content has room in memory; its client is not read meanwhile."""
         transaction = self._conversation.transaction
+        self._patient = True
         try:
             async with asyncio.timeout(ROOM):
                 self._hold = await self._house.budget.wait(share(transaction.declared))
@@ -280,13 +281,19 @@ class Session(Wire):
             self._out.append(NO_ROOM)
             # The octets of a chunk are under way already.
             return transaction.chunk is None
+        finally:
+            self._patient = False
         self._read_content()
         return True
 
     async def _grow(self) -> bool:
         """Wait until a content that is larger than was said has room in memory."""
         assert self._hold is not None
-        await self._hold.grow(SPARE)
+        self._patient = True
+        try:
+            await self._hold.grow(SPARE)
+        finally:
+            self._patient = False
         return True
 
     async def _abandon(self) -> bool:

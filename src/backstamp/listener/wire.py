@@ -72,6 +72,8 @@ class Wire(SMTP):
         """What came is looked at again in the loop's next turn."""
         self._shaking = False
         """A handshake for TLS is under way."""
+        self._patient = False
+        """What is waited for is for the client alone, and for nothing once it is gone."""
         self._eof = False
         self._over = False
         self._expires = 0.0
@@ -105,6 +107,8 @@ class Wire(SMTP):
         """The client is gone; a message that is being written is written, and told as accepted."""
         # aiosmtpd cancels its handler now. The message may be on the disk already: the handler
         # ends by itself, and something else is cancelled in its place.
+        if self._patient and self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
         self._handler_coroutine = cast(Any, self.loop.create_future())
         super().connection_lost(error)
         self._wake(Action.CLOSE)

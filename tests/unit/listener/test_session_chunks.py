@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.support.door import door
 from tests.support.talker import talker
-from tests.unit.listener.test_session import FALSE_ENDS, content_of
+from tests.unit.listener.test_session import FALSE_ENDS, content_of, reset
 
 from backstamp.listener import budget
 from backstamp.listener.settings import Limits
@@ -237,6 +237,33 @@ async def test_small_chunks_of_an_undeclared_message_are_counted() -> None:
         client.send(b"RSET\r\n")
         await client.reply()
         assert opened.budget.used == 0
+
+
+@pytest.mark.parametrize("waits", ["to begin", "to grow"])
+async def test_who_goes_while_it_waits_for_room_waits_no_more(waits: str) -> None:
+    """Security 15: nobody's place in the queue for memory is kept, nor its connection counted.
+
+    Who only sends no more (FIN) may still wait for its reply, and keeps both.
+    """
+    async with door(Limits(content_memory=1)) as opened:
+        if waits == "to begin":
+            hold = opened.budget.take(budget.SPARE)
+        else:
+            hold = await opened.budget.wait(budget.SMALLEST)
+            await hold.grow(budget.SPARE)
+        assert hold is not None
+        async with talker(opened) as client:
+            client.send(HELLO + OPEN + b"DATA\r\n" + b"x" * 200_000)
+            async with asyncio.timeout(10):
+                while not opened.budget.waiting:
+                    await asyncio.sleep(0.01)
+            assert opened.listener.connections == 1
+            reset(client.writer)
+        await opened.empty()
+        hold.release()
+        assert opened.budget.used == opened.budget.waiting == 0
+        assert b"250 2.0.0 Ok" in await opened.talk(HELLO + OPEN + chunk(letter(1_500_000), last=True))
+        assert not any(isinstance(event, events.Alarm) for event in opened.events)
 
 
 async def test_no_room_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
