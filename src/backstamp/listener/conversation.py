@@ -106,14 +106,14 @@ class Conversation:
         if self._asking:
             assert self.client.authentication is not None
             if not line.endswith(b"\r\n"):
-                return self.too_long()
+                return self.too_long(line)
             return self._step(self.client.authentication.line(body))
         if not line.endswith(b"\r\n") or _UNTOLD.search(body):
             return self._unread(line)
         verb, _, argument = body.partition(b" ")
         verb = verb.upper()
         if len(line) > self._settings.limits.command_length and verb != b"AUTH":
-            return self._refuse(TOO_LONG)
+            return self._unread(line, TOO_LONG)
         handler = self._verbs.get(verb)
         if handler is not None:
             if not argument.isascii() and verb not in _ADDRESSED:
@@ -127,18 +127,18 @@ class Conversation:
             return NO_FOREIGNERS, Action.CLOSE
         return self._refuse(UNKNOWN)
 
-    def _unread(self, line: bytes) -> Answer:
+    def _unread(self, line: bytes, reply: bytes = SYNTAX) -> Answer:
         """Refuse what is no command line; behind a BDAT nobody knows then where the next one begins."""
         if line[:4].upper() == b"BDAT":
             return NO_SIZE, Action.CLOSE
-        return self._refuse(SYNTAX)
+        return self._refuse(reply)
 
-    def too_long(self) -> Answer:
-        """Answer a line longer than allowed, which was read and dropped."""
+    def too_long(self, line: bytes) -> Answer:
+        """Answer a line longer than allowed, of which at least the begin is given."""
         if self._asking:
             assert self.client.authentication is not None
             return self._step(self.client.authentication.too_long())
-        return self._refuse(TOO_LONG)
+        return self._unread(line, TOO_LONG)
 
     def judged(self, verdict: User | Refusal) -> Answer:
         """Take what became of the claim."""

@@ -56,8 +56,8 @@ class Session(Wire):
         self._admit = admit
         self._scanned = 0
         """Octets at the front of what came in which no line ends."""
-        self._overlong = False
-        """What comes up to the next line end belongs to a line that is too long."""
+        self._overlong = b""
+        """The begin of a line that is too long; what comes up to the next line end belongs to it."""
         self._skip = 0
         """Octets that belong to a chunk nobody wants."""
         self._contents: Contents | None = None
@@ -183,8 +183,8 @@ class Session(Wire):
             end = 0 if self._skip else octets.find(b"\n", self._scanned) + 1
             if not end:
                 if len(octets) > longest:
+                    self._overlong = self._overlong or bytes(octets[:8])
                     octets.clear()
-                    self._overlong = True
                     self._rest(REST)
                 self._scanned = len(octets)
                 # What is held when the client ends is half a command: nothing will complete it.
@@ -193,8 +193,8 @@ class Session(Wire):
             del octets[:end]
             self._scanned = 0
             if self._overlong or end > longest:
-                self._overlong = False
-                reply, action = conversation.too_long()
+                reply, action = conversation.too_long(self._overlong or line)
+                self._overlong = b""
             else:
                 reply, action = conversation.command(line)
             if action is Action.NEXT:

@@ -82,7 +82,7 @@ def test_any_octets_get_a_reply(line: bytes) -> None:
 def test_too_many_refusals_end_it() -> None:
     conversation = Conversation(SETTINGS, "127.0.0.1")
     for _ in range(ERRORS):
-        assert conversation.too_long()[1] is Action.NEXT
+        assert conversation.too_long(b"NOOP x")[1] is Action.NEXT
     reply, action = conversation.command(b"XYZ\r\n")
     assert (reply[:3], action) == (b"421", Action.CLOSE)
 

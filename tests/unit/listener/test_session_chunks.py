@@ -285,3 +285,13 @@ async def test_no_room_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         replies = await opened.talk(HELLO + OPEN + chunk(OPEN, last=True) + b"QUIT\r\n")
         assert replies.splitlines()[-1].startswith(b"452 4.3.1")
         assert [type(event) for event in opened.events].count(events.Refused) == 2
+
+
+@pytest.mark.parametrize("padding", [b" " * 3000, b" " * 300_000])
+async def test_behind_a_chunk_s_line_that_is_too_long_nothing_is_a_command(padding: bytes) -> None:
+    """RFC 3030: where its octets end nobody knows, and they may look like commands."""
+    async with door() as opened:
+        said = b"EHLO c.test\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT 9 LAST" + padding
+        replies = await opened.talk(said + b"\r\nNOOP\r\nNOOP\r\n")
+        assert replies.splitlines()[-1].startswith(b"421 4.7.0 BDAT without a size")
+        assert not opened.queue.messages
