@@ -13,7 +13,7 @@ LINE = re.compile(rb"([2-5][0-5][0-9])([ -])([\t -~]*)\r\n")
 STATUS = re.compile(rb"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?: |$)")
 QUEUED = re.compile(rb"2\.0\.0 Ok: queued as ([0-9A-Za-z]+)")
 SIZE = re.compile(rb" *([0-9]{1,10})( +LAST)? *", re.IGNORECASE)
-BDAT = re.compile(rb"BDAT" + SIZE.pattern + rb"\r\n", re.IGNORECASE)
+BDAT = re.compile(rb"BDAT " + SIZE.pattern + rb"\r\n", re.IGNORECASE)
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 LONGEST_REPLY = 512
