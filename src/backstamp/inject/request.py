@@ -179,20 +179,10 @@ class _Reader:
 
     def _raw(self, raw: bytes) -> bytes:
         body = self._body
-        for name in (
-            "from",
-            "to",
-            "cc",
-            "bcc",
-            "reply_to",
-            "subject",
-            "text",
-            "html",
-            "headers",
-            "attachments",
-        ):
-            if getattr(body, "sender" if name == "from" else name) not in (None, (), {}):
-                self._wrong(name, "does not go with raw, which is a whole message")
+        for name in _WRITTEN:
+            if getattr(body, name) not in (None, (), {}):
+                path = "from" if name == "sender" else name
+                self._wrong(path, "does not go with raw, which is a whole message")
         if body.envelope is None or body.envelope.sender is None:
             self._wrong("envelope.sender", "is missing; raw goes with an envelope")
         return raw
