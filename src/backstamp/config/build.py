@@ -30,6 +30,7 @@ from backstamp.config.outgoing import (
 )
 from backstamp.config.settings import Settings
 from backstamp.config.shipped import Known
+from backstamp.config.units import Address
 from backstamp.listener.settings import (
     Auth,
     AuthSettings,
@@ -60,18 +61,9 @@ def settings(file: File, known: Known, passwords: Mapping[int, str], token_secre
         queue_reserve=file.queue.reserve,
         listeners=tuple(
             ListenerSettings(
-                hostname=file.hostname,
-                host=table.address.host,
-                port=table.address.port,
-                allow=tuple(table.allow),
+                **_way_in(table, table.address, file.hostname, limits),
                 submission=table.submission,
                 auth=Auth(table.auth),
-                at_most_once=table.semantics == "at-most-once",
-                limits=limits,
-                tenant=table.tenant,
-                tenant_header=table.tenant_header,
-                priority=table.priority,
-                priority_limit=table.priority_limit,
                 line_endings=table.line_endings,
                 future_release=table.future_release or 0.0,
                 qualify=table.qualify or "",
@@ -115,22 +107,28 @@ def _listener_tls(table: ListenTable) -> TlsSettings:
     )
 
 
+def _way_in(
+    table: ListenTable | HttpTable, address: Address, hostname: str, limits: Limits
+) -> dict[str, Any]:
+    """Return what a listener and the door of HTTP are told alike."""
+    return {
+        "hostname": hostname,
+        "host": address.host,
+        "port": address.port,
+        "allow": tuple(table.allow),
+        "at_most_once": table.semantics == "at-most-once",
+        "limits": limits,
+        "tenant": table.tenant,
+        "tenant_header": table.tenant_header,
+        "priority": table.priority,
+        "priority_limit": table.priority_limit,
+    }
+
+
 def _http(table: HttpTable, hostname: str, limits: Limits) -> HttpSettings | None:
     if table.address is None:
         return None
-    listener = ListenerSettings(
-        hostname=hostname,
-        host=table.address.host,
-        port=table.address.port,
-        allow=tuple(table.allow),
-        submission=True,
-        at_most_once=table.semantics == "at-most-once",
-        limits=limits,
-        tenant=table.tenant,
-        tenant_header=table.tenant_header,
-        priority=table.priority,
-        priority_limit=table.priority_limit,
-    )
+    listener = ListenerSettings(**_way_in(table, table.address, hostname, limits), submission=True)
     return HttpSettings(listener, table.requests, table.memory, table.auth == "required")
 
 
