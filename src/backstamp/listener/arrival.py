@@ -68,7 +68,7 @@ class Arrival:
                 stands = await self._deposit.commit()
             except QueueRefusedError as error:
                 return f"{error.reply}\r\n".encode()
-            except Exception as error:  # as in Door.accept
+            except Exception as error:  # as in Door.take
                 return self._door.broken(error)
             return self._letter.accepted(self._message, self.size, stands).reply
         await self.abandon()
@@ -95,7 +95,7 @@ class Arrival:
                 await self._write(content)
             except QueueRefusedError as error:
                 self._refusal = f"{error.reply}\r\n".encode()
-            except Exception as error:  # as in Door.accept
+            except Exception as error:  # as in Door.take
                 self._refusal = self._door.broken(error)
         if self._refusal is not None:
             await self.abandon()

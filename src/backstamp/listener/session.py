@@ -197,10 +197,12 @@ class Session(Wire):
                 self._overlong = b""
             else:
                 reply, action = conversation.command(line)
-            if action is Action.NEXT:
+            self._reply = reply
+            if action is Action.NEXT or action is Action.SKIP or action is Action.CLOSE:
                 out.append(reply)
                 if reply[0] >= 0x34:
                     self._tell(line, reply)
+            if action is Action.NEXT:
                 if self._arrival is not None and not conversation.transaction.chunked:
                     return Action.ABANDON
                 if octets and self._ahead():
@@ -208,17 +210,11 @@ class Session(Wire):
                 if self._ending and self._arrival is None:
                     out.append(CLOSING)
                     return Action.CLOSE
-                continue
-            if action is Action.CONTENT:
-                return Action.CLOSE if octets and self._ahead() else self._begin(reply)
-            if action is Action.SKIP:
+            elif action is Action.SKIP:
                 self._skip = conversation.transaction.skip
-            self._reply = reply
-            if action in (Action.SKIP, Action.CLOSE):
-                out.append(reply)
-                if reply[0] >= 0x34:
-                    self._tell(line, reply)
-            if action is not Action.SKIP:
+            elif action is Action.CONTENT:
+                return Action.CLOSE if octets and self._ahead() else self._begin()
+            else:
                 return action
         self._later()
         return None
@@ -231,9 +227,8 @@ class Session(Wire):
         self._out.append(AHEAD)
         return True
 
-    def _begin(self, reply: bytes) -> Action | None:
+    def _begin(self) -> Action | None:
         """Begin to read a content, if there is room for it."""
-        self._reply = reply
         if self._hold is None:
             self._hold = self._house.budget.take(share(self._conversation.transaction.declared))
             if self._hold is None:
@@ -272,28 +267,22 @@ class Session(Wire):
     async def _find_room(self) -> bool:
         """Wait until a content has room in memory; its client is not read meanwhile."""
         transaction = self._conversation.transaction
-        self._patient = True
         try:
             async with asyncio.timeout(ROOM):
-                self._hold = await self._house.budget.wait(share(transaction.declared))
+                wait = self._house.budget.wait(share(transaction.declared))
+                self._hold = await self._patiently(wait)
         except TimeoutError:
             self._refused("DATA", NO_ROOM, transaction.sender or b"")
             self._out.append(NO_ROOM)
             # The octets of a chunk are under way already.
             return transaction.chunk is None
-        finally:
-            self._patient = False
         self._read_content()
         return True
 
     async def _grow(self) -> bool:
         """Wait until a content that is larger than was said has room in memory."""
         assert self._hold is not None
-        self._patient = True
-        try:
-            await self._hold.grow(SPARE)
-        finally:
-            self._patient = False
+        await self._patiently(self._hold.grow(SPARE))
         return True
 
     async def _abandon(self) -> bool:

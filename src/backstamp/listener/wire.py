@@ -8,8 +8,8 @@ being set anew by every command. Memory is bounded, and a client that stalls any
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar, cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -18,6 +18,8 @@ from backstamp.listener.answer import Action
 from backstamp.listener.house import House
 from backstamp.listener.pace import Pace
 from backstamp.listener.upgrade import HandshakeError, upgrade
+
+T = TypeVar("T")
 
 BUFFER: Final = 256 * 1024
 """Octets kept while something is waited for, from which on no more are read from the socket."""
@@ -278,10 +280,6 @@ class Wire(SMTP):
             cast(asyncio.WriteTransport, self.transport).write(b"".join(self._out))
         self._out.clear()
 
-    async def push(self, status: Any) -> None:
-        """Queue a reply (aiosmtpd's own verbs use this)."""
-        self._out.append((status if isinstance(status, bytes) else status.encode()) + b"\r\n")
-
     async def _shake_hands(self, begun: bytes) -> Any:
         """Begin TLS; return what it was begun with (an SSLObject), None where the connection went."""
         shown = self._house.certificates
@@ -302,6 +300,14 @@ class Wire(SMTP):
             self._shaking = False
         self.transport = me._transport = me._reader._transport = made
         return made.get_extra_info("ssl_object")
+
+    async def _patiently(self, wait: Awaitable[T]) -> T:
+        """Wait for what is for the client alone: not once it is gone."""
+        self._patient = True
+        try:
+            return await wait
+        finally:
+            self._patient = False
 
     async def _drained(self) -> None:
         """Wait until the client has taken enough of the replies."""
