@@ -301,18 +301,18 @@ class Session(Wire):
         self._sender = transaction.sender or b""
         if arrival is None:
             envelope, origin = transaction.envelope(), self._conversation.client.origin(utf8=transaction.utf8)
-            if piece.last:
-                transaction.reset()
-                verdict = await self._door.take(piece.octets, envelope, origin, settings)
-                self._answer(verdict.reply)
-                return not (self._in and self._ahead())
-            arrival = self._arrival = Arrival(self._door, envelope, origin, settings)
+            if not piece.last:
+                arrival = self._arrival = Arrival(self._door, envelope, origin, settings)
         if piece.last:
             transaction.reset()
-            reply = await arrival.end(piece.octets)
-            self._arrival = None
+            if arrival is None:
+                reply = (await self._door.take(piece.octets, envelope, origin, settings)).reply
+            else:
+                reply = await arrival.end(piece.octets)
+                self._arrival = None
             self._answer(reply)
             return not (self._in and self._ahead())
+        assert arrival is not None
         await arrival.take(piece.octets)
         if arrival.size > 3 * settings.limits.message_size:
             self._answer(TOO_BIG)

@@ -26,7 +26,6 @@ NEEDS_EHLO: Final = b"555 5.5.4 Parameters need EHLO\r\n"
 NOBODY: Final = b"554 5.5.1 No valid recipients\r\n"
 GO_AHEAD: Final = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 NO_SIZE: Final = b"421 4.7.0 BDAT without a size: where the next command begins nobody knows\r\n"
-TOO_BIG: Final = b"552 5.3.4 Message size exceeds the limit\r\n"
 FAR_TOO_BIG: Final = b"421 4.3.2 The chunk is far beyond the limit of a message\r\n"
 
 Refuse = Callable[[bytes, bytes], bytes | None]
