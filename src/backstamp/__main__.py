@@ -1,7 +1,8 @@
 """`backstamp`, and `python -m backstamp`: which command line it is.
 
 `sendmail` is not one command among the others: programs call it by that name and by its own rules,
-and its start is felt at every mail. So it is found out here, before the frame of the others is imported.
+and its start is felt at every mail. `serve` runs for months, and what reads command lines would be a
+sixth of its memory. So both are found out here, before the frame of the others is imported.
 """
 
 import os
@@ -19,9 +20,26 @@ def main() -> None:
         sys.exit(sendmail(name, arguments))
     if arguments[:1] == ["sendmail"]:
         sys.exit(sendmail("sendmail", arguments[1:]))
+    if (config := _served(arguments)) is not None:
+        from backstamp.config import apart
+
+        reading = apart.begin(config)
+        from backstamp import serving
+
+        return serving.main(config, reading)
     from backstamp import cli
 
-    cli.main()
+    return cli.main()
+
+
+def _served(arguments: list[str]) -> str | None:
+    """Return the file of a plain `serve --config FILE`; however else it is written is for the frame."""
+    match arguments:
+        case ["serve", "--config" | "-c", file] if not file.startswith("-"):
+            return file
+        case ["serve", option] if option.startswith("--config="):
+            return option.removeprefix("--config=")
+    return None
 
 
 if __name__ == "__main__":

@@ -4,16 +4,17 @@ One crowd, one budget and one authority for the whole process, so that a limit h
 who guesses passwords cannot begin anew at the next port.
 """
 
+from __future__ import annotations
+
 import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from backstamp.clock import Clock
 from backstamp.config import Settings
-from backstamp.inject.server import InjectServer, UndecidedError
 from backstamp.listener.authentication import Refusal
-from backstamp.listener.authority import Authority
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd
 from backstamp.listener.house import limited
@@ -27,6 +28,10 @@ from backstamp.net.server_tls import CertificateError
 from backstamp.policy.user import User
 from backstamp.queue.port import Intake
 from backstamp.telemetry.events import Alarm, Event
+
+if TYPE_CHECKING:  # who takes no mail by HTTP, and knows no users, does not pay for what that takes
+    from backstamp.inject.server import InjectServer
+    from backstamp.listener.authority import Authority
 
 EVERY = 60.0
 """Seconds between two looks at certificates and at limits of which something is owed."""
@@ -57,6 +62,8 @@ class Entrance:
         self._budget = Budget(limits.content_memory)
         self._authority: Authority | None = None
         if settings.auth.users or settings.auth.endpoint is not None:
+            from backstamp.listener.authority import Authority
+
             self._authority = Authority(settings.auth, clock=clock, emit=emit, entropy=entropy)
         self.listeners = [
             Listener(
@@ -75,6 +82,8 @@ class Entrance:
         ]
         self.http: InjectServer | None = None
         if settings.http is not None:
+            from backstamp.inject.server import InjectServer
+
             door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
             authenticate = self._authenticate if settings.http.auth else None
             self.http = InjectServer(settings.http, door, authenticate=authenticate, grace=grace)
@@ -140,6 +149,8 @@ class Entrance:
         claim = _claim(scheme, credentials)
         if claim is None or self._authority is None:
             return None
+        from backstamp.inject.server import UndecidedError
+
         verdict = await self._authority.check(claim, peer)
         if isinstance(verdict, Refusal):
             if verdict.reply.startswith(b"4"):

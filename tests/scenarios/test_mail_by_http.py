@@ -14,7 +14,8 @@ import msgspec
 from aiohttp import ClientSession
 from tests.support.relay import RunningRelay, run
 
-from backstamp.config import Settings, parse
+from backstamp.config import Settings
+from backstamp.config.load import parse
 from backstamp.sink.server import Received, Sink
 from backstamp.smtp.data import bare
 from backstamp.telemetry import events

@@ -127,14 +127,14 @@ async def test_a_route_instead_of_mx_and_back(tmp_path: Path) -> None:
     ],
 )
 async def test_what_a_reload_cannot_change_is_said(tmp_path: Path, old: str, new: str) -> None:
-    from backstamp import config
+    from backstamp.config.load import load
 
     async with Host() as host, configured(tmp_path, to(host)) as running:
         file = tmp_path / "backstamp.toml"
-        running.relay.reload(config.load(str(file)))
+        running.relay.reload(load(str(file)))
         assert not running.events(events.Alarm)
         file.write_text(file.read_text().replace(old, new))
-        running.relay.reload(config.load(str(file)))
+        running.relay.reload(load(str(file)))
         [alarm] = running.events(events.Alarm)
         assert "restart" in alarm.action
 

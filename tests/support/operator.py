@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.support.relay import RunningRelay, run
 
-from backstamp import config
 from backstamp.config import Settings
+from backstamp.config.load import load
 from backstamp.sink.server import Heard, Options, Received, Sink
 
 FILE = """\
@@ -115,7 +115,7 @@ def written(
 
 def read(directory: Path, tables: str = "", **how: Any) -> Settings:
     """Return what a configuration file written so comes to."""
-    return config.load(str(written(directory, tables, **how)))
+    return load(str(written(directory, tables, **how)))
 
 
 @contextlib.asynccontextmanager

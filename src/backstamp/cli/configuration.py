@@ -23,7 +23,8 @@ def load_or_exit(path: str) -> Settings:
     Raises:
         typer.Exit: with code 2, after printing.
     """
-    from backstamp.config import ConfigurationError, load
+    from backstamp.config import ConfigurationError
+    from backstamp.config.load import load
 
     try:
         return load(path)

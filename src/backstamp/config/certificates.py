@@ -10,7 +10,8 @@ from typing import Any
 from backstamp.config import words
 from backstamp.config.between import Mistakes, rows
 from backstamp.config.lines import Path
-from backstamp.net.server_tls import CertificateError, read_authorities, read_pair, server_context
+from backstamp.net.pem import read_authorities, read_pair
+from backstamp.net.server_tls import CertificateError, server_context
 
 
 def mistakes(document: Mapping[str, Any]) -> Mistakes:

@@ -14,10 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-import argon2
 import msgspec
-from scramp import ScramException
-from scramp.utils import saslprep
 
 from backstamp.policy.user import User, sender_pattern
 
@@ -82,6 +79,9 @@ def prepared(text: str, limit: int) -> str | None:
         return None
     if text.isascii() and text.isprintable():
         return text  # nothing in it is mapped or prohibited; a large file is read twice as fast
+    from scramp import ScramException
+    from scramp.utils import saslprep
+
     try:
         return saslprep(text) or None
     except ScramException:
@@ -162,6 +162,8 @@ def _account(line: bytes) -> Account:
         raise UsersError(f"not a JSON object of a user; it has {keys}, and nothing else") from None
     if user_name(row.name) != row.name:
         raise UsersError("the name is not prepared (SASLprep); add the user anew")
+    import argon2
+
     try:
         if argon2.extract_parameters(row.password).type is not argon2.Type.ID:
             raise UsersError("password is no argon2id hash; set it with backstamp user passwd")

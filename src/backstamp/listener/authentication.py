@@ -21,6 +21,7 @@ UNKNOWN: Final = b"504 5.5.4 Authentication mechanism not supported\r\n"
 NEEDS_TLS: Final = b"538 5.7.11 Encryption is required for authentication\r\n"
 REQUIRED: Final = b"530 5.7.0 Authentication required\r\n"
 NOT_YOURS: Final = b"550 5.7.1 This sender address is not yours\r\n"
+TROUBLE: Final = b"454 4.7.0 Temporary authentication failure\r\n"
 TOO_MANY: Final = b"421 4.7.0 Too many failed authentications\r\n"
 
 FAILURES: Final = 3

@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from backstamp.clock import Clock
 from backstamp.listener import mechanisms, offers, users
 from backstamp.listener.accounts import LONGEST_NAME, Scram, prepared
-from backstamp.listener.authentication import Authentication, Refusal
+from backstamp.listener.authentication import TROUBLE, Authentication, Refusal
 from backstamp.listener.mechanisms import Claim, Password, Proof, Token
 from backstamp.listener.passwords import HASHER, BusyError, Passwords, UncheckedError
 from backstamp.listener.settings import AuthSettings
@@ -30,7 +30,6 @@ from backstamp.text import printable
 WRONG: Final = mechanisms.REJECTED
 LOCKED: Final = b"454 4.7.0 Too many failed authentications, try again later\r\n"
 BUSY: Final = b"454 4.7.0 Too many authentications under way, try again later\r\n"
-TROUBLE: Final = b"454 4.7.0 Temporary authentication failure\r\n"
 
 
 class Authority:

@@ -12,7 +12,7 @@ from typing import Final
 
 from backstamp.clock import Clock
 from backstamp.listener.settings import TlsSettings
-from backstamp.net import server_tls
+from backstamp.net import pem, server_tls
 from backstamp.net.server_tls import Certificate, CertificateError, ClientCertificate
 from backstamp.telemetry.events import Alarm, Event, Renewed
 
@@ -26,9 +26,6 @@ SOON: Final = 14 * 86400.0
 """Seconds before its end from which on a certificate that was not renewed is an alarm."""
 
 DAY: Final = 86400.0
-
-describe = server_tls.describe
-identity = server_tls.identity
 
 
 class Certificates:
@@ -62,6 +59,10 @@ class Certificates:
         return client.fingerprint in settings.client_fingerprints or not settings.client_names.isdisjoint(
             client.names
         )
+
+    def trusts(self, session: ssl.SSLObject) -> bool:
+        """Tell whether the client of a session showed a certificate with which it may relay."""
+        return self.trusted(pem.identity(session))
 
     def poll(self) -> None:
         """Look at the files, if that was not done within the last second."""
@@ -111,8 +112,8 @@ class Certificates:
         """
         settings = self.settings
         if settings.client_ca:
-            server_tls.read_authorities(settings.client_ca)
-        shown = tuple(server_tls.read_pair(*pair) for pair in settings.pairs)
+            pem.read_authorities(settings.client_ca)
+        shown = tuple(pem.read_pair(*pair) for pair in settings.pairs)
         contexts = [server_tls.server_context(*pair, settings.client_ca) for pair in settings.pairs]
         by_name: dict[str, ssl.SSLContext] = {}
         for one, context in zip(shown, contexts, strict=True):

@@ -1,16 +1,20 @@
 """What the sessions of a listener share: the door, the bounds, who judges, what is shown in TLS."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from backstamp.listener.authority import Authority
 from backstamp.listener.budget import Budget
-from backstamp.listener.certificates import Certificates
 from backstamp.listener.crowd import Crowd, Refusal
 from backstamp.listener.intake import Door
 from backstamp.listener.settings import ListenerSettings
 from backstamp.telemetry.events import Event, Limited
+
+if TYPE_CHECKING:  # who has no TLS and no AUTH does not pay for what they take
+    from backstamp.listener.authority import Authority
+    from backstamp.listener.certificates import Certificates
 
 
 class Flushed(Protocol):

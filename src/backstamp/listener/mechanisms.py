@@ -13,8 +13,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
-from scramp import ScramException, ScramMechanism
-from scramp.utils import ServerError
 
 from backstamp.listener.accounts import LONGEST_NAME, Scram, prepared
 
@@ -114,23 +112,27 @@ def start(
         case "LOGIN":
             exchange, first = _Login(), Challenge(b"Username:")
         case "SCRAM-SHA-256":
-            exchange = _Scram(verifier, nonce)
+            from backstamp.listener.scram import ScramExchange  # its library is a part of this one alone
+
+            exchange = ScramExchange(verifier, nonce)
         case _:
             exchange = _Bearer(mechanism)
     return exchange, first if initial is None else exchange.step(initial)
 
 
-class _Short:
+class Short:
     """What most mechanisms have to say after the judgement: nothing."""
 
     def refused(self, reply: bytes) -> Challenge | Failed:
+        """Say it (`Exchange.refused`)."""
         return Failed(reply)
 
     def accepted(self) -> bytes | None:
+        """Say nothing (`Exchange.accepted`)."""
         return None
 
 
-class _Plain(_Short):
+class _Plain(Short):
     """`authzid NUL authcid NUL passwd`."""
 
     def step(self, response: bytes) -> Step:
@@ -145,7 +147,7 @@ class _Plain(_Short):
         return Check(Password(name, password, "PLAIN"))
 
 
-class _Login(_Short):
+class _Login(Short):
     """A name, then a password; the older one of the two, kept for clients that know no other."""
 
     def __init__(self) -> None:
@@ -164,52 +166,7 @@ class _Login(_Short):
         return Challenge(b"Password:")
 
 
-class _Scram(_Short):
-    """Client-first, client-final, then what comes with a success.
-
-    That is said only after the judgement: who is locked out must not learn from it that a guess was right.
-    """
-
-    def __init__(self, verifier: Verifier, nonce: Callable[[], str]) -> None:
-        self._name = ""
-        self._verifier = verifier
-        self._server = ScramMechanism("SCRAM-SHA-256").make_server(self._keys, s_nonce=nonce())
-        self._proceed = self._first
-
-    def step(self, response: bytes) -> Step:
-        try:
-            return self._proceed(response)
-        except (ScramException, UnicodeDecodeError):
-            # What scramp says of it may cite what the client sent.
-            return Failed(MALFORMED)
-
-    def _first(self, response: bytes) -> Step:
-        self._server.set_client_first(response.decode("utf-8"))
-        self._proceed = self._final
-        return Challenge(self._server.get_server_first().encode())
-
-    def _final(self, response: bytes) -> Step:
-        try:
-            self._server.set_client_final(response.decode("utf-8"))
-        except ScramException as error:
-            if error.server_error is ServerError.INVALID_PROOF:
-                return Check(Proof(self._name, good=False))
-            raise
-        return Check(Proof(self._name, good=True))
-
-    def accepted(self) -> bytes | None:
-        return str(self._server.get_server_final()).encode()
-
-    def _keys(self, name: str) -> tuple[bytes, bytes, bytes, int]:
-        # The library has prepared the name; its length is ours to bound.
-        if len(name) > LONGEST_NAME:
-            raise ScramException("a name too long")
-        self._name = name
-        keys = self._verifier(name)
-        return keys.salt, keys.stored_key, keys.server_key, keys.iterations
-
-
-class _Bearer(_Short):
+class _Bearer(Short):
     """One message with a token; after a refusal the client hears why, and says anything at all."""
 
     def __init__(self, mechanism: str) -> None:

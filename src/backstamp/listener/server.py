@@ -1,15 +1,15 @@
 """A listener: one address, its sessions, and their orderly end."""
 
+from __future__ import annotations
+
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from backstamp.clock import Clock
 from backstamp.listener import local
-from backstamp.listener.authority import Authority
 from backstamp.listener.budget import Budget
-from backstamp.listener.certificates import Certificates
 from backstamp.listener.crowd import Crowd
 from backstamp.listener.house import House
 from backstamp.listener.intake import Door
@@ -19,6 +19,10 @@ from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Intake
 from backstamp.telemetry.events import Event
+
+if TYPE_CHECKING:
+    from backstamp.listener.authority import Authority
+    from backstamp.listener.certificates import Certificates
 
 BACKLOG = 1024
 """Connections the kernel keeps while the loop is busy."""
@@ -86,6 +90,8 @@ class Listener:
     def _certificates(self, settings: ListenerSettings) -> Certificates | None:
         if settings.tls.mode == "none":
             return None
+        from backstamp.listener.certificates import Certificates  # and 8 MB of cryptography
+
         return Certificates(settings.tls, clock=self._clock, emit=self._emit)
 
     @property

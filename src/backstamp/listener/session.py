@@ -9,16 +9,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from backstamp.listener import admission, authority, certificates
+from backstamp.listener import admission
 from backstamp.listener.answer import Action
 from backstamp.listener.arrival import Arrival
-from backstamp.listener.authentication import Refusal
+from backstamp.listener.authentication import TROUBLE, Refusal
 from backstamp.listener.budget import SPARE, Hold, share
 from backstamp.listener.contents import Chunk, Contents, Dotted, Piece
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.house import House, Visitor
 from backstamp.listener.intake import TOO_BIG
 from backstamp.listener.wire import HANDSHAKE, Wire
+from backstamp.net.server_tls import describe
 from backstamp.smtp import proxy
 from backstamp.telemetry.events import Alarm, Refused
 from backstamp.text import printable
@@ -346,7 +347,7 @@ class Session(Wire):
             verdict = await judge.check(conversation.claim, self.peer)
         except Exception as error:  # a bug must cost nobody an account: the client tries again
             self._alarm(f"judging a client broke: {error!r}", "it was told to try again")
-            verdict = Refusal(authority.TROUBLE)
+            verdict = Refusal(TROUBLE)
         reply, action = conversation.judged(verdict)
         self._out.append(reply)
         return action is not Action.CLOSE
@@ -372,8 +373,8 @@ class Session(Wire):
             return False
         before = self._conversation.client.authentication
         self._conversation.protected(
-            certificates.describe(found),
-            certified=shown.trusted(certificates.identity(found)),
+            describe(found),
+            certified=shown.trusts(found),
             authentication=(
                 None if auth is None or before is None else auth.authentication(failures=before.failures)
             ),

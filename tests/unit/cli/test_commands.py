@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -150,7 +151,8 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_where_it_cannot(
         serving.process.send_signal(signal.SIGHUP)
         with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
             client.ehlo("client.test")
-        for _ in range(100):
+        for _ in range(200):
+            time.sleep(0.05)
             with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
                 client.ehlo("client.test")
                 client.mail("a@b.example")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.config import ConfigurationError, Settings, authentication, parse
+from backstamp.config import ConfigurationError, Settings, authentication
+from backstamp.config.load import parse
 from backstamp.listener.settings import Auth, AuthSettings
 from backstamp.policy.token import TokenEndpoint
 

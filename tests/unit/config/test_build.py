@@ -4,7 +4,8 @@ from datetime import date
 
 import pytest
 
-from backstamp.config import build, parse
+from backstamp.config import build
+from backstamp.config.load import parse
 from backstamp.config.model import File
 from backstamp.config.shipped import Known
 from backstamp.policy.adapt import Action, Adaptation

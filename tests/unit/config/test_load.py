@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.certificates import written
 
-from backstamp.config import ConfigurationError, load, parse
+from backstamp.config import ConfigurationError
+from backstamp.config.load import load, parse
 from backstamp.config.units import Address
 from backstamp.listener.settings import Limits
 from backstamp.policy.destination import DestinationPolicy, Rate, Timeouts

@@ -6,8 +6,8 @@ from importlib import resources
 
 import pytest
 
-from backstamp.config import parse
 from backstamp.config.between import mistakes
+from backstamp.config.load import parse
 from backstamp.config.shipped import known
 from backstamp.mail.reply import Reply
 from backstamp.policy.adapt import Action, Adaptations

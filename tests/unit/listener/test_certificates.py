@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from tests.support.certificates import save, written
 
-from backstamp.listener.certificates import Certificates, describe, identity
+from backstamp.listener.certificates import Certificates
 from backstamp.listener.settings import TlsSettings
-from backstamp.net.server_tls import CertificateError, read_pair
+from backstamp.net.pem import identity, read_pair
+from backstamp.net.server_tls import CertificateError, describe
 from backstamp.telemetry.events import Alarm, Event, Renewed
 
 DAY = 86400.0
@@ -351,7 +352,7 @@ def test_a_clients_own_certificate_may_stand_for_an_authority(tmp_path: Path, pa
     made.cert_chain_pems[0].write_to_path(tmp_path / "ca.pem")
     shown = Shown(pair, client_ca=str(tmp_path / "ca.pem"), client_names=frozenset({"app.example.org"}))
     both = shown.handshake(None, client_with(made))
-    assert shown.certificates.trusted(identity(both.server))
+    assert shown.certificates.trusts(both.server)
 
 
 def test_nobody_is_asked_without_authorities(pair: tuple[str, str]) -> None:
@@ -375,7 +376,7 @@ def test_an_authority_is_renewed_too(tmp_path: Path, pair: tuple[str, str]) -> N
     old.cert_pem.write_to_path(tmp_path / "ca.pem")
     shown = Shown(pair, client_ca=str(tmp_path / "ca.pem"), client_names=frozenset({"app.example.org"}))
     both = shown.handshake(None, client_with(made))
-    assert shown.certificates.trusted(identity(both.server))
+    assert shown.certificates.trusts(both.server)
     new.cert_pem.write_to_path(tmp_path / "ca.pem")
     assert [type(told) for told in shown.after(1)] == [Renewed]
     with pytest.raises(ssl.SSLCertVerificationError):

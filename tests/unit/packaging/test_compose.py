@@ -6,7 +6,7 @@ import os
 import jsonschema
 import yaml
 
-from backstamp.config import load
+from backstamp.config.load import load
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 

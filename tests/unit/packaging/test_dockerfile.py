@@ -5,7 +5,7 @@ import json
 import os
 import re
 
-from backstamp.config import load
+from backstamp.config.load import load
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 

@@ -1,0 +1,64 @@
+"""A configuration read in a process of its own, which ends when it is read.
+
+Reading takes pydantic, a TOML parser and whatever looks at certificates: a fifth of the memory of a
+relay, needed for a moment. And a reload in the relay's own process would hold up all its clients. The
+child says on its standard output what came of it, as a pickle: the settings, or all mistakes.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+from backstamp.config.problem import ConfigurationError, Problem
+from backstamp.config.settings import Settings
+
+
+def begin(path: str) -> Callable[[], Settings]:
+    """Have a file read; return what waits for the settings.
+
+    That raises ConfigurationError with every mistake, as `load.load` does; one where the child broke.
+    """
+    # -P: a directory named backstamp where the relay is started from is not the program.
+    command = [sys.executable, "-P", "-m", __name__, path]
+    child = subprocess.Popen(  # noqa: S603 - this program, and its own argument
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+
+    def end() -> Settings:
+        with child:
+            said, _ = child.communicate()
+        if child.returncode:
+            message = f"cannot be read: its reader ended with {child.returncode}"
+            raise ConfigurationError((Problem(path, 0, "", message),))
+        found: Settings | tuple[Problem, ...] = pickle.loads(said)  # noqa: S301 - by this program
+        if isinstance(found, Settings):
+            return found
+        raise ConfigurationError(found)
+
+    return end
+
+
+def load(path: str) -> Settings:
+    """Return the settings of a file; blocks until they are there. Raises ConfigurationError."""
+    return begin(path)()
+
+
+def main() -> None:
+    """Read the file named on the command line; the child's part."""
+    from backstamp.config.load import load as read
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C is the relay's to tell of
+    said: Settings | tuple[Problem, ...]
+    try:
+        said = read(sys.argv[1])
+    except ConfigurationError as error:
+        said = error.problems
+    with os.fdopen(1, "wb") as out:
+        out.write(pickle.dumps(said))
+
+
+if __name__ == "__main__":
+    main()

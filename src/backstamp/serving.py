@@ -1,0 +1,83 @@
+"""The relay as a process in the foreground: `backstamp serve`, without the frame of the command line.
+
+It runs for months, so nothing is loaded that only its start needs (`config.apart`). SIGTERM drains,
+SIGHUP reloads; exit code 2 and a line on standard error for what keeps it from starting.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from backstamp import running
+from backstamp.app import Relay, StartError
+from backstamp.config import ConfigurationError, Settings, apart
+from backstamp.telemetry.events import Alarm
+from backstamp.telemetry.log import EventLog
+
+BAD_CONFIGURATION: Final = 2
+"""Exit code for what the configuration makes impossible: mistakes in it, a port in use, a locked queue."""
+
+
+def main(config: str, reading: Callable[[], Settings]) -> None:
+    """Run the relay until SIGTERM; events go to standard output, one a line.
+
+    `config` is read already (`apart.begin`): it takes as long as loading this module. Raises SystemExit.
+    """
+    try:
+        settings = reading()
+    except ConfigurationError as error:
+        _refuse("\n".join(str(problem) for problem in error.problems))
+    try:
+        with running.event_log(sys.stdout) as (log, metrics):
+            running.loop(_serve(Relay(settings, log, metrics), config, log))
+    except StartError as error:
+        _refuse(f"backstamp: {error}")
+
+
+def _refuse(why: str) -> NoReturn:
+    sys.stderr.write(f"{why}\n")
+    sys.exit(BAD_CONFIGURATION)
+
+
+async def _serve(relay: Relay, config: str, log: EventLog) -> None:
+    reloading = Reloading(relay, config, log)
+    running.on_signals(relay, reloading.ask)
+    await relay.run()
+    await reloading.end()
+
+
+class Reloading:
+    """Reads the configuration again when asked: one reading at a time, and the last word counts."""
+
+    def __init__(self, relay: Relay, config: str, log: EventLog) -> None:
+        self._relay = relay
+        self._config = config
+        self._log = log
+        self._asked = False
+        self._task: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """Have it read: now, or once more when what is being read has been."""
+        self._asked = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def end(self) -> None:
+        """Forget what was asked."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _work(self) -> None:
+        while self._asked:
+            self._asked = False
+            try:
+                # Elsewhere and in a thread: clients notice nothing.
+                self._relay.reload(await asyncio.to_thread(apart.load, self._config))
+            except ConfigurationError as error:
+                problem = "; ".join(str(problem) for problem in error.problems)
+                now = int(time.time() * 1e6)
+                action = "the configuration in force stays"
+                self._log.emit(Alarm(time=now, problem=problem, action=action))
