@@ -45,11 +45,21 @@ class Sink(Protocol):
 
 
 class Committer:
-    """The commit thread and its inbox. Made and used on the loop; if the thread dies, `failed` tells."""
+    """The commit thread and its inbox. Made and used on the loop; if the thread dies, `failed` tells.
 
-    def __init__(self, sink: Sink, failed: Callable[[BaseException], None]) -> None:
+    `rest` lets the thread wait so many seconds.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        failed: Callable[[BaseException], None],
+        *,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._sink = sink
         self._failed = failed
+        self._rest = rest
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
         self._gathered: list[Job] = []
@@ -101,7 +111,7 @@ class Committer:
             if batch:
                 sink.commit(batch, self._announce)
                 if len(batch) >= SHARED:
-                    time.sleep(REST)
+                    self._rest(REST)
             if jobs is None:
                 sink.seal()
                 return

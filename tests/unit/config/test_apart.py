@@ -1,4 +1,4 @@
-"""A configuration that a process of its own reads: the same settings, the same mistakes, and no end of the relay."""
+"""A configuration that a process of its own reads: the same settings, the same mistakes, never a crash."""
 
 import subprocess
 import sys
@@ -93,7 +93,9 @@ def test_a_reader_that_breaks_is_a_mistake_and_no_crash(monkeypatch: pytest.Monk
 def test_a_relay_does_not_load_what_only_its_start_needs() -> None:
     """Memory: a third of a relay's is libraries."""
     code = "import sys; from backstamp import serving; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     loaded = set(done.stdout.split())
     assert "backstamp.listener.session" in loaded
     assert not loaded & {"pydantic", "pydantic_core", "typer", "tomllib", "cryptography", "scramp", "argon2"}

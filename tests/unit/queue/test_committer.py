@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tests.support.queues import message
 
-from backstamp.queue.committer import BATCH, Committer
+from backstamp.queue.committer import BATCH, REST, SHARED, Committer
 from backstamp.queue.store import Announce, Append, Job
 
 
@@ -54,6 +54,21 @@ async def test_jobs_are_committed_in_order_and_together_if_they_gathered() -> No
     assert [job for batch in sink.batches for job in batch] == given
     assert 3 <= len(sink.batches) <= 4
     assert sink.sealed
+
+
+async def test_after_a_batch_of_many_the_thread_rests_and_else_never() -> None:
+    sink, done, rests = Recorder(), list[Append](), list[float]()
+    committer = Committer(sink, lambda _: None, rest=rests.append)
+    for count in (1, SHARED - 1, SHARED, SHARED + 1):
+        given = jobs(count, done)
+        for job in given:
+            committer.submit(job)
+        async with asyncio.timeout(5):
+            while done[-count:] != given:
+                await asyncio.sleep(0.001)
+    await committer.close()
+    assert [len(batch) for batch in sink.batches] == [1, SHARED - 1, SHARED, SHARED + 1]
+    assert rests == [REST, REST]
 
 
 async def test_what_is_handed_over_before_the_end_is_committed() -> None:
