@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.client import send
+from tests.support.door import door
 from tests.support.faults import FaultyFiles
 from tests.support.queues import local_queue, message
 from tests.support.relay import relay
@@ -115,6 +116,21 @@ async def test_below_the_reserve_mail_is_refused_and_delivery_goes_on(tmp_path: 
     files.room = 1000
     await append_when_taken(queue, message(b"b@y.example"))
     assert [type(event) for event in events if isinstance(event, Alarm | Resumed)] == [Alarm, Resumed]
+    await queue.close()
+
+
+async def test_a_client_hears_of_a_full_disk_before_it_sends_its_content(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    queue = await local_queue(tmp_path / "q", files=files, probe=0.01, reserve=1000)
+    files.room = 999
+    await asyncio.sleep(0.02)
+    command = b"EHLO client.test\r\nMAIL FROM:<a@b.example>\r\nQUIT\r\n"
+    async with door(behind=queue) as here:
+        assert b"\r\n452 4.3.1 " in await here.talk(command)
+        files.room = 1000
+        async with asyncio.timeout(5):
+            while b"\r\n250 2.1.0 " not in await here.talk(command):
+                await asyncio.sleep(0.02)
     await queue.close()
 
 

@@ -17,6 +17,7 @@ from backstamp.listener.crowd import Crowd
 from backstamp.listener.server import Listener
 from backstamp.listener.settings import AuthSettings, Limits, ListenerSettings
 from backstamp.listener.transaction import Refuse
+from backstamp.mail.reply import Reply
 from backstamp.queue.port import Deposit, Intake, Message
 from backstamp.telemetry.events import Event
 
@@ -37,6 +38,10 @@ class RecordingQueue:
         self.stands = b""
         """The id of an earlier message that stands for whatever comes."""
         self.deposits: list[Gathered] = []
+        self.closed: Reply | None = None
+
+    def refusal(self) -> Reply | None:
+        return self.closed
 
     async def append(self, message: Message) -> bytes:
         if self.delay:

@@ -25,7 +25,7 @@ from backstamp.listener.authentication import Ask, Authentication, End, Judge, R
 from backstamp.listener.client import Client
 from backstamp.listener.mechanisms import Claim
 from backstamp.listener.settings import Auth, ListenerSettings
-from backstamp.listener.transaction import NO_SIZE, Rates, Refuse, Transaction
+from backstamp.listener.transaction import NO_SIZE, Closed, Rates, Refuse, Transaction
 from backstamp.policy.user import User
 from backstamp.smtp import extensions
 
@@ -59,11 +59,12 @@ class Conversation:
         wall: Callable[[], float] | None = None,
         authentication: Authentication | None = None,
         rates: Rates | None = None,
+        closed: Closed = lambda: None,
     ) -> None:
         self._settings = settings
         self._wall = wall or float
         self.client = Client(settings, peer, authentication)
-        self.transaction = Transaction(settings, self.client, refuse, wall=wall, rates=rates)
+        self.transaction = Transaction(settings, self.client, refuse, wall=wall, rates=rates, closed=closed)
         self.errors = 0
         self.claim: Claim | None = None
         """What is to be judged."""

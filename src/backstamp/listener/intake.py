@@ -61,6 +61,11 @@ class Door:
         self.refuse = refuse
         """Which recipients are not taken (the suppression list)."""
 
+    def closed(self) -> bytes | None:
+        """Return the reply to MAIL while the queue takes nothing: who hears so need not send a content."""
+        reply = self.queue.refusal()
+        return None if reply is None else f"{reply}\r\n".encode()
+
     async def take(
         self, content: bytes, envelope: Envelope, origin: Origin, settings: ListenerSettings
     ) -> Verdict:

@@ -121,6 +121,7 @@ class Session(Wire):
             self.peer,
             self._door.refuse,
             wall=self._door.clock.wall,
+            closed=self._door.closed,
             authentication=None if auth is None else auth.authentication(),
             rates=Visitor(self._house, self.peer, self.loop.time),
         )

@@ -32,6 +32,10 @@ Refuse = Callable[[bytes, bytes], bytes | None]
 """From a recipient and the tenant the mail is of to the reply that refuses it, None if it is taken."""
 
 
+Closed = Callable[[], bytes | None]
+"""The reply to MAIL while no mail can be taken at all, None while it can."""
+
+
 class Rates(Protocol):
     """How much one client may do; asked for each, the answer is the reply that refuses it."""
 
@@ -55,6 +59,7 @@ class Transaction:
         *,
         wall: Callable[[], float] | None,
         rates: Rates | None,
+        closed: Closed = lambda: None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -63,6 +68,7 @@ class Transaction:
         self._wall = wall or float
         self.hold = settings.future_release if settings.submission and wall is not None else 0.0
         self._rates = rates
+        self._closed = closed
         self._domain = settings.qualify.encode("ascii") if settings.submission else b""
         self._priority = b"" if settings.priority is None else b" MT-PRIORITY=%d" % settings.priority
         self._messages = 0
@@ -136,6 +142,8 @@ class Transaction:
             return NEEDS_EHLO, Action.NEXT
         if user is not None and not sender_allowed(user, address):
             return authentication.NOT_YOURS, Action.NEXT
+        if (closed := self._closed()) is not None:
+            return closed, Action.NEXT
         if self._rates is not None:
             refusal = self._rates.message(user.name if user is not None else "", self._messages)
             if refusal is not None:

@@ -17,6 +17,7 @@ from backstamp.clock import Clock
 from backstamp.mail.content import Content
 from backstamp.mail.envelope import Envelope, domain_runs
 from backstamp.mail.release import held_until
+from backstamp.mail.reply import Reply
 from backstamp.queue import entry as entries
 from backstamp.queue import ids, keys
 from backstamp.queue.bell import Bell, Gate
@@ -190,6 +191,10 @@ class Engine:
             message = self._named(message)
         await self._write(message, release=True)
         return message.queue_id
+
+    def refusal(self) -> Reply | None:
+        """Return why no mail is taken now: there is always room."""
+        return None
 
     async def deposit(self, message: Message) -> Deposit:
         """Begin a message of which only the first part of the content is there."""

@@ -235,6 +235,10 @@ class LocalQueue(Engine):
 
     # ---- what an engine adds ----
 
+    def refusal(self) -> Reply | None:
+        """Return why no mail is taken now: the disk fails or is full (Q8)."""
+        return self.health.refusal(report=False)
+
     def _admit(self, message: Message) -> None:
         """Raise QueueRefusedError if no mail is taken now."""
         refusal = self.health.refusal(report=message.report)

@@ -200,6 +200,10 @@ class Deposit(Protocol):
 class Intake(Protocol):
     """The listener's side of the queue."""
 
+    def refusal(self) -> Reply | None:
+        """Return why no mail is taken now (promise 4), None if it is."""
+        ...
+
     async def deposit(self, message: Message) -> Deposit:
         """Begin a message of which only the first part of the content is there.
 

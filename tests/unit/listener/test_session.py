@@ -210,6 +210,23 @@ async def test_a_message_of_exactly_the_limit_is_taken() -> None:
         assert len(opened.queue.messages) == 1
 
 
+async def test_while_the_queue_takes_nothing_mail_is_refused_before_its_content() -> None:
+    """RFC 1870 §6.1: 452 to MAIL, and the client keeps what it would have sent in vain; promise 4."""
+    async with door() as opened:
+        opened.queue.closed = Reply(452, "4.3.1 Insufficient system storage, try again later")
+        replies = (await opened.talk(START + b"QUIT\r\n")).splitlines()
+        assert replies[-4:] == [
+            b"452 4.3.1 Insufficient system storage, try again later",
+            *[b"503 5.5.1 Bad sequence of commands"] * 2,
+            b"221 2.0.0 Bye",
+        ]
+        refused = next(event for event in opened.events if isinstance(event, events.Refused))
+        assert (refused.command, refused.sender) == ("MAIL", "FROM:<a@b.example>")
+        opened.queue.closed = None
+        await opened.talk(START + b"x\r\n.\r\nQUIT\r\n")
+        assert len(opened.queue.messages) == 1
+
+
 async def test_an_endless_line_costs_no_memory() -> None:
     """Security 15: what no line end comes for is dropped as it comes."""
     async with door() as opened:
