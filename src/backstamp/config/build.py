@@ -104,6 +104,7 @@ def _listener_tls(table: ListenTable) -> TlsSettings:
         table.client_ca or "",
         frozenset(table.client_names),
         frozenset(table.client_fingerprints),
+        table.tls_required,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from backstamp.config.between import Mistakes, rows
 
-_OF_TLS = ("certificate", "key", "more_certificates", "client_ca", "client_names", "client_fingerprints")
 _TRUST = ("client_names", "client_fingerprints")
+_OF_TLS = ("certificate", "key", "tls_required", "more_certificates", "client_ca", *_TRUST)
 
 
 def mistakes(document: Mapping[str, Any]) -> Mistakes:

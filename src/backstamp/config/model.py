@@ -96,6 +96,9 @@ class ListenTable(Table):
     renewed, without a restart; a renewal that cannot be used is an alarm, and the old ones stay."""
     key: FileName | None = None
     """File of the private key (PEM, without a passphrase), with `starttls` or `implicit`."""
+    tls_required: bool = False
+    """With `starttls`, whether mail is taken over TLS only: in clear text MAIL is answered 530, and AUTH is
+    not offered on a loopback address either."""
     more_certificates: list[CertificateTable] = as_written([])
     """Certificates for other names of the relay: the client's SNI chooses by the names in them, `*.` stands
     for one label. Who names none of them sees `certificate`."""

@@ -49,7 +49,9 @@ class Client:
         if self.authentication is None or self._settings.auth is Auth.OFF:
             return False
         settings = self._settings
-        return bool(self.tls) or settings.local or ip_address(settings.host).is_loopback
+        if self.tls or settings.tls.required:
+            return bool(self.tls)
+        return settings.local or ip_address(settings.host).is_loopback
 
     @property
     def allowed(self) -> bool:

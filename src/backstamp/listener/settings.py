@@ -72,7 +72,7 @@ class TlsSettings(msgspec.Struct, frozen=True):
     `mode` is none, starttls or implicit; `pairs` are files of certificate and key, the first is shown to
     who names no host, or an unknown one. Clients with a certificate that `client_ca` verifies and that has
     one of `client_names` (lower case) or of `client_fingerprints` (`sha256:` and 64 hexadecimal digits)
-    may relay.
+    may relay. `required`: no mail before TLS.
     """
 
     mode: str = "none"
@@ -80,6 +80,7 @@ class TlsSettings(msgspec.Struct, frozen=True):
     client_ca: str = ""
     client_names: frozenset[str] = frozenset()
     client_fingerprints: frozenset[str] = frozenset()
+    required: bool = False
 
 
 class ListenerSettings(msgspec.Struct, frozen=True):

@@ -22,6 +22,8 @@ _POSTMASTER: Final = b"<postmaster>"
 _CHUNK: Final = re.compile(rb"([0-9]{1,10})( +LAST)?", re.IGNORECASE)
 
 NEEDS_UTF8: Final = b"553 5.6.7 The address needs SMTPUTF8\r\n"
+NEEDS_TLS: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+"""RFC 3207 §4, which has the words."""
 NEEDS_EHLO: Final = b"555 5.5.4 Parameters need EHLO\r\n"
 NOBODY: Final = b"554 5.5.1 No valid recipients\r\n"
 GO_AHEAD: Final = b"354 End data with <CR><LF>.<CR><LF>\r\n"
@@ -112,6 +114,8 @@ class Transaction:
         client = self._client
         if not client.helo or self.sender is not None:
             return NOT_NOW, Action.NEXT
+        if self._settings.tls.required and not client.tls:
+            return NEEDS_TLS, Action.NEXT
         user = client.user
         if user is None and self._settings.auth is Auth.REQUIRED:
             return authentication.REQUIRED, Action.NEXT

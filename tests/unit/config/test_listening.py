@@ -22,7 +22,16 @@ def wrong(table: dict[str, object]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("mode", [{}, {"tls": "none"}])
 @pytest.mark.parametrize(
-    "key", ["certificate", "key", "more_certificates", "client_ca", "client_names", "client_fingerprints"]
+    "key",
+    [
+        "certificate",
+        "key",
+        "tls_required",
+        "more_certificates",
+        "client_ca",
+        "client_names",
+        "client_fingerprints",
+    ],
 )
 def test_without_tls_nobody_sees_a_certificate(mode, key):
     assert wrong({**mode, key: "c"}) == [(key, NO_TLS)]
@@ -73,6 +82,7 @@ def test_files_become_settings(tmp_path: Path):
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     text = f"""\
 tls = "starttls"
+tls_required = true
 certificate = "{one[0]}"
 key = "{one[1]}"
 more_certificates = [{{certificate = "{two[0]}", key = "{two[1]}"}}]
@@ -88,6 +98,7 @@ proxies = ["10.0.0.5/32", "fd00::5"]
         f"{tmp_path}/ca.pem",
         frozenset({"app.example.org"}),
         frozenset({"sha256:" + "9f" * 31 + "0a"}),
+        required=True,
     )
     assert [str(network) for network in listener.proxies] == ["10.0.0.5/32", "fd00::5/128"]
 

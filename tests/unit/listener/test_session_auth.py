@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trustme
 from scramp import ScramClient
@@ -155,6 +156,18 @@ async def test_who_somebody_was_is_forgotten_at_starttls(accounts: AuthSettings,
         assert (await client.say(b"MAIL FROM:<a@example.org>")) == b"530 5.7.0 Authentication required\r\n"
         assert (await by_plain(client, ANN.name, SECRET)).startswith(b"235")
         assert (await client.say(b"MAIL FROM:<a@example.org>")).startswith(b"250")
+
+
+async def test_where_tls_is_required_there_is_no_auth_without_it(
+    accounts: AuthSettings, tls: TlsSettings
+) -> None:
+    """RFC 4954 §4: 538 on a loopback address too, if the listener wants TLS."""
+    required = msgspec.structs.replace(tls, required=True)
+    async with door(accounts=accounts, auth=Auth.OPTIONAL, tls=required) as opened, talker(opened) as client:
+        await client.reply()
+        assert b"AUTH" not in await client.say(b"EHLO client.test")
+        assert (await by_plain(client, ANN.name, SECRET)).startswith(b"538 5.7.11")
+        no_secret_in(opened)
 
 
 async def test_where_others_listen_in_there_is_no_auth_without_tls(

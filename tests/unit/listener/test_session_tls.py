@@ -57,6 +57,20 @@ async def test_after_starttls_all_begins_anew(tls: Callable[..., TlsSettings]) -
         assert b" with ESMTPS id " in message.content
 
 
+async def test_where_tls_is_required_no_mail_comes_in_clear_text(tls: Callable[..., TlsSettings]) -> None:
+    """RFC 3207: 530 to MAIL before STARTTLS; what cannot carry mail is answered."""
+    async with door(tls=tls(required=True)) as opened, talker(opened) as client:
+        await client.reply()
+        assert b"\r\n250 STARTTLS\r\n" in await client.say(b"EHLO client.test")
+        refused = await client.say(b"MAIL FROM:<a@b.example>")
+        assert refused == b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+        assert await client.all(b"RCPT TO:<c@d.example>", b"DATA", b"NOOP") == [b"503", b"503", b"250"]
+        await client.say(b"STARTTLS")
+        await client.shake(trusting())
+        await client.say(b"EHLO client.test")
+        assert (await client.hand_in(b"Subject: x\r\n")).startswith(b"250 2.0.0")
+
+
 async def test_starttls_takes_no_argument(tls: Callable[..., TlsSettings]) -> None:
     """RFC 3207 §4: 501; the session goes on in clear text."""
     async with door(tls=tls()) as opened, talker(opened) as client:
