@@ -147,6 +147,19 @@ async def test_a_large_message_comes_whole_and_in_many_transactions_if_need_be()
             assert message.content.partition(b"\r\n\r\n")[2] == lines.replace(b"\n", b"\r\n")
 
 
+async def test_a_key_names_each_of_many_transactions() -> None:
+    """Or the relay would take the second for the first one sent again: its recipients would get nothing."""
+    async with site(Limits(recipients=2)) as here:
+        people = [f"{one}@y.test" for one in "abcde"]
+        content = b"Backstamp-Idempotency-Key:\n order-1 \nFrom: a\n\nhello\n"
+        for _ in range(2):
+            assert await here.sendmail(*people, content=content) == (0, "", "")
+        assert len(here.running.events(events.Accepted)) == len(here.running.events(events.Repeated)) == 3
+        await here.running.until_empty()
+        assert sorted(one.decode() for message in here.taken for one in message.recipients) == people
+        assert not any(b"order-1" in message.content for message in here.taken)
+
+
 async def test_minus_bs_is_the_relays_own_smtp() -> None:
     async with site() as here:
         said = b"EHLO me\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@y.test>\r\nDATA\r\n"

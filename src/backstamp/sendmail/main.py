@@ -112,7 +112,9 @@ def _deliver(asked: Options, place: where.Where) -> int:
         opened = client.open()
         if opened[0] != "2":
             raise SendmailError(code_of(opened), opened)
-        outcome = transaction.send(client, envelope, lambda: content.pieces(first))
+        outcome = transaction.send(
+            client, envelope, lambda part: content.pieces(message.begin(content.first, head, field, part))
+        )
     finally:
         client.quit()
     for one in outcome.refused:

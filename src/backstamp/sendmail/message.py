@@ -18,6 +18,7 @@ _MBOX: Final = re.compile(rb">*From [^\n]*\n")
 _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:[^\r]*(?:\r(?!\n)[^\r]*)*\r\n(?:[ \t][^\n]*\n)*")
 _RESENT: Final = (b"resent-to", b"resent-cc", b"resent-bcc")
 _TO: Final = (b"to", b"cc", b"bcc")
+_KEY: Final = b"backstamp-idempotency-key"
 
 
 def wire(pieces: Iterable[bytes], *, dot_ends: bool) -> Iterator[bytes]:
@@ -99,14 +100,26 @@ def head(content: bytes) -> Head:
     return Head(tuple(fields), start, end)
 
 
-def begin(content: bytes, found: Head, sender: bytes) -> bytes:
-    """Return the beginning of a content as it goes out; `sender` is the From field it gets if it has none."""
-    kept = b"".join(raw for name, raw in found.fields if name not in (b"bcc", b"resent-bcc"))
+def begin(content: bytes, found: Head, sender: bytes, part: int = 0) -> bytes:
+    """Return the beginning of a content as it goes out; `sender` is the From field it gets if it has none.
+
+    A message that goes in several transactions is several for the relay, and one key stands for one: behind
+    the first (`part` 0) an idempotency key tells which, or the relay would take the others for repetitions.
+    """
+    kept = b"".join(
+        _of_part(raw, part) if name == _KEY else raw
+        for name, raw in found.fields
+        if name not in (b"bcc", b"resent-bcc")
+    )
     added = b"" if found.has(b"from") else sender
     rest = content[found.end :]
     # A header that just stops gets its end here, or the first line of the text would be part of it.
     gap = b"" if not rest or rest.startswith(b"\r\n") else b"\r\n"
     return added + kept + gap + rest
+
+
+def _of_part(key: bytes, part: int) -> bytes:
+    return key.rstrip() + b"/%d\r\n" % part if part else key
 
 
 def from_field(name: str, address: str) -> bytes:

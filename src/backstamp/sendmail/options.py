@@ -138,23 +138,23 @@ def _valued(options: Options, letter: str, value: str) -> Options:
 
 def _mode(value: str) -> Mode:
     found = {"m": Mode.DELIVER, "s": Mode.SERVE, "p": Mode.LIST, "i": Mode.NOTHING, "h": Mode.NOTHING}.get(
-        value[0].lower() if value[0] == "H" else value[0]
+        value[:1].lower() if value[:1] == "H" else value[:1]
     )
     if found is None:
         hints = {
             "d": "; backstamp serve runs the relay",
             "v": "; backstamp route shows the way of an address",
         }
-        _usage(f"-b{value[0]}: not supported{hints.get(value[0], '')}")
+        _usage(f"-b{value[:1]}: not supported{hints.get(value[:1], '')}")
     return found
 
 
 def _queue(options: Options, value: str) -> Options:
-    if value[0].isdecimal():
+    if value[:1].isdecimal():
         return options._replace(mode=Mode.NOTHING)
-    if value[0] == "I" and len(value) > 1:
+    if value[:1] == "I" and len(value) > 1:
         return options._replace(mode=Mode.RETRY, queue_id=value[1:])
-    _usage(f"-q{value[0]}: not supported")
+    _usage(f"-q{value[:1]}: not supported")
 
 
 def _checked(options: Options) -> Options:

@@ -40,8 +40,12 @@ class Outcome(NamedTuple):
         return code_of_all([one.reply for one in self.refused], some_taken=bool(self.taken))
 
 
-def send(client: Client, envelope: Envelope, content: Callable[[], Iterable[bytes]]) -> Outcome:
-    """Hand a message to the relay; `content` gives its pieces anew for each transaction.
+Content = Callable[[int], Iterable[bytes]]
+"""From the place of a transaction's first recipient among all of them to the pieces of its content."""
+
+
+def send(client: Client, envelope: Envelope, content: Content) -> Outcome:
+    """Hand a message to the relay; `content` is asked anew for each transaction.
 
     Whom the relay has no room for in one transaction (452 4.5.3) goes in the next (RFC 5321 §4.5.3.1.10).
 
@@ -65,7 +69,7 @@ def _transaction(
     client: Client,
     envelope: Envelope,
     recipients: Sequence[str],
-    content: Callable[[], Iterable[bytes]],
+    content: Content,
     outcome: Outcome,
 ) -> list[str]:
     """Run one transaction, note its outcome, and return who is left for the next."""
@@ -86,7 +90,8 @@ def _transaction(
             refused.append(Refused(recipient, reply))
     if taken:
         _expect("3", client.command("DATA"))
-        outcome.taken.append(_expect("2", client.content(content())))
+        place = envelope.recipients.index(recipients[0])
+        outcome.taken.append(_expect("2", client.content(content(place))))
     outcome.refused.extend(refused)
     return later
 

@@ -90,6 +90,13 @@ def lists(written: bytes) -> list[str]:
     return [one.strip() for one in message.head(wire(written)).recipients()]
 
 
+def test_a_key_tells_the_part_of_a_message_in_many_transactions() -> None:
+    content = b"BackStamp-Idempotency-Key : a\r\n\tb \r\nFrom: a\r\n\r\nBackstamp-Idempotency-Key: c\r\n"
+    head = message.head(content)
+    assert message.begin(content, head, b"", 0) == content
+    assert message.begin(content, head, b"", 1000) == content.replace(b"\tb \r\n", b"\tb/1000\r\n")
+
+
 def test_who_is_named_in_the_header() -> None:
     assert lists(b"To: a,\n b\nSubject: x\ncc: c\nBcc: d\n\nTo: no\n") == ["a, b", "c", "d"]
     assert lists("To: \u00fc@x".encode()) == ["\u00fc@x"]

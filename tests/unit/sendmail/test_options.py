@@ -49,6 +49,13 @@ def test_a_command_line_means(line: str, asked: Options) -> None:
     assert parse("sendmail", line.split()) == asked
 
 
+@pytest.mark.parametrize("words", [["-b", ""], ["-tq", ""], ["-N", ""], ["-R", ""], ["-B", ""]])
+def test_a_value_of_nothing_is_ex_usage_where_one_is_needed(words: list[str]) -> None:
+    with pytest.raises(SendmailError) as caught:
+        parse("sendmail", [*words, "a@x.org"])
+    assert caught.value.code == USAGE
+
+
 def test_an_empty_sender_is_not_a_missing_one() -> None:
     assert parse("sendmail", ["-f", "", "a@x.org"]).sender == ""
 
