@@ -116,8 +116,10 @@ class _Reader:
             place = "envelope.recipients"
             found = self._each(place, said.recipients, mailbox.address)
             count = len(said.recipients)
+            if bcc:
+                self._wrong("bcc", "does not go with envelope.recipients, which name all who get the message")
         else:
-            place = "to"
+            place = "to" if body.raw is None else "envelope.recipients"
             found = [one.address for one in bcc]
             if isinstance(letter, Letter):
                 found = [*(one.address for one in (*letter.to, *letter.cc)), *found]

@@ -202,7 +202,12 @@ def test_everything_wrong_is_told_at_once() -> None:
             {**MINIMAL, "envelope": {"sender": "x", "recipients": ["y"]}},
             {"envelope.sender", "envelope.recipients[0]"},
         ),
+        (
+            {**MINIMAL, "bcc": ["z@y.example"], "envelope": {"recipients": ["b@y.example"]}},
+            {"bcc"},
+        ),
         ({**MINIMAL, "raw": ""}, {"from", "to", "text", "envelope.sender"}),
+        ({"raw": "", "envelope": {"sender": ""}}, {"envelope.recipients"}),
         ({**EACH, "recipients": []}, {"recipients"}),
         (
             {**EACH, "to": ["b@y.example"], "raw": "QQ=="},
