@@ -28,7 +28,7 @@ def content(letter: Letter, boundary: str) -> bytes:
     ]
     if letter.subject is not None:
         fields.append(mailbox.field("Subject", letter.subject))
-    fields += [mailbox.field(name, value, literal=True) for name, value in letter.headers.items()]
+    fields += [mailbox.said(name, value) for name, value in letter.headers.items()]
     return b"".join(fields) + _parts(letter, boundary).as_bytes()
 
 

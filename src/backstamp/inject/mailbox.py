@@ -27,6 +27,22 @@ _NAMED: Final = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^<>"]*?))\s*<([^<>]*)>\
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _LONG: Final = re.compile(rf"\S{{{WORD + 1}}}")
 
+_ADDRESSED: Final = frozenset(
+    {
+        "sender",
+        "resent-from",
+        "resent-sender",
+        "resent-to",
+        "resent-cc",
+        "disposition-notification-to",
+        "return-receipt-to",
+        "errors-to",
+        "mail-followup-to",
+        "mail-reply-to",
+    }
+)
+"""Fields a client may write whose values are addresses: no encoded word may hold one (RFC 2047 §5)."""
+
 _UTF8 = Charset("utf-8")
 _UTF8.header_encoding = QP
 
@@ -87,6 +103,29 @@ def one_line(text: str) -> str:
     if _LONG.search(text) is not None and text.isascii():
         raise ValueError(f"has a word of more than {WORD} characters, which no header line can hold")
     return text
+
+
+def value(name: str, text: str) -> str:
+    """Return a text that may be the value of a field a client names.
+
+    Raises:
+        ValueError: it is not of one line, or beyond ASCII where addresses stand and not one mailbox.
+    """
+    if not one_line(text).isascii() and name.lower() in _ADDRESSED:
+        try:
+            readable = mailbox(text).address.isascii()
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ValueError("is beyond ASCII and not one mailbox; write Name <user@example.org>")
+    return text
+
+
+def said(name: str, text: str) -> bytes:
+    """Return a field a client named, with a `value`, and its CRLF; of a mailbox only the name is encoded."""
+    if not text.isascii() and name.lower() in _ADDRESSED:
+        return people(name, (mailbox(text),))
+    return field(name, text, literal=True)
 
 
 def field(name: str, value: str, *, literal: bool = False) -> bytes:

@@ -152,14 +152,14 @@ class _Reader:
     def _fitting(self, persons: Sequence[tuple[Mailbox, dict[str, str]]]) -> None:
         """Check header values once more, filled in: words that are fine alone may be too long together."""
         body = self._body
-        for path, template in (
-            ("subject", body.subject or ""),
-            *((joined("headers", name), value) for name, value in body.headers.items()),
+        for path, name, template in (
+            ("subject", "subject", body.subject or ""),
+            *((joined("headers", name), name, value) for name, value in body.headers.items()),
         ):
             if substitute.names(template):
                 for index, (_, values) in enumerate(persons):
                     try:
-                        mailbox.one_line(substitute.fill(template, values))
+                        mailbox.value(name, substitute.fill(template, values))
                     except ValueError as error:
                         self._wrong(path, f"{error} (for recipients[{index}])")
 
@@ -230,7 +230,7 @@ class _Reader:
             elif lower in seen:
                 self._wrong(path, "is given twice, in other letters")
             seen.add(lower)
-            self._value(path, lambda text=value: mailbox.one_line(text))  # type: ignore[misc]
+            self._value(path, lambda name=name, text=value: mailbox.value(name, text))  # type: ignore[misc]
 
     def _attachment(self, path: str, one: Attachment) -> None:
         kind = one.content_type.lower()

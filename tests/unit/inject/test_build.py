@@ -6,6 +6,7 @@ import json
 from email.message import EmailMessage
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,6 +137,16 @@ def test_names_come_back(names: list[str]) -> None:
     assert list(message.keys()) == ["To"]
     read = email.utils.getaddresses([message["To"]])
     assert [address for _, address in read] == [one.address.decode() for one in people]
+
+
+@pytest.mark.parametrize("name", ["Sender", "disposition-notification-to"])
+def test_an_address_is_in_no_encoded_word(name: str) -> None:
+    """RFC 2047 §5: or nobody who reads it finds the address."""
+    content, _ = built(headers={name: "J\u00f6rg, X <s@x.example>"})
+    field = email.message_from_bytes(content)[name]
+    assert field == "=?utf-8?q?J=C3=B6rg=2C_X?= <s@x.example>"
+    content, _ = built(headers={name: "A <a@x.example>, b@x.example"})
+    assert email.message_from_bytes(content)[name] == "A <a@x.example>, b@x.example"
 
 
 def test_quotes_in_a_name() -> None:

@@ -116,6 +116,17 @@ def test_a_value_cannot_smuggle_a_line_into_a_header(value: str) -> None:
     assert list(wrong({**MINIMAL, "attachments": [attachment]})) == ["attachments[0].filename"]
 
 
+@pytest.mark.parametrize(
+    "value", ["J\u00f6rg", "J\u00f6rg <a@x.example>, b@x.example", "j\u00f6rg@x.example"]
+)
+def test_what_is_beyond_ascii_among_addresses_is_one_mailbox(value: str) -> None:
+    assert list(wrong({**MINIMAL, "headers": {"Sender": value}})) == ["headers.Sender"]
+    people = [{"address": "one@y.example", "substitutions": {"who": value}}]
+    each = {"from": "a@x.example", "text": "", "headers": {"Sender": "{{who}}"}, "recipients": people}
+    assert list(wrong(each)) == ["headers.Sender"]
+    read({**MINIMAL, "headers": {"Sender": "J\u00f6rg <a@x.example>", "X-Any": value}})
+
+
 def test_words_that_are_too_long_only_together() -> None:
     people = [{"address": "one@y.example", "substitutions": {"a": "x" * 500}}]
     found = wrong({"from": "a@x.example", "text": "", "subject": "{{a}}{{a}}", "recipients": people})
