@@ -38,6 +38,12 @@ def read(said: Query, content: bytes, wishes: Wishes) -> Order:
     once = ("from", "tenant", "priority", "notify")
     mistakes = [Mistake(name, "is not known") for name in dict.fromkeys(said) if name not in {*once, "to"}]
     mistakes += [Mistake(name, "is given twice") for name in once if len(said.getall(name, [])) > 1]
+    # What was no UTF-8 was read as this character, which would make another address of one.
+    mistakes += [
+        Mistake(name, "is not UTF-8")
+        for name in (*once, "to")
+        if any("\ufffd" in value for value in said.getall(name, []))
+    ]
     if "from" not in said:
         mistakes.append(Mistake("from", "is missing; from= alone is the null reverse-path"))
     if mistakes:

@@ -177,7 +177,10 @@ class InjectServer:
             raise _EndedError(
                 415, f"the body is JSON or a message, and says so (Content-Type: {JSON} or {MESSAGE})"
             )
-        key = headers.get("Idempotency-Key")
+        keys = headers.getall("Idempotency-Key", [])
+        if len(keys) > 1:
+            raise _EndedError(400, "Idempotency-Key is given twice")
+        key = keys[0] if keys else None
         if key is not None and _KEY.fullmatch(key) is None:
             raise _EndedError(400, "Idempotency-Key is 1 to 190 printable ASCII characters without spaces")
         raw = asked.content_type == MESSAGE

@@ -361,6 +361,8 @@ def test_a_query_is_an_envelope() -> None:
         ("from=a&to=b&to=c@y.example", {"from", "to[0]"}),
         ("from=&to=b@y.example&priority=high", {"priority"}),
         ("from=&to=b@y.example&notify=now", {"notify"}),
+        ("from=&to=b@y.example&to=%ffb@y.example", {"to"}),
+        ("from=%c3@y.example&to=b@y.example", {"from"}),
         ("from=&to=b@y.example&tenant=a%20b&priority=1", {"tenant"}),
     ],
 )

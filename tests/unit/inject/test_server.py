@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import ClientSession, TCPConnector
+from multidict import CIMultiDict
 from tests.support.door import SETTINGS, RecordingQueue
 
 from backstamp.clock import SystemClock
@@ -138,6 +139,9 @@ async def test_the_key_of_a_request_goes_before_its_messages() -> None:
         assert len({one.key for one in here.queue.messages}) == 4
         assert all(b"idempotency" not in one.lower() for one in here.contents)
         assert (await here.post(MAIL, {"Idempotency-Key": "a b"}))[0] == 400
+        two = CIMultiDict([("Idempotency-Key", "a"), ("Idempotency-Key", "b"), ("Content-Type", module.JSON)])
+        async with ClientSession() as client, client.post(here.url(), json=MAIL, headers=two) as said:
+            assert said.status == 400
 
 
 async def test_some_recipients_refused_and_all() -> None:
