@@ -17,7 +17,7 @@ from backstamp.config import Settings
 from backstamp.listener.authentication import Refusal
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd
-from backstamp.listener.house import limited
+from backstamp.listener.house import House, Visitor, limited
 from backstamp.listener.intake import Door
 from backstamp.listener.mechanisms import Claim, Password, Token
 from backstamp.listener.server import Listener
@@ -86,7 +86,14 @@ class Entrance:
 
             door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
             authenticate = self._authenticate if settings.http.auth else None
-            self.http = InjectServer(settings.http, door, authenticate=authenticate, grace=grace)
+            house = House(settings.http.listener, door, crowd=self._crowd, budget=self._budget)
+            self.http = InjectServer(
+                settings.http,
+                door,
+                authenticate=authenticate,
+                rates=lambda peer: Visitor(house, peer, clock.monotonic),
+                grace=grace,
+            )
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:

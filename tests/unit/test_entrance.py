@@ -2,20 +2,60 @@
 
 import asyncio
 import itertools
+from ipaddress import ip_network
 
 import msgspec
+from aiohttp import ClientSession
 from tests.support.door import RecordingQueue
 from tests.support.talker import Talker
 
 from backstamp.clock import SystemClock
 from backstamp.config import Settings
 from backstamp.entrance import Entrance
-from backstamp.listener.settings import Limits, ListenerSettings
-from backstamp.telemetry.events import Event
+from backstamp.listener.settings import HttpSettings, Limits, ListenerSettings
+from backstamp.policy.destination import Rate
+from backstamp.telemetry.events import Event, Limited
 
 
 async def come(entrance: Entrance, number: int) -> Talker:
     return Talker(*await asyncio.open_connection(*entrance.listeners[number].address))
+
+
+async def test_a_rate_holds_over_smtp_and_http() -> None:
+    """Security 15: who goes to another door begins nothing anew."""
+    limits = Limits(message_rate=Rate(1, 3600.0), exempt=())
+    allow = (ip_network("127.0.0.0/8"),)
+    listen = ListenerSettings("relay.example.org", "127.0.0.1", 0, allow, limits=limits)
+    events, numbers = list[Event](), itertools.count(1)
+    entrance = Entrance(
+        Settings(
+            hostname=listen.hostname, queue_directory="none", listeners=(listen,), http=HttpSettings(listen)
+        ),
+        RecordingQueue(),
+        clock=SystemClock(),
+        emit=events.append,
+        entropy=lambda count: next(numbers).to_bytes(count, "big"),
+        once=lambda _: False,
+        refuse=lambda *_: None,
+        grace=1.0,
+    )
+    assert entrance.http is not None
+    await entrance.listeners[0].start()
+    await entrance.http.start()
+    try:
+        url = "http://{}:{}/api/v1/messages".format(*entrance.http.address)
+        mail = {"from": "a@x.example", "to": ["b@y.example"], "text": ""}
+        async with ClientSession() as client:
+            said = [(await client.post(url, json=mail)).status for _ in range(2)]
+        assert said == [202, 503]
+        sender = await come(entrance, 0)
+        await sender.reply()
+        assert (await sender.say(b"EHLO x")).startswith(b"250")
+        assert (await sender.say(b"MAIL FROM:<a@x.example>")).startswith(b"450 4.7.1")
+        sender.go()
+        assert [one.limit for one in events if isinstance(one, Limited)] == ["message_rate"]
+    finally:
+        await entrance.close()
 
 
 async def test_a_limit_holds_over_all_listeners_and_a_reload_changes_it() -> None:

@@ -54,9 +54,14 @@ def of(outcomes: Sequence[Outcome]) -> Answer:
 
 
 def nobody(refused: Sequence[Refusal]) -> Outcome:
-    """Return the outcome of a message none of whose recipients was taken: one alone has its own reply."""
-    replies = {one.reply for one in refused}
-    return Outcome(error=replies.pop() if len(replies) == 1 else NOBODY, refused=tuple(refused))
+    """Return the outcome of a message none of whose recipients was taken.
+
+    One reply for all is that of the message; of several a temporary one is, as trying again may help.
+    """
+    replies = list(dict.fromkeys(one.reply for one in refused))
+    later = [one for one in replies if one.startswith("4")]
+    said = later[0] if later else replies[0] if len(replies) == 1 else NOBODY
+    return Outcome(error=said, refused=tuple(refused))
 
 
 def mistakes(error: MistakenError) -> Answer:

@@ -24,6 +24,7 @@ from backstamp.listener.client import tenant_of
 from backstamp.listener.intake import Door
 from backstamp.listener.origin import Origin, Verdict
 from backstamp.listener.settings import HttpSettings
+from backstamp.listener.transaction import Rates
 from backstamp.mail.envelope import Envelope, flow
 from backstamp.policy.user import User
 from backstamp.telemetry.events import Refused
@@ -53,6 +54,9 @@ Authenticate = Callable[[str, str, str], Awaitable[User | None]]
 None: they are wrong. Raises `UndecidedError` where that cannot be told now.
 """
 
+Rated = Callable[[str], Rates]
+"""From a peer to the rates that hold for it."""
+
 
 class UndecidedError(Exception):
     """Whether credentials are right cannot be told now; the text is the SMTP reply (4yz)."""
@@ -69,8 +73,9 @@ class _EndedError(Exception):
 class InjectServer:
     """Serves `POST /api/v1/messages`. `settings` may be replaced while it runs; the next request sees it.
 
-    With `authenticate` every request needs a user it knows; without, an address that may relay. `grace` is
-    the seconds that requests under way have when it closes.
+    With `authenticate` every request needs a user it knows; without, an address that may relay. With `rates`
+    messages and recipients are counted as those of SMTP. `grace` is the seconds that requests under way have
+    when it closes.
     """
 
     def __init__(
@@ -79,11 +84,13 @@ class InjectServer:
         door: Door,
         *,
         authenticate: Authenticate | None = None,
+        rates: Rated | None = None,
         grace: float = 5.0,
     ) -> None:
         self.settings = settings
         self._door = door
         self._authenticate = authenticate
+        self._rates = rates
         self._requests = 0
         self._held = 0
         self.address = (settings.listener.host, settings.listener.port)
@@ -278,9 +285,14 @@ class InjectServer:
         self, order: Order, item: Item, origin: Origin, key: str | None, size: int, settings: HttpSettings
     ) -> Outcome:
         whose = flow(Envelope(order.sender, (), order.parameters)).tenant
+        rates = None if self._rates is None else self._rates(origin.peer)
+        if rates is not None and (limited := rates.message(_name(origin), 0)) is not None:
+            error = _shown(limited)
+            self._refused(origin.peer, order.sender, error)
+            return Outcome(tuple(_text(one) for one in item.recipients), error=error)
         refused = []
         for address in item.recipients:
-            if (reply := self._refusal(address, whose)) is not None:
+            if (reply := self._refusal(address, whose, rates, origin)) is not None:
                 refused.append(Refusal(_text(address), reply))
                 self._refused(origin.peer, order.sender, reply, address)
         away = {one.address for one in refused}
@@ -295,21 +307,23 @@ class InjectServer:
                 content = await asyncio.to_thread(_content, item, token, key)
             envelope = build.envelope(order, item, content)
             verdict = await self._door.take(content, envelope, origin, settings.listener)
-        except Exception as error:  # what became of the order's other messages must still be told
-            verdict = Verdict(self._door.broken(error))
+        except Exception as broken:  # what became of the order's other messages must still be told
+            verdict = Verdict(self._door.broken(broken))
         taken = tuple(_text(one) for one in item.recipients)
         if verdict.reply.startswith(b"2"):
             return Outcome(taken, verdict.queue_id, refused=tuple(refused))
-        reply = verdict.reply.decode("ascii", "backslashreplace").rstrip()
+        reply = _shown(verdict.reply)
         self._refused(origin.peer, order.sender, reply)
         return Outcome(taken, error=reply, refused=tuple(refused))
 
-    def _refusal(self, address: bytes, whose: bytes) -> str | None:
+    def _refusal(self, address: bytes, whose: bytes, rates: Rates | None, origin: Origin) -> str | None:
         """Return what RCPT would be answered, None if the recipient is taken."""
         if (reply := admission.recipient(address, allowed=True)) is not None:
             return reply
         said = self._door.refuse(address, whose)
-        return None if said is None else said.decode("ascii", "backslashreplace").rstrip()
+        if said is None and rates is not None:
+            said = rates.recipient(_name(origin))
+        return None if said is None else _shown(said)
 
     def _refused(self, peer: str, sender: bytes, reply: str, recipient: bytes = b"") -> None:
         self._door.emit(
@@ -331,6 +345,14 @@ def _content(item: Item, token: str, key: str | None) -> bytes:
     letter = item.letter
     content = letter if isinstance(letter, bytes) else build.content(letter, token)
     return content if key is None else build.keyed(content, key)
+
+
+def _name(origin: Origin) -> str:
+    return "" if origin.account is None else origin.account.name
+
+
+def _shown(reply: bytes) -> str:
+    return reply.decode("ascii", "backslashreplace").rstrip()
 
 
 def _text(address: bytes) -> str:

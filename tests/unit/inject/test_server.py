@@ -15,7 +15,7 @@ from tests.support.door import SETTINGS, RecordingQueue
 
 from backstamp.clock import SystemClock
 from backstamp.inject import server as module
-from backstamp.inject.server import Authenticate, InjectServer
+from backstamp.inject.server import Authenticate, InjectServer, Rated
 from backstamp.listener.intake import Door
 from backstamp.listener.settings import HttpSettings, Limits
 from backstamp.listener.transaction import Refuse
@@ -73,6 +73,7 @@ async def door(
     limits: Limits | None = None,
     refuse: Refuse = lambda *_: None,
     authenticate: Authenticate | None = None,
+    rates: Rated | None = None,
     requests: int = 100,
     memory: int = 200_000_000,
     **changes: object,
@@ -87,7 +88,9 @@ async def door(
         entropy=lambda count: len(queue.messages).to_bytes(count, "big"),
         refuse=refuse,
     )
-    server = InjectServer(HttpSettings(listener, requests, memory), behind, authenticate=authenticate)
+    server = InjectServer(
+        HttpSettings(listener, requests, memory), behind, authenticate=authenticate, rates=rates
+    )
     await server.start()
     try:
         async with ClientSession(connector=TCPConnector(force_close=True)) as client:
@@ -166,6 +169,55 @@ async def test_some_recipients_refused_and_all() -> None:
         assert (await here.post({**MAIL, "to": ["no@y.example"]}))[1]["error"] == "550 5.7.1 no"
         status, said = await here.post({**MAIL, "to": ["no@y.example", "c@[127.0.0.1]"]})
         assert (status, said["error"]) == (422, "554 5.5.1 No valid recipients")
+
+
+class Few:
+    """Rates of somebody who may hand in two messages, and name three recipients."""
+
+    def __init__(self) -> None:
+        self.messages, self.recipients = 2, 3
+        self.users: list[str] = []
+
+    def message(self, user: str, before: int) -> bytes | None:
+        self.users.append(user)
+        self.messages -= 1
+        return b"450 4.7.1 messages\r\n" if self.messages < 0 or before else None
+
+    def recipient(self, user: str) -> bytes | None:
+        self.users.append(user)
+        self.recipients -= 1
+        return b"450 4.7.1 recipients\r\n" if self.recipients < 0 else None
+
+
+async def test_rates_hold_here_too() -> None:
+    """Who may send so much a minute by SMTP may not send more by HTTP."""
+
+    async def authenticate(*_: str) -> User:
+        return User("joe")
+
+    few, asked = Few(), []
+
+    def rates(peer: str) -> Few:
+        asked.append(peer)
+        return few
+
+    async with door(authenticate=authenticate, rates=rates) as here:
+        who = {"Authorization": "Bearer x"}
+        assert (await here.post({**MAIL, "to": ["a@[127.0.0.1]", "b@y.example", "c@y.example"]}, who))[
+            0
+        ] == 202
+        status, said = await here.post({**MAIL, "to": ["b@y.example", "c@y.example"]}, who)
+        assert (status, said["messages"][0]["refused"]) == (
+            202,
+            [{"address": "c@y.example", "reply": "450 4.7.1 recipients"}],
+        )
+        status, said = await here.post(MAIL, who)
+        assert (status, said["error"]) == (503, "450 4.7.1 messages")
+        few.messages = 1
+        status, said = await here.post({**MAIL, "to": ["a@[127.0.0.1]", "b@y.example"]}, who)
+        assert (status, said["error"], here.headers["Retry-After"]) == (503, "450 4.7.1 recipients", "30")
+        assert len(here.queue.messages) == 2
+        assert (set(few.users), set(asked)) == ({"joe"}, {"127.0.0.1"})
 
 
 async def test_a_message_for_each_and_what_became_of_it() -> None:
