@@ -3,13 +3,28 @@
 A module of its own, so that only who is asked for it pays for the library (3 MB).
 """
 
+import re
 from collections.abc import Callable
+from typing import Final
 
 from scramp import ScramException, ScramMechanism
 from scramp.utils import ServerError
 
-from backstamp.listener.accounts import LONGEST_NAME
+from backstamp.listener.accounts import LONGEST_NAME, prepared
 from backstamp.listener.mechanisms import MALFORMED, Challenge, Check, Failed, Proof, Short, Step, Verifier
+
+_IDENTITY: Final = re.compile(r"([ny]),a=([^,]+),")
+
+
+class _Header:
+    """A GS2 header in the place of scramp's, which has no room for an authorization identity."""
+
+    def __init__(self, said: str) -> None:
+        self._said = said.encode()
+
+    def make_cbind_input(self, _: object) -> bytes:
+        """Return what the client's last message must repeat (RFC 5802 §7)."""
+        return self._said
 
 
 class ScramExchange(Short):
@@ -34,7 +49,16 @@ class ScramExchange(Short):
             return Failed(MALFORMED)
 
     def _first(self, response: bytes) -> Step:
-        self._server.set_client_first(response.decode("utf-8"))
+        text = response.decode("utf-8")
+        identity = _IDENTITY.match(text)
+        if identity is not None:
+            text = f"{identity[1]},,{text[identity.end() :]}"
+        self._server.set_client_first(text)
+        if identity is not None:
+            name = identity[2].replace("=2C", ",").replace("=3D", "=")
+            if prepared(name, LONGEST_NAME) != self._name:
+                return Failed(MALFORMED)
+            self._server.gs2_header = _Header(identity[0])
         self._proceed = self._final
         return Challenge(self._server.get_server_first().encode())
 

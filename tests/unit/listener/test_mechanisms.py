@@ -152,6 +152,32 @@ def test_scram_takes_a_client_that_thinks_there_is_no_channel_binding() -> None:
     assert isinstance(begin("SCRAM-SHA-256", b"y,,n=ann,r=abc")[1], Challenge)
 
 
+@pytest.mark.parametrize("flag", ["n", "y"])
+def test_scram_takes_the_users_own_authorization_identity(flag: str) -> None:
+    """RFC 5802 §7: the last message repeats the header, identity and all, and both prove that."""
+
+    class Header:
+        def __str__(self) -> str:
+            return f"{flag},a=ann,"
+
+        def make_cbind_input(self, _: object) -> bytes:
+            return str(self).encode()
+
+    for header, step in ((Header(), Check(Proof("ann", good=True))), (None, Failed(MALFORMED))):
+        client = ScramClient(["SCRAM-SHA-256"], "ann", "pencil", c_nonce="client")
+        before = client.gs2_header
+        client.gs2_header = Header()
+        exchange, asked = begin("SCRAM-SHA-256", client.get_client_first().encode())
+        assert isinstance(asked, Challenge)
+        client.gs2_header = header or before
+        client.set_server_first(asked.text.decode())
+        assert exchange.step(client.get_client_final().encode()) == step
+        if header is not None:
+            said = exchange.accepted()
+            assert said is not None
+            client.set_server_final(said.decode())
+
+
 @pytest.mark.parametrize("changes", [{"c": "x"}, {"r": "x"}, {"p": "!"}])
 def test_scram_with_another_nonce_or_binding_is_malformed(changes: dict[str, str]) -> None:
     assert scram("ann", "pencil", **changes)[2] == Failed(MALFORMED)
