@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from backstamp.sendmail import message, options, transaction, where
@@ -97,11 +98,11 @@ def _deliver(asked: Options, place: where.Where) -> int:
         if not recipients:
             raise SendmailError(USAGE, "nobody is named in the message: To, Cc and Bcc have no address")
     field = b"" if head.has(b"from") else _from(asked, sender, place.hostname)
-    first = message.begin(content.first, head, field)
+    begin = partial(message.begin, content.first, head, field, hostname=place.hostname)
     envelope = transaction.Envelope(
         sender=_user(place.hostname) if sender is None else sender,
         recipients=_once(recipients),
-        size=len(first) + content.rest,
+        size=len(begin()) + content.rest,
         eight_bit=content.eight_bit or asked.eight_bit or not field.isascii(),
         notify=asked.notify,
         ret=asked.ret,
@@ -112,9 +113,7 @@ def _deliver(asked: Options, place: where.Where) -> int:
         opened = client.open()
         if opened[0] != "2":
             raise SendmailError(code_of(opened), opened)
-        outcome = transaction.send(
-            client, envelope, lambda part: content.pieces(message.begin(content.first, head, field, part))
-        )
+        outcome = transaction.send(client, envelope, lambda part: content.pieces(begin(part=part)))
     finally:
         client.quit()
     for one in outcome.refused:

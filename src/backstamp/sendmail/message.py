@@ -2,13 +2,16 @@
 
 Lines end in LF on standard input and in CRLF on the wire; whatever CRs stand before the LF are one
 (Postfix: sendmail_fix_line_endings = always). Of the header only this is touched: `From ` lines of
-mailboxes before it go, Bcc and Resent-Bcc go (Postfix: message_drop_headers, with and without -t), and
-From comes where it is missing (RFC 6409 §8.1). Date and Message-ID are the listener's business.
+mailboxes before it go, Bcc and Resent-Bcc go (Postfix: message_drop_headers, with and without -t),
+addresses get a domain where they have none (Postfix: append_at_myorigin), and From comes where it is
+missing (RFC 6409 §8.1). Date and Message-ID are the listener's business.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
+
+from backstamp.sendmail.addresses import qualified
 
 _LONGEST: Final = 1024 * 1024
 """Octets of a line that are held back to see its end; a longer one is passed on in parts."""
@@ -19,6 +22,10 @@ _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:[^\r]*(?:\r(?!\n)[^\r]*)*\r\n(?:
 _RESENT: Final = (b"resent-to", b"resent-cc", b"resent-bcc")
 _TO: Final = (b"to", b"cc", b"bcc")
 _KEY: Final = b"backstamp-idempotency-key"
+_NAMING: Final = frozenset(
+    (*_TO, *_RESENT, b"from", b"sender", b"reply-to", b"resent-from", b"resent-sender", b"resent-reply-to")
+)
+"""Fields whose values are addresses."""
 
 
 def wire(pieces: Iterable[bytes], *, dot_ends: bool) -> Iterator[bytes]:
@@ -100,16 +107,16 @@ def head(content: bytes) -> Head:
     return Head(tuple(fields), start, end)
 
 
-def begin(content: bytes, found: Head, sender: bytes, part: int = 0) -> bytes:
+def begin(content: bytes, found: Head, sender: bytes, *, hostname: str = "", part: int = 0) -> bytes:
     """Return the beginning of a content as it goes out; `sender` is the From field it gets if it has none.
+
+    Addresses without a domain are given `hostname`, if there is one: beyond this machine they mean nothing.
 
     A message that goes in several transactions is several for the relay, and one key stands for one: behind
     the first (`part` 0) an idempotency key tells which, or the relay would take the others for repetitions.
     """
     kept = b"".join(
-        _of_part(raw, part) if name == _KEY else raw
-        for name, raw in found.fields
-        if name not in (b"bcc", b"resent-bcc")
+        _kept(name, raw, hostname, part) for name, raw in found.fields if name not in (b"bcc", b"resent-bcc")
     )
     added = b"" if found.has(b"from") else sender
     rest = content[found.end :]
@@ -118,8 +125,15 @@ def begin(content: bytes, found: Head, sender: bytes, part: int = 0) -> bytes:
     return added + kept + gap + rest
 
 
-def _of_part(key: bytes, part: int) -> bytes:
-    return key.rstrip() + b"/%d\r\n" % part if part else key
+def _kept(name: bytes, raw: bytes, hostname: str, part: int) -> bytes:
+    if name == _KEY and part:
+        return raw.rstrip() + b"/%d\r\n" % part
+    if name in _NAMING and hostname:
+        before, colon, value = raw.partition(b":")
+        # What is no UTF-8 comes back as it was.
+        text = qualified(value.decode("utf-8", "surrogateescape"), hostname)
+        return before + colon + text.encode("utf-8", "surrogateescape")
+    return raw
 
 
 def from_field(name: str, address: str) -> bytes:

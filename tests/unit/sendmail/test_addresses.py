@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.sendmail.addresses import AddressListError, addresses
+from backstamp.sendmail.addresses import AddressListError, addresses, qualified
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,35 @@ def test_nothing_can_end_a_path_or_a_line(text: str) -> None:
         assert local and domain
         assert not set(domain) & set('<>" ,')
         assert local[0] == local[-1] == '"' or not set(local) & set('<>" ,')
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        (" root", " root@h.example"),
+        (" root \r\n", " root@h.example \r\n"),
+        ("root (Cron Daemon)", "root@h.example (Cron Daemon)"),
+        ('"(Cron Daemon)" < root > (c)', '"(Cron Daemon)" < root@h.example > (c)'),
+        ("J. <a@x.org>, b, T: c;, <f(g)>", "J. <a@x.org>, b@h.example, T: c@h.example;, <f@h.example(g)>"),
+        ('"d e"', '"d e"@h.example'),
+        ("undisclosed-recipients:;", "undisclosed-recipients:;"),
+        ("two words, root", "two words, root"),
+        ("<>", "<>"),
+        ("root <a@x.org", "root <a@x.org"),
+        ("", ""),
+    ],
+)
+def test_an_address_without_a_domain_gets_one(text: str, whole: str) -> None:
+    assert qualified(text, "h.example") == whole
+
+
+@given(st.text(st.sampled_from('ab@.<>()[]",;:\\ \r\n\tü'), max_size=20))
+def test_who_is_meant_stays(text: str) -> None:
+    try:
+        found = addresses(text, "h.example")
+    except AddressListError:
+        assert qualified(text, "h.example") == text
+        return
+    whole = qualified(text, "h.example")
+    assert addresses(whole, "other.example") == found
+    assert whole.replace("@h.example", "") == text

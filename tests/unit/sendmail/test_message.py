@@ -90,11 +90,24 @@ def lists(written: bytes) -> list[str]:
     return [one.strip() for one in message.head(wire(written)).recipients()]
 
 
+def test_addresses_get_a_domain() -> None:
+    """As cron writes them; what is no address, and every other field, stays."""
+    content = (
+        b'From: "(Cron Daemon)" <root>\r\nTo: root (Cron Daemon),\r\n J\xf6rg <joe>, a@x.org\r\n'
+        b"Sender: two words\r\nX-To: root\r\n\r\nTo: root\r\n"
+    )
+    sent = message.begin(content, message.head(content), b"", hostname="h.example")
+    assert sent == (
+        b'From: "(Cron Daemon)" <root@h.example>\r\nTo: root@h.example (Cron Daemon),\r\n'
+        b" J\xf6rg <joe@h.example>, a@x.org\r\nSender: two words\r\nX-To: root\r\n\r\nTo: root\r\n"
+    )
+
+
 def test_a_key_tells_the_part_of_a_message_in_many_transactions() -> None:
     content = b"BackStamp-Idempotency-Key : a\r\n\tb \r\nFrom: a\r\n\r\nBackstamp-Idempotency-Key: c\r\n"
     head = message.head(content)
-    assert message.begin(content, head, b"", 0) == content
-    assert message.begin(content, head, b"", 1000) == content.replace(b"\tb \r\n", b"\tb/1000\r\n")
+    assert message.begin(content, head, b"") == content
+    assert message.begin(content, head, b"", part=1000) == content.replace(b"\tb \r\n", b"\tb/1000\r\n")
 
 
 def test_who_is_named_in_the_header() -> None:
