@@ -141,6 +141,12 @@ def from_field(name: str, address: str) -> bytes:
     name = "".join(one for one in name if one.isprintable())
     if not name:
         return f"From: {address}\r\n".encode()
+    if not name.isascii():
+        from email.header import Header
+
+        # A word has 75 octets at most, a line of them 76 (RFC 2047 §2).
+        words = Header(name, "utf-8", maxlinelen=76, header_name="From").encode(linesep="\r\n")
+        return f"From: {words} <{address}>\r\n".encode()
     from email.utils import formataddr
 
     # The address stays out of it: beyond ASCII the library would refuse it.

@@ -1,5 +1,8 @@
 """A message as programs write it, and as it goes out."""
 
+import email
+import email.header
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +140,17 @@ def test_a_from_field(name: str, field: str) -> None:
     assert made.startswith(field)
     assert made.count("\n") == 1
     assert made.endswith("\r\n")
+
+
+def test_a_long_name_is_words_of_75_octets() -> None:
+    """RFC 2047 §2: a reader may take a longer one for text."""
+    name = "\u041a\u043e\u043d\u0441\u0442\u0430\u043d\u0442\u0438\u043d " * 8
+    made = message.from_field(name, "a@x")
+    assert all(len(word) <= 75 for word in made.split())
+    assert message.head(made).end == len(made)
+    words, address = email.message_from_bytes(made)["From"].rsplit(" ", 1)
+    read = email.header.make_header(email.header.decode_header(words))
+    assert (str(read).strip(), address) == (name.strip(), "<a@x>")
 
 
 def test_a_from_field_keeps_an_address_beyond_ascii() -> None:
