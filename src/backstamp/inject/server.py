@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from backstamp.inject import answer, build, query, request
 from backstamp.inject import order as orders
@@ -70,6 +71,17 @@ class _EndedError(Exception):
         self.answer = answer.problem(status, text)
 
 
+@web.middleware
+async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say what there is no handler for (404, 405) as everything else is said, in JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        said = answer.problem(error.status, f"{error.reason.lower()}; mail is handed in by POST {PATH}")
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return web.Response(body=said.body, status=said.status, content_type=JSON, headers=headers)
+
+
 class InjectServer:
     """Serves `POST /api/v1/messages`. `settings` may be replaced while it runs; the next request sees it.
 
@@ -95,7 +107,7 @@ class InjectServer:
         self._held = 0
         self.address = (settings.listener.host, settings.listener.port)
         """Where it listens; the port is the real one once it does."""
-        application = web.Application()
+        application = web.Application(middlewares=[_told])
         application.router.add_post(PATH, self._post)
         self._runner = web.AppRunner(
             application,

@@ -274,6 +274,16 @@ async def test_what_is_wrong_is_named() -> None:
         assert said["error"] == "to[0]: is not an address; write user@example.org"
 
 
+async def test_another_method_or_path_is_told_in_json_too() -> None:
+    async with door() as here, ClientSession() as client:
+        async with client.get(here.url()) as said:
+            assert (said.status, said.headers["Allow"]) == (405, "POST")
+            assert (await said.json())["error"].startswith("method not allowed; ")
+        async with client.post(here.url("s"), json=MAIL) as said:
+            assert said.status == 404
+            assert (await said.json())["error"].startswith("not found; ")
+
+
 async def test_who_may_not_relay_is_not_read() -> None:
     """Security 10: the address of the connection decides."""
     async with door(allow=()) as here:
