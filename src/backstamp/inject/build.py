@@ -9,7 +9,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any, Final
 
-from backstamp.inject import mailbox
+from backstamp.inject import mailbox, media
 from backstamp.inject.body import Attachment
 from backstamp.inject.order import Item, Letter, Order
 from backstamp.mail.envelope import Envelope, Recipient, ordered
@@ -81,8 +81,8 @@ def _parts(letter: Letter, boundary: str) -> EmailMessage:
 
 
 def _how(one: Attachment, disposition: str) -> dict[str, Any]:
-    main, _, sub = one.content_type.lower().partition("/")
-    how = {"maintype": main, "subtype": sub, "disposition": disposition}
+    kind = media.parse(one.content_type)
+    how = {"maintype": kind.main, "subtype": kind.sub, "disposition": disposition, "params": kind.parameters}
     if one.filename:
         how["filename"] = one.filename
     if one.content_id is not None:

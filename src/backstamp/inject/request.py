@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from backstamp.inject import mailbox, substitute
+from backstamp.inject import mailbox, media, substitute
 from backstamp.inject.body import Attachment, Body, EnvelopeSaid, Person
 from backstamp.inject.mailbox import Mailbox
 from backstamp.inject.order import Letter, Order
@@ -17,7 +17,6 @@ from backstamp.inject.shape import Mistake, MistakenError, decode, joined
 from backstamp.inject.wishes import Wishes, parameters
 
 _FIELD: Final = re.compile(r"[!-9;-~]{1,76}")
-_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}")
 _CONTENT_ID: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,250}")
 _OWN: Final = {
     "from": "from",
@@ -233,10 +232,8 @@ class _Reader:
             self._value(path, lambda name=name, text=value: mailbox.value(name, text))  # type: ignore[misc]
 
     def _attachment(self, path: str, one: Attachment) -> None:
-        kind = one.content_type.lower()
-        if _TYPE.fullmatch(kind) is None:
-            self._wrong(f"{path}.content_type", "is no media type; write application/pdf")
-        elif kind.startswith(("multipart/", "message/")):
+        kind = self._value(f"{path}.content_type", lambda: media.parse(one.content_type))
+        if kind is not None and kind.main in {"multipart", "message"}:
             self._wrong(f"{path}.content_type", "cannot be attached; send it as application/octet-stream")
         if len(one.filename) > 200:
             self._wrong(f"{path}.filename", "has more than 200 characters")

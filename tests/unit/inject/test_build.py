@@ -78,6 +78,15 @@ def test_a_whole_message() -> None:
     assert boundaries == ["=_0f_0", "=_0f_1", "=_0f_2"]
 
 
+def test_an_attachment_keeps_the_parameters_of_its_type() -> None:
+    """RFC 6047 §2.4: an invitation is one by its method."""
+    attachment = {"content": "QkVHSU4=", "content_type": "text/calendar; method=REQUEST; charset=utf-8"}
+    content, _ = built(attachments=[attachment])
+    part = email.message_from_bytes(content, policy=email.policy.SMTP).get_payload(1)
+    assert part["Content-Type"].content_type == "text/calendar"
+    assert dict(part["Content-Type"].params) == {"method": "REQUEST", "charset": "utf-8"}
+
+
 def test_html_alone() -> None:
     _, message = built(
         text=None, html="<p>", attachments=[{"content": "", "content_id": "i", "inline": True}]
