@@ -215,6 +215,43 @@ async def test_what_cannot_be_sent_is_one_line_and_a_code(
         assert not here.running.events(events.Accepted)
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("-v a@y.test >&-", 0),
+        ("-v a@y.test >/dev/full", 0),
+        ("a@y.test 'x@[192.0.2.1]' 2>&-", 68),
+        ("a@y.test 'x@[192.0.2.1]' 2>/dev/full", 68),
+    ],
+)
+async def test_who_cannot_be_told_gets_the_same_exit_code(command: str, code: int) -> None:
+    """Or the relay has the message, and the caller sends it again."""
+    async with site() as here:
+        process = await asyncio.create_subprocess_shell(
+            f"'{sys.executable}' -m backstamp sendmail --config '{here.config}' {command}",
+            stdin=-1,
+            stderr=-1,
+        )
+        async with asyncio.timeout(60):
+            await process.communicate(b"From: a\n\nx\n")
+        assert process.returncode == code
+        assert list((await here.sent()).recipients) == [b"a@y.test"]
+
+
+async def test_what_cannot_be_read_is_no_empty_message() -> None:
+    async with site() as here:
+        for option, code in (("a@y.test", 65), ("-bs", 75)):
+            process = await asyncio.create_subprocess_shell(
+                f"'{sys.executable}' -m backstamp sendmail --config '{here.config}' {option} <&-",
+                stdout=-1,
+                stderr=-1,
+            )
+            async with asyncio.timeout(60):
+                await process.communicate()
+            assert process.returncode == code
+        assert not here.running.events(events.Accepted)
+
+
 async def test_without_a_relay_it_is_exit_75_and_nothing_is_kept() -> None:
     with tempfile.TemporaryDirectory(prefix="bs") as directory:
         config = configuration(directory, f"{directory}/smtp.sock")

@@ -5,6 +5,7 @@ error and an exit code of sysexits(3). Start-up is felt by every job of cron: no
 libraries of the relay, nor the standard library's `email`, but where a message needs it.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -37,6 +38,7 @@ PROGRAMS = frozenset({"sendmail", "mailq", "newaliases"})
 
 def main(program: str, arguments: Sequence[str]) -> int:
     """Do what a command line asks for; return the exit code. `program` is the name it was called by."""
+    _keep_places()
     try:
         return _run(options.parse(program, arguments))
     except SendmailError as error:
@@ -120,7 +122,7 @@ def _deliver(asked: Options, place: where.Where) -> int:
         _say(f"<{one.recipient}>: {one.reply}")
     if asked.verbose:
         for reply in outcome.taken:
-            sys.stdout.write(f"{reply}\n")
+            _tell(1, reply)
     return outcome.code
 
 
@@ -205,4 +207,19 @@ def _write(octets: bytes) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"sendmail: {text}\n")
+    _tell(2, f"sendmail: {text}")
+
+
+def _tell(where: int, text: str) -> None:
+    """Write a line; that nobody can read it changes nothing about the mail, nor the exit code."""
+    with contextlib.suppress(OSError):
+        os.write(where, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _keep_places() -> None:
+    """Have something behind 0, 1 and 2, or what is opened next would be taken for them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY)  # to read from it is an error, not an empty message
