@@ -229,8 +229,13 @@ def _replace(path: str, content: bytes, directory: int) -> None:
 
 
 def _like_before(descriptor: int, path: str) -> None:
-    """Give a file the owner of the one it replaces: root changes what a relay without privileges reads."""
+    """Give a file the owner of the one it replaces, and let its group read it if it could.
+
+    Root changes what a relay without privileges reads.
+    """
     with contextlib.suppress(FileNotFoundError):
         before = os.lstat(path)
         if os.geteuid() == 0:
             os.fchown(descriptor, before.st_uid, before.st_gid)
+        if os.fstat(descriptor).st_gid == before.st_gid:
+            os.fchmod(descriptor, 0o600 | before.st_mode & stat.S_IRGRP)

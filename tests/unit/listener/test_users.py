@@ -115,6 +115,18 @@ def test_the_file_is_its_owners_and_nothing_is_left_beside_it(tmp_path: Path) ->
     assert list(load(str(path))) == ["bob"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o640, 0o640), (0o644, 0o640), (0o666, 0o640), (0o400, 0o600)]
+)
+def test_its_group_reads_it_as_before(tmp_path: Path, before: int, after: int) -> None:
+    """Or a change of root's would take it from a relay that reads it by its group."""
+    path = tmp_path / "users"
+    put(path, ANN)
+    path.chmod(before)
+    put(path, BOB)
+    assert path.stat().st_mode & 0o777 == after
+
+
 def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
     put(tmp_path / "other", ANN)
     (tmp_path / "users").symlink_to(tmp_path / "other")
