@@ -23,9 +23,16 @@ class Client:
     """What is known of one client."""
 
     def __init__(
-        self, settings: ListenerSettings, peer: str, authentication: Authentication | None = None
+        self,
+        settings: ListenerSettings,
+        peer: str,
+        authentication: Authentication | None = None,
+        *,
+        proxied_tls: bool = False,
     ) -> None:
         self._settings = settings
+        self._proxied_tls = proxied_tls
+        """A proxy in front says that it came there by TLS."""
         self._listed = admission.may_relay(peer, settings.allow)
         self.peer = peer
         self.tls = ""
@@ -49,9 +56,17 @@ class Client:
         if self.authentication is None or self._settings.auth is Auth.OFF:
             return False
         settings = self._settings
-        if self.tls or settings.tls.required:
-            return bool(self.tls)
-        return settings.local or ip_address(settings.host).is_loopback
+        if self.private or settings.tls.required:
+            return self.private
+        # Behind a proxy the listener may be on this machine, and the client is not.
+        return settings.local or (
+            ip_address(settings.host).is_loopback and bool(self.peer) and ip_address(self.peer).is_loopback
+        )
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody on its way reads what it says."""
+        return bool(self.tls) or self._proxied_tls
 
     @property
     def allowed(self) -> bool:

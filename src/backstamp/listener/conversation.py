@@ -60,10 +60,11 @@ class Conversation:
         authentication: Authentication | None = None,
         rates: Rates | None = None,
         closed: Closed = lambda: None,
+        proxied_tls: bool = False,
     ) -> None:
         self._settings = settings
         self._wall = wall or float
-        self.client = Client(settings, peer, authentication)
+        self.client = Client(settings, peer, authentication, proxied_tls=proxied_tls)
         self.transaction = Transaction(settings, self.client, refuse, wall=wall, rates=rates, closed=closed)
         self.errors = 0
         self.claim: Claim | None = None

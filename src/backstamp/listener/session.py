@@ -59,6 +59,7 @@ class Session(Wire):
         """Octets at the front of what came in which no line ends."""
         self._overlong = b""
         """The begin of a line that is too long; what comes up to the next line end belongs to it."""
+        self._proxied_tls = False
         self._skip = 0
         """Octets that belong to a chunk nobody wants."""
         self._contents: Contents | None = None
@@ -124,6 +125,7 @@ class Session(Wire):
             closed=self._door.closed,
             authentication=None if auth is None else auth.authentication(),
             rates=Visitor(self._house, self.peer, self.loop.time),
+            proxied_tls=self._proxied_tls,
         )
         if settings.tls.mode == "implicit":
             self._look = self._anything
@@ -168,6 +170,7 @@ class Session(Wire):
         if isinstance(found, proxy.Header):
             del self._in[: found.length]
             self.peer = found.source or self.peer
+            self._proxied_tls = found.tls
             return Action.NEXT
         return Action.CLOSE if self._eof or found is proxy.MALFORMED else None
 

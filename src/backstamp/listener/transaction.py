@@ -114,7 +114,7 @@ class Transaction:
         client = self._client
         if not client.helo or self.sender is not None:
             return NOT_NOW, Action.NEXT
-        if self._settings.tls.required and not client.tls:
+        if self._settings.tls.required and not client.private:
             return NEEDS_TLS, Action.NEXT
         user = client.user
         if user is None and self._settings.auth is Auth.REQUIRED:

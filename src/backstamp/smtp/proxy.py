@@ -3,8 +3,8 @@
 A proxy that is trusted (`[[listen]] proxies`) says before anything else whose connection it
 passes on (haproxy's doc/proxy-protocol.txt). Octets come in any pieces: what a beginning
 already decides, no octet behind it changes. Nothing is taken leniently, for what stands here
-decides who may relay; and nothing is read beyond the bounds. Additions (TLVs, their checksum
-too) are passed over.
+decides who may relay; and nothing is read beyond the bounds. Of additions (TLVs) one is looked at:
+whether the client came to the proxy by TLS. The others, their checksum too, are passed over.
 """
 
 import enum
@@ -32,6 +32,8 @@ _UNKNOWN_V1: Final = re.compile(rb"UNKNOWN(?: .*)?", re.DOTALL)
 _LOCAL: Final = 0x20
 _PROXY: Final = 0x21
 _UNSPECIFIED: Final = 0x00
+_SSL: Final = 0x20
+_CLIENT_SSL: Final = 0x01
 _OCTETS: Final = {0x11: 4, 0x21: 16}
 """Octets of an address by family and transport: TCP over IPv4 and over IPv6. Mail comes by no other."""
 
@@ -46,6 +48,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     source: str
     port: int
     length: int
+    tls: bool = False
+    """Whether the client came to the proxy by TLS, as far as the proxy says so (version 2, §2.2.6)."""
 
     @property
     def local(self) -> bool:
@@ -114,7 +118,19 @@ def _version_2(buffer: bytes | bytearray) -> Header | Unfinished:
         return Header("", 0, length)
     source = ipaddress.ip_address(bytes(buffer[_FIXED : _FIXED + octets]))
     port = _FIXED + 2 * octets
-    return Header(_plain(source), int.from_bytes(buffer[port : port + 2]), length)
+    tls = _by_tls(bytes(buffer[port + 4 : length]))
+    return Header(_plain(source), int.from_bytes(buffer[port : port + 2]), length, tls)
+
+
+def _by_tls(additions: bytes) -> bool:
+    """Tell whether PP2_TYPE_SSL is among them, and has PP2_CLIENT_SSL set; what is cut off says nothing."""
+    at = 0
+    while len(additions) >= at + 3:
+        end = at + 3 + int.from_bytes(additions[at + 1 : at + 3])
+        if additions[at] == _SSL and at + 3 < end <= len(additions):
+            return bool(additions[at + 3] & _CLIENT_SSL)
+        at = end
+    return False
 
 
 def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

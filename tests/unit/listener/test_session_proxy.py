@@ -13,7 +13,8 @@ from tests.unit.listener.test_session import START
 from tests.unit.listener.test_session_tls import AUTHORITY, NAME, trusting
 
 from backstamp.listener import session
-from backstamp.listener.settings import Limits, TlsSettings
+from backstamp.listener.settings import Auth, AuthSettings, Limits, TlsSettings
+from backstamp.policy.token import TokenEndpoint
 from backstamp.telemetry import events
 
 HERE = (ip_network("127.0.0.0/8"),)
@@ -50,6 +51,25 @@ async def test_the_client_is_whom_the_proxy_names(header: object, source: str, p
         [accepted] = opened.events
         assert isinstance(accepted, events.Accepted)
         assert accepted.client == source
+
+
+@pytest.mark.parametrize(
+    ("header", "offered"),
+    [
+        (version_1("192.0.2.7"), False),
+        (version_1("127.0.0.1"), True),
+        (version_2("192.0.2.7"), False),
+        (version_2("192.0.2.7", tail=b"\x20\x00\x05\x01\0\0\0\0"), True),
+        (version_2("192.0.2.7", tail=b"\x20\x00\x05\0\0\0\0\0"), False),
+    ],
+)
+async def test_a_password_goes_by_a_proxy_only_where_nobody_listens_in(header: bytes, offered: bool) -> None:
+    """RFC 4954 §4: the listener is on this machine, the client is not; a proxy may tell of its TLS."""
+    authority = AuthSettings(endpoint=TokenEndpoint("http://127.0.0.1:9/"))
+    async with door(proxies=HERE, allow=THERE, auth=Auth.OPTIONAL, accounts=authority) as opened:
+        said = await opened.talk(header + b"EHLO client.test\r\nAUTH XOAUTH2\r\nQUIT\r\n")
+        assert (b"\r\n250-AUTH" in said or b"\r\n250 AUTH" in said) is offered
+        assert (b"\r\n538 5.7.11 " in said) is not offered
 
 
 @pytest.mark.parametrize("header", HEADERS)

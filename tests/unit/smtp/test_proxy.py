@@ -53,6 +53,35 @@ GOOD = [
     (v2(0x21, 0x00, TLV), "", 0),
 ]  # fmt: skip
 
+
+def ssl(client: int) -> bytes:
+    """PP2_TYPE_SSL: client, verify, and the version as an addition of its own."""
+    body = bytes([client]) + bytes(4) + b"\x21\x00\x07TLSv1.3"
+    return b"\x20" + len(body).to_bytes(2) + body
+
+
+@pytest.mark.parametrize(
+    ("additions", "tls"),
+    [
+        (b"", False),
+        (ssl(1), True),
+        (ssl(7), True),
+        (ssl(6), False),  # a certificate in the session, but no TLS
+        (TLV + ssl(1), True),
+        (ssl(0) + ssl(1), False),
+        (TLV + ssl(1)[:-1], False),
+        (b"\x20\x00\x00", False),
+        (b"\x20\x00", False),
+        (b"\x03\xff\xff" + ssl(1), False),
+    ],
+)
+def test_whether_the_client_came_by_tls(additions: bytes, tls: bool) -> None:
+    found = parse(v2(0x21, 0x11, FOUR + additions))
+    assert isinstance(found, Header)
+    assert found.tls is tls
+    assert not parse(v2(0x20, 0x11, FOUR + additions)).tls  # type: ignore[union-attr]  # LOCAL
+
+
 BAD = [
     CLIENT,
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a client's TLS
