@@ -228,6 +228,9 @@ class Wire(SMTP):
             return
         if self._out:
             self._house.replies.add(self)
+            if not self._reading:
+                # The next command has a time of its own (RFC 5321 §4.5.3.2: by command, not by transaction).
+                self._pace.replied(self.loop.time())
         if action is not None:
             turn.set_result(action)
         elif self._stopped:

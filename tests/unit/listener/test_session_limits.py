@@ -104,6 +104,16 @@ async def test_a_command_that_trickles_is_cut_off() -> None:
         await opened.empty()
 
 
+async def test_every_command_has_its_own_time() -> None:
+    """RFC 5321 §4.5.3.2.7: for the next command, however long the session is without a message."""
+    async with door(Limits(idle=1.0)) as opened, talker(opened) as client:
+        await client.reply()
+        for line in (b"EHLO client.test", MAIL, *[b"RCPT TO:<c@d.example>"] * 3, *[b"NOOP"] * 4):
+            await asyncio.sleep(0.2)
+            assert (await client.say(line)).startswith(b"250")
+        assert await client.rest() == b"421 4.4.2 Idle for too long\r\n"
+
+
 async def test_an_endless_line_is_cut_off() -> None:
     """Security 14: a line that never ends is no command either, however fast it comes."""
     async with door(Limits(idle=0.4)) as opened, talker(opened) as client:
