@@ -303,8 +303,9 @@ class Walk:
         octets = said[self._at : self._at + size]
         self._at += len(octets)
         if len(octets) < size:
-            if reply.code == 250:
-                raise BrokenError("half a chunk was taken")
+            # RFC 3030 §2: a refusal stands behind the octets, too; only an end does not wait for them.
+            if reply.code not in {421, 552}:
+                raise BrokenError(f"half a chunk was answered {reply}")
             return
         last = found[2] is not None
         if reply.code != 250 and self._chunks is None and (self._sender is None or not self._recipients):

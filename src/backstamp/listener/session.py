@@ -61,7 +61,7 @@ class Session(Wire):
         """The begin of a line that is too long; what comes up to the next line end belongs to it."""
         self._proxied_tls = False
         self._skip = 0
-        """Octets that belong to a chunk nobody wants."""
+        """Octets that belong to a chunk nobody wants; behind them stands its `_reply`."""
         self._contents: Contents | None = None
         """What takes the octets now; None: they are commands."""
         self._reply = b""
@@ -185,6 +185,8 @@ class Session(Wire):
                 skipped = min(self._skip, len(octets))
                 del octets[:skipped]
                 self._skip -= skipped
+                if not self._skip:
+                    out.append(self._reply)
             end = 0 if self._skip else octets.find(b"\n", self._scanned) + 1
             if not end:
                 if len(octets) > longest:
@@ -204,7 +206,10 @@ class Session(Wire):
                 reply, action = conversation.command(line)
             self._reply = reply
             if action is Action.NEXT or action is Action.SKIP or action is Action.CLOSE:
-                out.append(reply)
+                if action is Action.SKIP:
+                    self._drop_chunk(conversation.transaction.skip, reply)
+                else:
+                    out.append(reply)
                 if reply[0] >= 0x34:
                     self._tell(line, reply)
             if action is Action.NEXT:
@@ -215,14 +220,18 @@ class Session(Wire):
                 if self._ending and self._arrival is None:
                     out.append(CLOSING)
                     return Action.CLOSE
-            elif action is Action.SKIP:
-                self._skip = conversation.transaction.skip
             elif action is Action.CONTENT:
                 return Action.CLOSE if octets and self._ahead() else self._begin()
-            else:
+            elif action is not Action.SKIP:
                 return action
         self._later()
         return None
+
+    def _drop_chunk(self, size: int, reply: bytes) -> None:
+        """Refuse a chunk: its octets are under way, and are taken before that is said (RFC 3030 §2)."""
+        self._skip, self._reply = size, reply
+        if not size:
+            self._out.append(reply)
 
     def _ahead(self) -> bool:
         """Tell whether who sent octets ahead of a reply was not offered to; it is sent away."""
@@ -277,10 +286,14 @@ class Session(Wire):
                 wait = self._house.budget.wait(share(transaction.declared))
                 self._hold = await self._patiently(wait)
         except TimeoutError:
-            self._refused("DATA", NO_ROOM, transaction.sender or b"")
-            self._out.append(NO_ROOM)
-            # The octets of a chunk are under way already.
-            return transaction.chunk is None
+            chunk = transaction.chunk
+            self._refused("DATA" if chunk is None else "BDAT", NO_ROOM, transaction.sender or b"")
+            if chunk is None:
+                self._out.append(NO_ROOM)
+            else:
+                transaction.reset()
+                self._drop_chunk(chunk[0], NO_ROOM)
+            return True
         self._read_content()
         return True
 

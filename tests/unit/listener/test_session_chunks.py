@@ -134,6 +134,21 @@ async def test_chunks_nobody_wants_are_dropped(size: int) -> None:
         assert opened.queue.messages == []
 
 
+async def test_a_refused_chunk_is_taken_before_it_is_refused() -> None:
+    """RFC 3030 §2: its octets are discarded before the reply is sent; one of nothing has none."""
+    async with door() as opened, talker(opened) as client:
+        await client.reply()
+        await client.say(b"EHLO client.test")
+        client.send(b"BDAT 8\r\nNOOP\r")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.reader.readline()
+        client.send(b"\n\r\nNOOP\r\n")
+        assert (await client.reply()).startswith(b"503 5.5.1")
+        assert (await client.reply()).startswith(b"250 2.0.0")
+        assert (await client.say(b"BDAT 0 LAST")).startswith(b"503 5.5.1")
+
+
 async def test_between_chunks_nothing_else_is_in_order() -> None:
     """RFC 3030 §3: DATA, RCPT, MAIL and AUTH wait for the last chunk; NOOP and VRFY do not disturb."""
     async with door() as opened, talker(opened) as client:
@@ -267,7 +282,7 @@ async def test_who_goes_while_it_waits_for_room_waits_no_more(waits: str) -> Non
 
 
 async def test_no_room_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Security 15: 452 to DATA, and the session goes on; behind a chunk it ends."""
+    """Security 15: 452 to DATA, or behind the octets of a chunk (RFC 3030 §2), and the session goes on."""
     monkeypatch.setattr("backstamp.listener.session.ROOM", 0.1)
     async with door(Limits(content_memory=1)) as opened:
         hold = opened.budget.take(budget.SPARE)
@@ -282,9 +297,11 @@ async def test_no_room_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None
             assert (await client.say(b"DATA")).startswith(b"354")
             assert (await client.say(b"x\r\n.")).startswith(b"250 2.0.0")
         hold = opened.budget.take(budget.SPARE)
-        replies = await opened.talk(HELLO + OPEN + chunk(OPEN, last=True) + b"QUIT\r\n")
-        assert replies.splitlines()[-1].startswith(b"452 4.3.1")
-        assert [type(event) for event in opened.events].count(events.Refused) == 2
+        replies = await opened.talk(HELLO + OPEN + chunk(OPEN) + chunk(OPEN, last=True) + b"QUIT\r\n")
+        codes = [line[:9] for line in replies.splitlines()[-3:]]
+        assert codes == [b"452 4.3.1", b"503 5.5.1", b"221 2.0.0"]
+        told = [event.command for event in opened.events if isinstance(event, events.Refused)]
+        assert told == ["DATA", "BDAT", "BDAT"]
 
 
 @pytest.mark.parametrize("padding", [b" " * 3000, b" " * 300_000])
