@@ -5,11 +5,13 @@ earn nothing. A content has a deadline that its octets move (Postfix 3.7: smtpd_
 it begins as the longest time a content may stand still (RFC 5321 §4.5.3.2.5: three minutes for
 a block), every octet adds the time it may take at the least rate, and it is never further off
 than at the begin. So a client that is fast may stall for a while, one that is slow for good is
-cut off, and each whole content has an end. Times the relay takes itself are given back.
+cut off, and each whole content has an end, also one that comes in chunks with commands between.
+Times the relay takes itself are given back.
 Times are monotonic seconds given by the caller; the timer of the session need only look at
 `deadline` when it fires.
 """
 
+from math import inf
 from typing import Final
 
 from backstamp.listener.settings import Limits
@@ -27,23 +29,28 @@ class Pace:
         self._limits = limits
         self._reading = False
         self._deadline = now + limits.idle
-        self._end = 0.0
-        """When the whole content must be there."""
+        self._end = inf
+        """When the whole content must be there; never where none was begun."""
         self._paused: float | None = None
         """Since when the time is the relay's own."""
 
     def replied(self, now: float) -> None:
         """Begin to wait for a command: all replies were written."""
+        self.resume(now)
         self._reading = False
-        self._paused = None
         self._deadline = now + self._limits.idle
 
     def begin(self, now: float) -> None:
-        """Begin to wait for a content: 354 was written."""
+        """Begin to wait for a content (354 was written), or for one more chunk of it."""
+        self.resume(now)
         self._reading = True
-        self._paused = None
         self._deadline = now + self._limits.block
-        self._end = now + self._limits.message
+        if self._end == inf:
+            self._end = now + self._limits.message
+
+    def ended(self) -> None:
+        """Know that the content is whole, or given up."""
+        self._end = inf
 
     def took(self, octets: int, now: float) -> bytes | None:
         """Count octets that came; return the reply that ends the session if they came too late."""
@@ -70,11 +77,11 @@ class Pace:
 
     def deadline(self, now: float) -> float:
         """Return when the session is to end unless octets come; never too early, so a timer may be late."""
-        deadline = min(self._deadline, self._end) if self._reading else self._deadline
+        deadline = min(self._deadline, self._end)
         return deadline if self._paused is None else deadline + (now - self._paused)
 
     def late(self, now: float) -> bytes | None:
         """Return the reply that ends the session if its time is over."""
         if now < self.deadline(now):
             return None
-        return SLOW if self._reading else IDLE
+        return SLOW if self._reading or self._end < self._deadline else IDLE

@@ -308,6 +308,7 @@ class Session(Wire):
         arrival, self._arrival = self._arrival, None
         if arrival is not None:
             await arrival.abandon()
+        self._pace.ended()
         self._release()
         return True
 
@@ -343,6 +344,7 @@ class Session(Wire):
     def _answer(self, reply: bytes) -> None:
         """Reply to a content; commands follow."""
         self._contents, self._look, self._reading = None, self._commands, False
+        self._pace.ended()
         self._release()
         self._out.append(reply)
         if reply[0] == 0x32:

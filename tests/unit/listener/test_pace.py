@@ -90,11 +90,31 @@ def test_a_reply_ends_a_content_and_what_was_paused() -> None:
     pace = Pace(LIMITS, 0)
     pace.begin(0)
     pace.pause(10)
+    pace.ended()
     pace.replied(50)
     assert pace.deadline(60) == 350
     pace.pause(100)
     pace.begin(120)
     assert pace.deadline(130) == 300
+
+
+def test_all_chunks_of_a_content_have_one_end() -> None:
+    """Security 14: one octet a chunk, a chunk every four minutes; commands between do not help."""
+    pace = Pace(LIMITS, 0)
+    for now in range(0, 3600, 240):
+        pace.begin(now)
+        assert pace.took(1, now) is None
+        pace.pause(now)  # the relay takes a second of its own
+        pace.replied(now + 1)
+    assert pace.late(3613) is None
+    assert pace.deadline(3614) == 3600 + 15
+    assert pace.late(3615) == SLOW
+    pace.ended()
+    pace.replied(3614)
+    assert pace.late(3913) is None
+    assert pace.late(3914) == IDLE
+    pace.begin(3900)
+    assert pace.deadline(3900) == 4080
 
 
 @given(st.lists(st.tuples(st.floats(0, 400), st.integers(0, 200_000)), max_size=40))

@@ -151,6 +151,22 @@ async def test_a_content_slower_than_the_least_rate_is_cut_off(way: bytes) -> No
         assert opened.budget.used == 0
 
 
+async def test_a_content_of_many_chunks_has_one_end() -> None:
+    """Security 14: memory is not held for ever by a chunk now and then, whatever is said between."""
+    async with door(Limits(message=1.0, block=0.9)) as opened, talker(opened) as client:
+        await client.reply()
+        await client.all(b"EHLO client.test", MAIL, b"RCPT TO:<c@d.example>")
+        replies = [b""]
+        while (reply := await client.say(b"BDAT 3\r\nx")).startswith(b"250"):
+            replies.append(reply)
+            await asyncio.sleep(0.1)
+            assert len(replies) < 100
+        assert reply == b"421 4.4.2 The message took too long\r\n"
+        assert len(replies) > 1
+        await opened.empty()
+        assert opened.budget.used == 0
+
+
 async def test_a_content_that_stands_still_is_cut_off() -> None:
     """Security 14: for `block` seconds, though a command had more."""
     async with door(Limits(block=0.2, min_data_rate=0)) as opened, talker(opened) as client:
