@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from backstamp.listener import admission
+from backstamp.listener import admission, pace
 from backstamp.listener.settings import Limits
 from backstamp.listener.tally import Tally
 from backstamp.policy.destination import Rate
@@ -34,6 +34,7 @@ _REPLIES: Final = {
     "connections_per_network": b"421 4.7.0 Too many connections from your network\r\n",
     "connection_rate": b"421 4.7.0 Too many connections in too short a time, try again later\r\n",
     "messages_per_connection": b"421 4.7.0 Enough messages in this connection, open another\r\n",
+    "command_timeout": pace.IDLE,
     "message_rate": b"450 4.7.1 Too many messages in too short a time, try again later\r\n",
     "recipient_rate": b"450 4.7.1 Too many recipients in too short a time, try again later\r\n",
 }
@@ -124,6 +125,10 @@ class Crowd:
     def recipient(self, client: Client, now: float) -> Refusal | None:
         """Count a recipient (one that would be taken), or return the refusal."""
         return self._rate("recipient_rate", self.limits.recipient_rate, client, now)
+
+    def idle(self, peer: str, now: float) -> Refusal:
+        """Count a client that took too long for a command; nobody is exempt."""
+        return self._refusal("command_timeout", self.client(peer).name, now)
 
     def due(self, now: float) -> Iterator[Refusal]:
         """Forget what says nothing any more, yield the events still owed (`Tally.due`); for now and then."""

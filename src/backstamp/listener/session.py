@@ -33,6 +33,9 @@ REST: Final = 0.01
 ROOM: Final = 100.0
 """Seconds a content may wait for memory: its client waits two minutes for 354 (RFC 5321 §4.5.3.2.4)."""
 
+SHOWN: Final = 320
+"""Octets of what a client said that stand in an event: a path and parameters, at most."""
+
 BROKEN: Final = b"421 4.3.0 Local error, closing\r\n"
 CLOSING: Final = b"421 4.3.2 The relay is closing\r\n"
 NO_ROOM: Final = b"452 4.3.1 Too much mail at once, try again later\r\n"
@@ -190,7 +193,7 @@ class Session(Wire):
             end = 0 if self._skip else octets.find(b"\n", self._scanned) + 1
             if not end:
                 if len(octets) > longest:
-                    self._overlong = self._overlong or bytes(octets[:8])
+                    self._overlong = self._overlong or bytes(octets[:SHOWN])
                     octets.clear()
                     self._rest(REST)
                 self._scanned = len(octets)
@@ -200,8 +203,8 @@ class Session(Wire):
             del octets[:end]
             self._scanned = 0
             if self._overlong or end > longest:
-                reply, action = conversation.too_long(self._overlong or line)
-                self._overlong = b""
+                line, self._overlong = self._overlong or line, b""
+                reply, action = conversation.too_long(line)
             else:
                 reply, action = conversation.command(line)
             self._reply = reply
@@ -400,6 +403,14 @@ class Session(Wire):
         )
         return True
 
+    def _cut_off(self, reply: bytes) -> None:
+        if self._turn is not None and not self._turn.done():
+            if self._contents is not None or self._arrival is not None:
+                self._refused("DATA", reply, self._conversation.transaction.sender or b"")
+            else:
+                self._house.told(self._house.crowd.idle(self.peer, self.loop.time()))
+        super()._cut_off(reply)
+
     # ---- events ----
 
     def _tell(self, line: bytes, reply: bytes) -> None:
@@ -427,5 +438,5 @@ class Session(Wire):
 
 
 def _shown(octets: bytes) -> str:
-    """Return what a client said, for an event: a path and parameters, at most."""
-    return octets[:320].decode("utf-8", "backslashreplace").strip()
+    """Return what a client said, for an event."""
+    return octets[:SHOWN].decode("utf-8", "backslashreplace").strip()

@@ -177,6 +177,42 @@ async def test_a_content_that_stands_still_is_cut_off() -> None:
         await opened.empty()
 
 
+@pytest.mark.parametrize("way", [b"DATA\r\nhalf", b"BDAT 9\r\nhalf", b"BDAT 4\r\nhalf"])
+async def test_a_message_that_was_cut_off_is_told(way: bytes) -> None:
+    """Security 14: the operator hears of it, and whose it was; also between chunks."""
+    async with door(Limits(block=0.2, message=0.4, min_data_rate=0)) as opened, talker(opened) as client:
+        client.send(START.removesuffix(b"DATA\r\n") + way)
+        assert (await client.rest()).endswith(b"421 4.4.2 The message took too long\r\n")
+        await opened.empty()
+        [told] = [event for event in opened.events if isinstance(event, events.Refused)]
+        assert (told.command, told.reply, told.sender) == (
+            "DATA",
+            "421 4.4.2 The message took too long",
+            "a@b.example",
+        )
+
+
+async def test_who_was_idle_is_told_once_a_minute() -> None:
+    """Security 14: also of clients that are exempt from limits of their own."""
+    async with door(Limits(idle=0.2)) as opened:
+        for _ in range(2):
+            async with talker(opened) as client:
+                assert (await client.rest()).endswith(b"421 4.4.2 Idle for too long\r\n")
+        assert limited(opened.events) == ["command_timeout"]
+
+
+async def test_a_recipient_that_is_too_long_is_told_by_its_begin() -> None:
+    """Security 15: and not by its end, which may look like another command."""
+    async with door() as opened, talker(opened) as client:
+        await client.reply()
+        await client.all(b"EHLO client.test", MAIL)
+        client.send(b"RCPT TO:<" + b"x" * 4000)
+        await asyncio.sleep(0.1)  # the end comes alone
+        assert (await client.say(b"RCPT TO:<the@end.example>")).startswith(b"500 5.5.2 Command line too long")
+        [told] = [event for event in opened.events if isinstance(event, events.Refused)]
+        assert (told.command, told.recipient) == ("RCPT", "TO:<" + "x" * 311)
+
+
 async def test_who_is_idle_behind_a_message_is_cut_off() -> None:
     """Security 14: for `idle` seconds, though the content had more."""
     async with door(Limits(idle=0.5)) as opened, talker(opened) as client:
