@@ -31,6 +31,10 @@ REFUSED = 1000
 """Connections that were refused and linger, at a time; more are dropped without a word."""
 
 
+FAREWELL = 1.0
+"""Seconds for the last words to those whose time is over at the end."""
+
+
 class Listener:
     """Accepts clients on one address. `settings` may be replaced while it runs; new sessions see it.
 
@@ -127,15 +131,26 @@ class Listener:
         self.stop_accepting()
         for session in list(self._sessions):
             session.end()
+        if await self._all_left(grace):
+            return
+        for session in list(self._sessions):
+            session.dismiss()
+        if await self._all_left(FAREWELL):
+            return
+        for session in list(self._sessions):
+            if session.transport is not None:
+                cast(asyncio.WriteTransport, session.transport).abort()
+
+    async def _all_left(self, seconds: float) -> bool:
+        """Wait until no client is left; tell whether that came in time."""
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(seconds):
                 while self._sessions:
                     self._empty.clear()
                     await self._empty.wait()
         except TimeoutError:
-            for session in list(self._sessions):
-                if session.transport is not None:
-                    cast(asyncio.WriteTransport, session.transport).abort()
+            return False
+        return True
 
     def _session(self) -> Session:
         return Session(

@@ -37,6 +37,7 @@ SHOWN: Final = 320
 """Octets of what a client said that stand in an event: a path and parameters, at most."""
 
 BROKEN: Final = b"421 4.3.0 Local error, closing\r\n"
+NO_TLS: Final = b"454 4.7.0 TLS is not available now\r\n"
 CLOSING: Final = b"421 4.3.2 The relay is closing\r\n"
 NO_ROOM: Final = b"452 4.3.1 Too much mail at once, try again later\r\n"
 AHEAD: Final = b"421 4.7.0 Only who said EHLO may send commands ahead\r\n"
@@ -84,6 +85,12 @@ class Session(Wire):
             assert self._handler_coroutine is not None
             self._handler_coroutine.cancel()
         elif self._turn is not None and self._contents is None and self._arrival is None:
+            self._out.append(CLOSING)
+            self._wake(Action.CLOSE)
+
+    def dismiss(self) -> None:
+        """Send the client away in the middle of its message, in words where that can be (RFC 5321 §3.8)."""
+        if self._turn is not None and not self._turn.done() and not self._shaking:
             self._out.append(CLOSING)
             self._wake(Action.CLOSE)
 
@@ -384,6 +391,9 @@ class Session(Wire):
         if self._in:
             self._out.append(NOT_PLAIN)
             return False
+        if self._house.certificates is None:  # a reload took them away
+            self._out.append(NO_TLS)
+            return True
         self._out.append(self._reply)
         self.flush()
         return await self._begin_tls(b"")

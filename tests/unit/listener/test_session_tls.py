@@ -269,6 +269,16 @@ async def test_a_strangers_certificate_is_refused(tls: Callable[..., TlsSettings
         assert opened.queue.messages == []
 
 
+async def test_starttls_where_a_reload_took_tls_away(tls: Callable[..., TlsSettings]) -> None:
+    """RFC 3207 §4: 454, and the session goes on; it was offered before."""
+    async with door(tls=tls()) as opened, talker(opened) as client:
+        await client.reply()
+        assert b"250 STARTTLS\r\n" in await client.say(b"EHLO client.test")
+        opened.reload(tls=TlsSettings())
+        assert (await client.say(b"STARTTLS")).startswith(b"454 4.7.0")
+        assert (await client.hand_in(b"x")).startswith(b"250 2.0.0")
+
+
 async def test_a_renewed_certificate_is_shown_while_sessions_live(
     tls: Callable[..., TlsSettings], tmp_path: Path
 ) -> None:
