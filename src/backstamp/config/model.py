@@ -222,12 +222,12 @@ class LimitsTable(Table):
     """Networks whose clients are subject to none of the limits per client above: this host, or a
     proxy, where many applications share an address. `connections` holds for them, too."""
     hops: Annotated[int, Field(ge=1, le=1000)] = 100
-    """Received lines in a message from which on it is refused as looping (RFC 5321 §6.3)."""
+    """Received lines a message may have; one with more is refused as looping (554, RFC 5321 §6.3)."""
     command_timeout: Duration = as_written("5m")
     """Time a client may take for a whole command, however its octets trickle in (RFC 5321 §4.5.3.2.7 asks
     for at least five minutes)."""
     data_timeout: Duration = as_written("1h")
-    """Time a client may take for the content of a whole message."""
+    """Time a client may take for the content of a whole message, all chunks of it (BDAT) together."""
     data_block_timeout: Duration = as_written("3m")
     """Time a content may stand still (RFC 5321 §4.5.3.2.5: three minutes for a block)."""
     min_data_rate: Annotated[Size, AfterValidator(rules.sensible_pace)] = as_written("500B")
