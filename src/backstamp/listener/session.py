@@ -1,8 +1,7 @@
-"""A client's session: who is there, its commands, its contents, and what has to be waited for.
+"""A client's session: who is there, its commands, and what has to be waited for.
 
 What can be answered at once is answered by `Conversation` in the callback that brought the octets
-(`wire`); the coroutine runs for a write, a password, a handshake, memory. What a session holds of the
-budget it gives back whatever happens.
+(`wire`); the coroutine runs for a write and for memory (`reception`), for a password and a handshake.
 """
 
 import asyncio
@@ -11,18 +10,13 @@ from typing import Final
 
 from backstamp.listener import admission
 from backstamp.listener.answer import Action
-from backstamp.listener.arrival import Arrival
 from backstamp.listener.authentication import TROUBLE, Refusal
-from backstamp.listener.budget import SPARE, Hold, share
-from backstamp.listener.contents import Chunk, Contents, Dotted, Piece
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.house import House, Visitor
-from backstamp.listener.intake import TOO_BIG
-from backstamp.listener.wire import HANDSHAKE, Wire
+from backstamp.listener.reception import SHOWN, Reception
+from backstamp.listener.wire import HANDSHAKE
 from backstamp.net.server_tls import describe
 from backstamp.smtp import proxy
-from backstamp.telemetry.events import Alarm, Refused
-from backstamp.text import printable
 
 TURN: Final = 200
 """Commands of one client that are answered before others have their turn."""
@@ -30,21 +24,13 @@ TURN: Final = 200
 REST: Final = 0.01
 """Seconds nothing is read from a client after a part of a line that is too long: nobody waits for it."""
 
-ROOM: Final = 100.0
-"""Seconds a content may wait for memory: its client waits two minutes for 354 (RFC 5321 §4.5.3.2.4)."""
-
-SHOWN: Final = 320
-"""Octets of what a client said that stand in an event: a path and parameters, at most."""
-
 BROKEN: Final = b"421 4.3.0 Local error, closing\r\n"
 NO_TLS: Final = b"454 4.7.0 TLS is not available now\r\n"
 CLOSING: Final = b"421 4.3.2 The relay is closing\r\n"
-NO_ROOM: Final = b"452 4.3.1 Too much mail at once, try again later\r\n"
-AHEAD: Final = b"421 4.7.0 Only who said EHLO may send commands ahead\r\n"
 NOT_PLAIN: Final = b"421 4.7.0 Nothing may follow STARTTLS\r\n"
 
 
-class Session(Wire):
+class Session(Reception):
     """One client's. `admit` returns the refusal of one whose address is known, None if it may stay."""
 
     def __init__(
@@ -57,26 +43,13 @@ class Session(Wire):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(house, opened=opened, left=left, loop=loop)
-        self._door = house.door
         self._admit = admit
         self._scanned = 0
         """Octets at the front of what came in which no line ends."""
         self._overlong = b""
         """The begin of a line that is too long; what comes up to the next line end belongs to it."""
         self._proxied_tls = False
-        self._skip = 0
-        """Octets that belong to a chunk nobody wants; behind them stands its `_reply`."""
-        self._contents: Contents | None = None
-        """What takes the octets now; None: they are commands."""
-        self._reply = b""
-        """What is to be said when what is waited for is there."""
-        self._piece: Piece | None = None
-        self._arrival: Arrival | None = None
-        self._hold: Hold | None = None
-        self._sender = b""
-        """Whose message is being taken."""
         self._ending = False
-        self._conversation: Conversation
 
     def end(self) -> None:
         """Ask the client to leave: at once if nothing is under way, else after its message."""
@@ -166,12 +139,6 @@ class Session(Wire):
                 self._out.append(CLOSING)
                 return
 
-    def _now(self) -> int:
-        return int(self._door.clock.wall() * 1e6)
-
-    def _alarm(self, problem: str, action: str) -> None:
-        self._door.emit(Alarm(time=self._now(), problem=problem, action=action))
-
     # ---- what came ----
 
     def _introduction(self) -> Action | None:
@@ -237,135 +204,7 @@ class Session(Wire):
         self._later()
         return None
 
-    def _drop_chunk(self, size: int, reply: bytes) -> None:
-        """Refuse a chunk: its octets are under way, and are taken before that is said (RFC 3030 §2)."""
-        self._skip, self._reply = size, reply
-        if not size:
-            self._out.append(reply)
-
-    def _ahead(self) -> bool:
-        """Tell whether who sent octets ahead of a reply was not offered to; it is sent away."""
-        client = self._conversation.client
-        if client.extended or not client.helo:
-            return False
-        self._out.append(AHEAD)
-        return True
-
-    def _begin(self) -> Action | None:
-        """Begin to read a content, if there is room for it."""
-        if self._hold is None:
-            self._hold = self._house.budget.take(share(self._conversation.transaction.declared))
-            if self._hold is None:
-                return Action.CONTENT
-        self._read_content()
-        return self._content()
-
-    def _read_content(self) -> None:
-        """Have the octets that come now, and those that are here, taken as a content."""
-        chunk = self._conversation.transaction.chunk
-        if chunk is None:
-            self._contents = Dotted()
-            self._out.append(self._reply)
-        else:
-            self._contents = Chunk(chunk[0], last=chunk[1])
-        self._look, self._reading = self._content, True
-        now = self.loop.time()
-        self._pace.begin(now)
-        self._hasten(now)
-
-    def _content(self) -> Action | None:
-        """Take from a content what came; return what has to be waited for, None where more has to come."""
-        contents, hold = self._contents, self._hold
-        assert contents is not None
-        assert hold is not None
-        gathered = 0 if self._arrival is None else self._arrival.gathered
-        if len(self._in) + gathered > hold.octets and hold.octets < SPARE:
-            return Action.GROW
-        if (piece := contents.feed(self._in)) is not None:
-            self._piece = piece
-            return Action.TAKE
-        return Action.CLOSE if self._eof else None
-
     # ---- what is waited for: each tells whether the session goes on ----
-
-    async def _find_room(self) -> bool:
-        """Wait until a content has room in memory; its client is not read meanwhile."""
-        transaction = self._conversation.transaction
-        try:
-            async with asyncio.timeout(ROOM):
-                wait = self._house.budget.wait(share(transaction.declared))
-                self._hold = await self._patiently(wait)
-        except TimeoutError:
-            chunk = transaction.chunk
-            self._refused("DATA" if chunk is None else "BDAT", NO_ROOM, transaction.sender or b"")
-            if chunk is None:
-                self._out.append(NO_ROOM)
-            else:
-                transaction.reset()
-                self._drop_chunk(chunk[0], NO_ROOM)
-            return True
-        self._read_content()
-        return True
-
-    async def _grow(self) -> bool:
-        """Wait until a content that is larger than was said has room in memory."""
-        assert self._hold is not None
-        await self._patiently(self._hold.grow(SPARE))
-        return True
-
-    async def _abandon(self) -> bool:
-        """Forget a content of chunks that no last one follows (RSET, EHLO)."""
-        arrival, self._arrival = self._arrival, None
-        if arrival is not None:
-            await arrival.abandon()
-        self._pace.ended()
-        self._release()
-        return True
-
-    async def _take(self) -> bool:
-        """Hand a piece of content on; answer where a reply is due."""
-        piece, self._piece = self._piece, None
-        assert piece is not None
-        transaction, arrival, settings = self._conversation.transaction, self._arrival, self._settings
-        self._sender = transaction.sender or b""
-        if arrival is None:
-            envelope, origin = transaction.envelope(), self._conversation.client.origin(utf8=transaction.utf8)
-            if not piece.last:
-                arrival = self._arrival = Arrival(self._door, envelope, origin, settings)
-        if piece.last:
-            transaction.reset()
-            if arrival is None:
-                reply = (await self._door.take(piece.octets, envelope, origin, settings)).reply
-            else:
-                reply = await arrival.end(piece.octets)
-                self._arrival = None
-            self._answer(reply)
-            return not (self._in and self._ahead())
-        assert arrival is not None
-        await arrival.take(piece.octets)
-        if arrival.size > 3 * settings.limits.message_size:
-            self._answer(TOO_BIG)
-            return False
-        if piece.ends:
-            self._contents, self._look, self._reading = None, self._commands, False
-            self._out.append(self._reply)
-        return True
-
-    def _answer(self, reply: bytes) -> None:
-        """Reply to a content; commands follow."""
-        self._contents, self._look, self._reading = None, self._commands, False
-        self._pace.ended()
-        self._release()
-        self._out.append(reply)
-        if reply[0] == 0x32:
-            self._conversation.errors = 0
-        else:
-            self._refused("DATA", reply, self._sender)
-
-    def _release(self) -> None:
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
 
     async def _judge(self) -> bool:
         """Have a claim judged."""
@@ -431,22 +270,3 @@ class Session(Wire):
             if verb == b"MAIL":
                 sender, said = said, b""
             self._refused(verb.decode("ascii"), reply, sender, said)
-
-    def _refused(self, command: str, reply: bytes, sender: bytes, recipient: bytes = b"") -> None:
-        user = self._conversation.client.user
-        self._door.emit(
-            Refused(
-                time=self._now(),
-                client=self.peer,
-                command=command,
-                reply=reply.decode("ascii", "backslashreplace").rstrip(),
-                sender=_shown(sender),
-                recipient=_shown(recipient),
-                user="" if user is None else printable(user.name),
-            )
-        )
-
-
-def _shown(octets: bytes) -> str:
-    """Return what a client said, for an event."""
-    return octets[:SHOWN].decode("utf-8", "backslashreplace").strip()

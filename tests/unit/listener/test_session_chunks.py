@@ -283,7 +283,7 @@ async def test_who_goes_while_it_waits_for_room_waits_no_more(waits: str) -> Non
 
 async def test_no_room_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Security 15: 452 to DATA, or behind the octets of a chunk (RFC 3030 §2), and the session goes on."""
-    monkeypatch.setattr("backstamp.listener.session.ROOM", 0.1)
+    monkeypatch.setattr("backstamp.listener.reception.ROOM", 0.1)
     async with door(Limits(content_memory=1)) as opened:
         hold = opened.budget.take(budget.SPARE)
         assert hold is not None
