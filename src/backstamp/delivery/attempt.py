@@ -215,6 +215,10 @@ class Attempter:
             # It broke off before the dot: nothing was sent, and another connection may do.
             retried = True
             tried.discard(progress.broken)
+        if progress.pending and progress.last is None:
+            # The session was gone when the pause had begun: nobody was asked, so they wait for its end.
+            self._return(job, lane, progress.pending)
+            progress.pending = {}
 
     async def _session(self, job: Job, load: Load, progress: Progress, lane: Lane[Any], slot: Slot) -> None:
         """Offer a session's host those who are pending, in one transaction."""

@@ -176,6 +176,29 @@ async def test_a_job_is_given_back_when_the_last_transaction_ends() -> None:
     assert world.balanced()
 
 
+# ---- pauses ----
+
+
+@virtually
+async def test_who_was_not_asked_before_a_pause_began_waits_for_its_end() -> None:
+    """While a message was read its session ended, and the host told another session to come later."""
+    world = World()
+    await world.post(*people(1))
+    slot = await world.work()
+    assert slot.session is not None
+    queue_id = await world.post(*people(1))
+    slot.session.usable = False
+    [throttle] = world.lane.throttles
+    throttle.pause(world.clock.monotonic(), 300.0, "421 come back in five minutes")
+    await world.attempter.run(world.take(), world.lane, slot)
+    assert world.kinds() == {"Delivered": 1}
+    assert (len(world.lane.turns), world.stamps(queue_id)) == (1, [T])
+    await asyncio.sleep(300.0)
+    await world.work(slot)
+    assert world.kinds() == {"Delivered": 2}
+    assert world.balanced()
+
+
 # ---- hosts ----
 
 
