@@ -71,7 +71,14 @@ def _one(result: Result, answer: Reply | None, host: str) -> Outcome:
         return classify.reply(result.final, Phase.FINAL, host)
     if answer is not None and result.data is not None and result.data.code != 354:
         return classify.reply(result.data, Phase.DATA, host)
+    if result.fault is None and (closing := _closing(result)) is not None:
+        return classify.reply(closing, Phase.RCPT, host)
     broken = classify.fault(result.fault or _SILENT, host)
     if answer is not None and result.in_doubt:
         return msgspec.structs.replace(broken, scope=Scope.MESSAGE)
     return broken
+
+
+def _closing(result: Result) -> Reply | None:
+    """Return the 421 behind which the host answered nothing more (RFC 5321 §3.8)."""
+    return next((one for one in result.recipients if one is not None and one.code == 421), None)

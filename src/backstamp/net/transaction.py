@@ -184,7 +184,11 @@ class Machine:
 
     # ---- replies ----
 
-    def _on_reset(self, _: Reply) -> None:
+    def _on_reset(self, reply: Reply) -> None:
+        if reply.code == 421:
+            # The session ends here: MAIL gets no other answer.
+            self.result.mail = reply
+            return
         self._next()
 
     def _on_mail(self, reply: Reply) -> None:

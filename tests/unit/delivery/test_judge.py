@@ -54,6 +54,15 @@ def test_a_refused_content_is_an_answer_too() -> None:
     assert again(result(OK, ENOUGH, final=Reply(554, "5.7.1 spam")), [0, 1]) == [1]
 
 
+@pytest.mark.parametrize(
+    "answers", [(OK, Reply(421, "4.3.2 bye"), None), (Reply(421, "4.3.2 bye"), None, None)]
+)
+def test_a_421_tells_why_those_behind_it_got_no_answer(answers: tuple[Reply | None, ...]) -> None:
+    for outcome in judge(Result([*answers], mail=OK), [0, 1, 2], "mx").values():
+        assert (outcome.verdict, outcome.scope) == (Verdict.DEFERRED, Scope.HOST)
+        assert outcome.reply == Reply(421, "4.3.2 bye")
+
+
 replies = st.sampled_from([None, OK, ENOUGH, OLD, FULL, UNKNOWN, Reply(421, "4.3.2 bye")])
 
 

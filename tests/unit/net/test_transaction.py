@@ -113,6 +113,13 @@ def test_421_ends_it_wherever_it_comes(place: int) -> None:
     assert run.machine.result.in_doubt is False
 
 
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_421_to_rset_is_the_answer_to_mail(pipelining: bool) -> None:
+    run = Run(reset=True, pipelining=pipelining).replies(Reply(421, "closing"))
+    assert run.machine.result.mail == Reply(421, "closing")
+    assert (run.finished, len(run.written)) == (1, 1)
+
+
 def test_a_bug_of_the_callback_is_kept() -> None:
     run = Run()
 
