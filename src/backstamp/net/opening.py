@@ -95,7 +95,13 @@ async def _demand(client: Client, manner: Manner, contexts: Contexts) -> None:
             return
         raise NoSessionError(Refusal(reply, Phase.TLS))
     await client.begin_tls(contexts.demanded(manner.tls))
-    await client.hello()
+    try:
+        await client.hello()
+    except NoSessionError as error:
+        if isinstance(error.value, Fault) and error.value.problem == "disconnected":
+            # In TLS 1.3 the client is done first: how the server found the handshake shows only now.
+            raise NoSessionError(Fault(Phase.TLS, "handshake", error.value.text)) from None
+        raise
 
 
 async def _authenticate(client: Client, credentials: Credentials) -> None:

@@ -79,6 +79,7 @@ _BY_TEXT: Final = (
     _Row(_B.EXPIRED, "554", r"4\.7", r"delivery time expired"),
     _Row(_B.SUPPRESSED, "", "", r"suppression list"),
     _Row(_B.BAD_DOMAIN, "55.", r"1\.2", r"the domain does not exist|not a domain name"),
+    _Row(_B.TLS, "450", r"7\.5", r"the server (?:closed the connection|spoke out of turn)"),
     _Row(_B.DNS, "", r"4\.4", r"has the address|cannot be found|has an address"),
     # A host that does not take mail, unless it speaks of the sender's (RFC 7504, RFC 7505).
     _Row(_B.POLICY, "", "", r"sender.{0,60}(?:null ?mx|accept mail)"),

@@ -262,6 +262,26 @@ async def test_a_handshake_without_an_answer_ends_in_time(peer: Peer) -> None:
     handshake(found, "did not end in time")
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_server_that_refuses_the_handshake_when_the_client_is_done(
+    authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """RFC 8446 section 4.4.4: in TLS 1.3 its alert comes after the client's last flight."""
+    context = authority.server(NAME)
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with Peer(authority, context=context) as peer:
+        for tls in (Tls.MAY, Tls.VERIFY):
+            handshake(await peer.connect(tls), "")
+        assert not peer.taken
+
+
+async def test_a_server_that_hangs_up_in_its_first_words_of_tls(peer: Peer) -> None:
+    peer.sink.script.do("EHLO", octets=b"250-one\r\n250 STARTTLS\r\n", times=1)
+    peer.sink.script.do("EHLO", close=True)
+    handshake(await peer.connect(), "closed the connection")
+
+
 async def test_implicit_tls_to_a_host_in_clear_text() -> None:
     async def play(session: ExactSession) -> None:
         await session.wait()

@@ -298,6 +298,9 @@ OURS = {
     "no session": (classify.fault(SESSION, "mx"), B.CONNECTION),
     "broken": (classify.fault(Fault(Phase.FINAL, "disconnected", "the server closed the session"), "mx"),
                B.CONNECTION),
+    "no handshake": (
+        classify.fault(Fault(Phase.TLS, "handshake", "the server closed the connection: EOF"), "mx"), B.TLS),
+    "not in TLS": (classify.fault(Fault(Phase.TLS, "protocol", "the server spoke out of turn"), "mx"), B.TLS),
     "no domain": (classify.dns(DnsFault(DnsProblem.NO_DOMAIN, "b.example")), B.BAD_DOMAIN),
     "null mx": (classify.dns(DnsFault(DnsProblem.NULL_MX, "b.example")), B.BAD_DOMAIN),
     "bad name": (classify.dns(DnsFault(DnsProblem.BAD_NAME, "b example")), B.BAD_DOMAIN),
