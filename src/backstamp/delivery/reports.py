@@ -144,6 +144,7 @@ def compose(owed: Owed, *, queue_id: bytes, now: float, hostname: str) -> Messag
         original_parameters=owed.envelope.parameters,
         arrival=owed.arrival / 1e6,
         original=owed.content,
+        whole=owed.whole,
     )
     covered = covers(ids.text(owed.queue_id), owed.ordinals)
     parameters = covered + _like(owed.envelope.parameters)

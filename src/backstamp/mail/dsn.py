@@ -88,25 +88,26 @@ def report(
     original_parameters: bytes,
     arrival: float,
     original: Content,
+    whole: bool = True,
 ) -> bytes:
     """Return the content of a report, with CRLF line ends of at most 998 octets.
 
     Times are seconds since the epoch, not before it; ids are text of letters and digits, of
     at most 60; `hostname` is a domain in A-labels. Of `original` the header is returned, at most
     64 KiB of it, or all where its sender asked (RET=FULL, RFC 3461 §4.3), mail failed, and it is
-    at most 1 MiB and can stand in a report as it is; an empty one leaves the third part out. The
-    report is ASCII unless the sender's address is not, whose server then must take 8BITMIME and
-    SMTPUTF8 anyway.
+    at most 1 MiB and can stand in a report as it is; an empty one leaves the third part out. Without
+    `whole` there is no more of it than the header. The report is ASCII unless the sender's address is
+    not, whose server then must take 8BITMIME and SMTPUTF8 anyway.
     """
     to = _short(sender)
     eight_bit = not to.isascii()
     full = action is Action.FAILED and (parameter(original_parameters, b"RET") or b"").upper() == b"FULL"
     # RFC 8689 §5: of mail that demanded TLS all the way a report has no more than the header.
-    full = full and parameter(original_parameters, b"REQUIRETLS") is None
-    whole = _whole(original, eight_bit) if full else None
-    third = _header(original, eight_bit) if whole is None else whole
+    full = full and whole and parameter(original_parameters, b"REQUIRETLS") is None
+    message = _whole(original, eight_bit) if full else None
+    third = _header(original, eight_bit) if message is None else message
     attached = (
-        "" if third is None else "The header of your message is" if whole is None else "Your message is"
+        "" if third is None else "The header of your message is" if message is None else "Your message is"
     )
     words = _words(fates, action, hostname, attached).encode()
     fields = _fields(fates, action, hostname, original_id, original_parameters, arrival).encode()

@@ -342,8 +342,10 @@ class Engine:
                     self._postpone(debt)
                     continue
                 facts = entry.facts
+                whole = isinstance(content, bytes)
                 original = content if isinstance(content, bytes) else content.header
-                return Owed(facts.queue_id, facts.arrival, envelope, ordinals, tuple(debt.reasons), original)
+                reasons = tuple(debt.reasons)
+                return Owed(facts.queue_id, facts.arrival, envelope, ordinals, reasons, original, whole)
             check = self.ledger.next_report()
             await self._reportable.wait(None if check is None else max(0.0, check - now))
 

@@ -139,7 +139,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
 class Owed(msgspec.Struct, frozen=True, gc=False):
     """A report that is due: every `F` of one message, with the reasons found for it.
 
-    Of a large content only the header block is there, at most the first 256 KiB of it.
+    Of a large content only the header block is there, at most the first 256 KiB of it: it is not `whole`.
     """
 
     queue_id: bytes
@@ -148,6 +148,7 @@ class Owed(msgspec.Struct, frozen=True, gc=False):
     ordinals: tuple[int, ...]
     reasons: tuple[Reason, ...]
     content: bytes
+    whole: bool = True
 
 
 class QueueRefusedError(Exception):

@@ -5,6 +5,7 @@ import email
 from email.message import Message as Parsed
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from backstamp.delivery.reports import Reporter, compose, relayed_message, wanted
@@ -88,6 +89,15 @@ def test_rfc_8689_a_report_goes_as_safely_as_its_mail() -> None:
     debt = owed(0, parameters=b"RET=FULL REQUIRETLS TENANT=shop")
     said = compose(debt, queue_id=bytes(16), now=NOW, hostname="r.example").envelope.parameters
     assert said.endswith(b" TENANT=shop REQUIRETLS RET=HDRS")
+
+
+def test_rfc_3461_a_header_alone_is_never_called_the_whole_mail() -> None:
+    """Of a large content the queue gives only the header, and RET=FULL asks for more."""
+    debt = msgspec.structs.replace(owed(0, parameters=b"RET=FULL"), content=b"Subject: large", whole=False)
+    content = compose(debt, queue_id=NEW, now=NOW, hostname="relay.example.org").content
+    parts = cast("list[Parsed]", email.message_from_bytes(content).get_payload())
+    assert parts[2].get_content_type() == "text/rfc822-headers"
+    assert "The header of your message is attached." in parts[0].get_payload()
 
 
 def test_rfc_6710_a_report_is_as_urgent_as_its_mail_and_of_its_tenant() -> None:
