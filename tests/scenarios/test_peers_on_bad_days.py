@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.client import send
+from tests.support.peer import ExactPeer, ExactSession
 from tests.support.relay import RunningRelay, relay, via
 
 from backstamp.policy.destination import DestinationPolicy, Timeouts
@@ -133,6 +134,27 @@ async def test_mixed_replies_are_each_recipients_own(pair: Pair) -> None:
     assert [event.recipient for event in pair.told(events.Deferred)] == ["slow@y.test"]
     got = [recipient for message in pair.taken for recipient in message.recipients]
     assert sorted(got) == [b"good@y.test", b"sender@origin.test", b"slow@y.test"]
+
+
+async def test_a_250_before_the_end_of_a_content_is_no_delivery(tmp_path: Path) -> None:
+    """Once it was told as one, at every try for ever, and the mail stayed in the queue."""
+
+    async def play(session: ExactSession) -> None:
+        await session.hear(3)
+        session.stop_reading()
+        await session.say(b"250 ok\r\n250 ok\r\n354 go on\r\n")
+        await session.say(b"250 2.0.0 taken\r\n", alone=True)
+        await session.count_rest()
+
+    content = b"Subject: large\r\n\r\n" + b"x" * 16_000_000 + b"\r\n"
+    async with (
+        ExactPeer(play, window=4096) as peer,
+        relay(tmp_path, routes=[via(peer.address)], policy=DestinationPolicy(timeouts=QUICK)) as running,
+    ):
+        await send(running.address, ["r@y.test"], content=content)
+        await running.until(events.Deferred)
+        assert not running.events(events.Delivered)
+        assert not running.events(events.InDoubt)
 
 
 async def test_421_at_the_greeting_is_deferred_as_the_hosts(pair: Pair) -> None:

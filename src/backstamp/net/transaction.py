@@ -237,10 +237,14 @@ class Machine:
         self._large()
 
     def _on_final(self, reply: Reply) -> None:
+        if reply.positive and self.phase is not Phase.FINAL:
+            # Nobody can have taken what is not all out: a broken peer's word for a delivery is none.
+            self.broken("protocol", f"a reply before the end of the content: {reply}")
+            return
         self.result.final = reply
         # A reply that came before the content was all out leaves the session in the middle of a line.
         self.clean = self.phase is Phase.FINAL
-        if reply.positive and self._accepted and self.phase is Phase.FINAL:
+        if reply.positive and self._accepted:
             try:
                 self._settled(reply, self._accepted)
             except Exception as error:

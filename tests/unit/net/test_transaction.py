@@ -83,6 +83,10 @@ def test_a_reply_nobody_asked_for() -> None:
     assert run.large == 1
     run.replies(OK)
     assert (run.settled, run.finished, run.machine.clean) == ([], 1, False)
+    result = run.machine.result
+    assert result.fault is not None
+    assert (result.fault.phase, result.fault.problem, result.final) == (Phase.CONTENT, "protocol", None)
+    assert result.in_doubt is False
     other = Run(pipelining=False)
     other.machine._waiting.clear()
     other.replies(OK)
