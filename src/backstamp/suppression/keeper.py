@@ -265,7 +265,7 @@ class SuppressionList:
             tenant=entry.tenant,
             bounce_class=entry.bounce_class,
             reply=entry.reply,
-            until=float(entry.expires or 0),
+            until=None if entry.expires is None else float(entry.expires),
         )
 
     def _now(self) -> int:

@@ -254,7 +254,7 @@ class Suppressed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True,
     tenant: str = ""
     bounce_class: str = ""
     reply: str = ""
-    until: float = 0.0
+    until: float | None = None
     entries: int = 1
 
 

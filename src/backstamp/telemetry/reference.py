@@ -5,7 +5,13 @@ from typing import Final, get_type_hints
 from backstamp.telemetry import metrics
 from backstamp.telemetry.events import Event
 
-_TYPES: Final = {int: "integer", float: "number", str: "text", tuple[str, ...]: "list of text"}
+_TYPES: Final = {
+    int: "integer",
+    float: "number",
+    float | None: "number",
+    str: "text",
+    tuple[str, ...]: "list of text",
+}
 
 _EVENTS_HEAD: Final = """\
 # Events

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from backstamp.clock import SystemClock
@@ -62,6 +63,7 @@ async def test_what_an_operator_adds_holds_at_once_and_after_a_restart(tmp_path:
         assert here.events == [
             Suppressed(time=int(NOW * 1e6), source="operator", recipient="joe@example.org")
         ]
+        assert b"until" not in msgspec.json.encode(here.events[0])
     async with kept(tmp_path, off) as here:
         assert here.list.match(b"Joe@example.org", b"t") is not None
         assert len(here.list) == 1
