@@ -22,7 +22,13 @@ def why(facts: Explained, one: Destination) -> Iterator[str]:
         because = f" ({entry.bounce_class})" if entry.bounce_class else ""
         until = f" until {when(entry.expires, facts.now)}" if entry.expires is not None else ""
         yield f"{entry.address} is on the suppression list{because}{until}: it fails at its next try."
-    if any(person.stamp == "?" for person in one.recipients):
+    doubtful = any(person.stamp == "?" for person in one.recipients)
+    if doubtful and one.state is State.SENDING:
+        yield (
+            "In doubt until that is over: the final dot of this try or an earlier one is out, the reply is "
+            "not in."
+        )
+    elif doubtful:
         yield (
             "In doubt: the final dot of a try went out, and no reply came. It is sent again, so that it may "
             "come twice."

@@ -240,6 +240,9 @@ CASES = {
         )
     ),
     "under_way": message(to(State.SENDING, doing=Doing("sending", HOST, NOW - 3), waiting=Waiting(0, 1, 1))),
+    "under_way_in_doubt": message(
+        to(State.SENDING, people=(Person("a@y.test", "?"),), doing=Doing("sending", HOST, NOW - 3))
+    ),
     "waits_for_dns": message(to(State.RESOLVING, way=None)),
     "no_way": message(to(State.LOST, way=None, lost="451 4.4.3 y.test: the name servers failed")),
     "suppressed": message(
