@@ -11,12 +11,15 @@ from backstamp.queue.fold import Found
 from backstamp.queue.port import Delivery, Reason
 from backstamp.queue.stamps import MEANINGS, Stamp
 
+_TRIED = frozenset({Stamp.TODO, Stamp.DOUBT})
+"""Stamps of those who are tried again; a delivery's time is none of the others' in it."""
+
 
 class RecipientView(msgspec.Struct, frozen=True):
     """One recipient: the stamp's letter, what it means, and when the next attempt is.
 
     `retry_at` is seconds since the epoch; None where none is scheduled: it is under way,
-    over, or the relay is stopped.
+    over, held, or the relay is stopped.
     """
 
     address: str
@@ -113,7 +116,12 @@ def view(
         _text(envelope.sender),
         size,
         tuple(
-            RecipientView(_text(recipient.address), stamp.letter, MEANINGS[stamp], times.get(ordinal))
+            RecipientView(
+                _text(recipient.address),
+                stamp.letter,
+                MEANINGS[stamp],
+                times.get(ordinal) if stamp in _TRIED else None,
+            )
             for ordinal, (recipient, stamp) in enumerate(zip(envelope.recipients, stamps, strict=True))
         ),
         problem,
