@@ -18,6 +18,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 UNREACHABLE = 1
 
+STOPPED = "`queue list`, `queue show` and `suppression list` read a stopped one: --queue"
+
 TIMEOUT = 30.0
 """Seconds to wait for an answer to begin."""
 
@@ -78,10 +80,13 @@ def send(
     import msgspec
 
     if config is None:
-        fail("say which queue: --config FILE asks the running relay, --queue DIR reads a stopped one")
+        fail(f"say which queue: --config FILE asks the running relay; {STOPPED} DIR")
     settings = load_or_exit(config)
     if settings.admin is None:
-        fail(f"{config}: without [admin] address a running relay cannot be asked; stopped, --queue reads it")
+        fail(
+            f"{config}: without [admin] address a running relay cannot be asked;"
+            f" {STOPPED} {settings.queue_directory}"
+        )
     host, port = settings.admin
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a wildcard is asked by
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -97,16 +102,18 @@ def send(
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise UnknownError from None
-        if body is not None:
-            with contextlib.suppress(msgspec.MsgspecError, KeyError):
-                details = msgspec.json.decode(error.read(), type=dict[str, Any])
-                raise RefusedError(details.pop("error"), details) from None
-        fail(f"the relay at {where} answered {error.code}: {error.read().decode('utf-8', 'replace')[:200]}")
+        said = error.read()
+        with contextlib.suppress(msgspec.MsgspecError, KeyError):
+            details = msgspec.json.decode(said, type=dict[str, Any])
+            refused = RefusedError(details.pop("error"), details)
+            if body is None:
+                fail(str(refused))
+            raise refused from None
+        fail(f"the relay at {where} answered {error.code}: {said.decode('utf-8', 'replace')[:200]}")
     except OSError as error:
         reason = getattr(error, "reason", error)
         typer.echo(
-            f"backstamp: no relay answers at {where} ({reason});"
-            f" a stopped one: --queue {settings.queue_directory}",
+            f"backstamp: no relay answers at {where} ({reason}); {STOPPED} {settings.queue_directory}",
             err=True,
         )
         raise typer.Exit(UNREACHABLE) from None

@@ -54,3 +54,4 @@ def test_no_relay_answers(config: Path, arguments: tuple[str, ...]) -> None:
     done = run(*arguments, "--config", config)
     assert done.returncode == 1
     assert "no relay answers" in done.stderr
+    assert "`queue list`, `queue show` and `suppression list` read a stopped one: --queue" in done.stderr
