@@ -125,7 +125,9 @@ _CONNECTIONS: Final = (
     r"|(?:connection|session)s? (?:count |concurrency )?(?:limit|exceed)|hl:icc"
 )
 _SPEAKS_OF_CONNECTIONS: Final = _compile(_CONNECTIONS)
-_CONNECTION_RATE: Final = _compile(r"\brate\b|per (?:second|minute|hour)|too (?:fast|frequent)")
+_CONNECTION_RATE: Final = _compile(
+    r"\brate\b|(?:per|(?:last|past)(?: [0-9]+)?) (?:second|minute|hour)|too (?:fast|frequent)"
+)
 _BARE: Final = _compile(
     r"(?:4\.[0-9]\.[0-9]+ )?(?:\S+\.\S+)?[ ]*(?:e?smtp )?(?:(?:too )?busy|"
     r"service (?:is )?(?:temporarily |currently )?(?:not available|unavailable))?"

@@ -117,7 +117,8 @@ _BY_TEXT: Final = (
          r"messages from .{4,60} (?:weren't|were not) sent|ip=.{7,45} a problem occurred|"
          r"permanently deferred|bad behaviou?r|hl:rep|not in whitelist|"
          r"access to (?:submit|this mail).{0,40} has been rejected|dynamic.{0,30}\bip\b|dial-?up|"
-         r"residential|not allowed to connect"),
+         r"residential|not allowed to connect|traffic not accepted from this ip|"
+         r"(?:ipcheck|support)\.proofpoint\.com"),
     # What was said.
     _Row(_B.SPAM_BLOCK, "", "",
          r"\bspam|unsolicited|\bjunk|virus|malware|phish|malicious|suspicious|bulk mail|dt:spm|"
@@ -143,9 +144,14 @@ _BY_TEXT: Final = (
          r"(?:sender|mail from|return[- ]path)\b.{0,40}(?:reject|refused|not exist|verif|invalid|unknown|"
          r"denied|callout|blocked)|"
          r"domain of sender|(?:sender|return|from|originator|envelope)(?:'s)? (?:address|domain|account)|"
-         r"your (?:\w+ ){0,2}(?:account|access|subscription)|sending for this account"),
+         r"your (?:\w+ ){0,2}(?:account|access|subscription)|sending for this account|"
+         r"account you are sending from"),
     _Row(_B.POLICY, "", r"(?!1\.[12]$).*",
          r"(?:domain|host ?(?:name)?) (?:\S+ )?(?:does not exist|doesn't exist|not found|unknown)"),
+    # An address in the header, which is no recipient's.
+    _Row(_B.PROTOCOL, "", "",
+         r"\bheaders? fail|(?:invalid|bad|malformed|illegal)\b.{0,40}\bheaders?\b|"
+         r"\b(?:from|to|cc|reply-to|sender)\W{0,2} headers?\b.{0,40}(?:invalid|bad|malformed|illegal)"),
     # The recipient.
     _Row(_B.INVALID_RECIPIENT, "", r"1\.6"),
     _Row(_B.INACTIVE_MAILBOX, "5..", "", r"policy rejection on the target address"),
@@ -162,7 +168,7 @@ _BY_TEXT: Final = (
          r"recipient not found|rejected: undeliverable|not our customer|not listed in .{0,10}directory|"
          r"marked as invalid"),
     _Row(_B.INVALID_RECIPIENT, "", "(?!7).*", r"does(?: not|n't) exist"),
-    _Row(_B.INVALID_RECIPIENT, "5..", r"4\.1", r"recipient address rejected: access denied"),
+    _Row(_B.INVALID_RECIPIENT, "5..", r"4\.1", r"recipient address(?:es)? rejected ?: access denied"),
     _Row(_B.INVALID_RECIPIENT, "5..", r"1\.0", r"address rejected"),
     _Row(_B.INVALID_RECIPIENT, "55[03]", "(?!7).*",
          r"mailbox unavailable(?! or access denied)|mailbox name not allowed"),

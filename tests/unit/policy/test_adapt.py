@@ -95,6 +95,7 @@ BARE = [
     "421 mx.example busy, please try again later.",
 ]
 NEITHER = [
+    "421 Too many connections from your IP in the last minute",
     "250 too many connections",
     "554 5.7.1 Too many connections",
     "421 4.4.2 mx.example Error: timeout exceeded",

@@ -19,6 +19,7 @@ IN_THE_FIELD = {
         # Exchange Online and Exchange
         "550 5.4.1 Recipient address rejected: Access denied. AS(201806281) "
         "[DB5EUR01.prod.protection.outlook.com]",
+        "550 5.4.1 All recipient addresses rejected : Access denied. AS(201806281)",
         "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup",
         "550 5.1.1 RESOLVER.ADR.ExRecipNotFound; not found",
         # Outlook.com
@@ -117,6 +118,8 @@ IN_THE_FIELD = {
         "554 rejected due to virus",
     ],
     B.REPUTATION: [
+        "550 5.7.708 Service unavailable. Access denied, traffic not accepted from this IP.",
+        "550 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1",
         "421-4.7.0 [192.0.2.1      15] Our system has detected that this message is\n4.7.0 suspicious due "
         "to the very "
         "low reputation of the sending IP address.",
@@ -233,6 +236,7 @@ IN_THE_FIELD = {
         "550 Sender verify failed",
         "550 5.1.0 sender rejected",
         "550 message sending for this account is disabled",
+        "550 5.7.1 Rejected, the account you are sending from is disabled",
         "550 5.7.27 Sender address has null MX",
         "550 Your account has been suspended",
         "450 Reject due to policy violations.",
@@ -253,6 +257,10 @@ IN_THE_FIELD = {
         "450 4.4.6 Routing loop detected (G16)",
     ],
     B.PROTOCOL: [
+        # What is wrong with an address in the header is no recipient's fault.
+        "550 Message headers fail syntax check: invalid address",
+        "550 invalid address in From header",
+        "554 5.6.0 'From:' header has an invalid address",
         "501 Syntax error in parameters or arguments",
         "550-5.7.1 [192.0.2.1] Messages missing a valid Message-ID header are not\n5.7.1 accepted.",
         "451 4.5.0 SMTP protocol violation, see RFC 2821",
