@@ -144,7 +144,10 @@ class Opener:
                 if isinstance(host, Outcome):
                     last = worse(last, host)
                     continue
-                group = [one for one in host if one not in tried and self._source(lane, one) is not None]
+                reached = [one for one in host if self._source(lane, one) is not None]
+                if not reached:
+                    last = worse(last, classify.no_source(host[0].name))
+                group = [one for one in reached if one not in tried]
                 while group:
                     slot.does("connecting", group[0].name, self._clock.monotonic())
                     connected, last = await self._race(lane, group, tried, last)

@@ -116,6 +116,12 @@ def lost_smarthost(host: str) -> Outcome:
     return Outcome(Verdict.DEFERRED, words, Scope.DESTINATION)
 
 
+def no_source(host: str) -> Outcome:
+    """Classify a host of another address family than the pool: this side's lack, so the mail waits."""
+    words = Reply(451, f"4.4.4 {host} has no address of a family that this relay sends from")
+    return Outcome(Verdict.DEFERRED, words, Scope.HOST)
+
+
 def loop(domain: str) -> Outcome:
     """Classify a domain whose best mail exchanger is this relay (RFC 5321 §5.1)."""
     words = Reply(554, f"5.4.6 mail for {domain} loops back to this relay")

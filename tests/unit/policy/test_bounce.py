@@ -317,6 +317,7 @@ OURS = {
     "dns timeout": (classify.dns(DnsFault(DnsProblem.TIMEOUT, "b.example")), B.DNS),
     "aliases": (classify.dns(DnsFault(DnsProblem.ALIAS_LOOP, "b.example")), B.DNS),
     "smarthost": (classify.lost_smarthost("relay.example"), B.DNS),
+    "no source": (classify.no_source("mx.example"), B.DNS),
     "loop": (classify.loop("b.example"), B.LOOP),
     "private": (classify.forbidden("mx.example", "127.0.0.1", "loopback"), B.DNS),
     "address": (classify.no_smtputf8("mx", address=True), B.PROTOCOL),
