@@ -143,7 +143,8 @@ def _by(one: Destination) -> str:
     if step is None:
         return ""
     if step.asked is not None:
-        return f"The reply asked for {span(step.asked)}."
+        but = f"; the schedule waits {span(step.cut)} at most" if step.cut is not None else ""
+        return f"The reply asked for {span(step.asked)}{but}."
     return (
         f"That is wait {step.number} of {step.of} of the schedule: {span(step.wait)}, and up to a tenth more."
     )

@@ -216,6 +216,6 @@ def _step(policy: RetryPolicy, past: Past | None, arrival: float) -> Step | None
         if one.last == past.last and not one.failed
         if (seconds := pause.named(one.reply)) is not None
     ]
-    return Step(
-        number + 1, len(policy.schedule), wait, min(max(named), policy.schedule[-1]) if named else None
-    )
+    asked, longest = max(named, default=None), policy.schedule[-1]
+    cut = longest if asked is not None and asked > longest else None
+    return Step(number + 1, len(policy.schedule), wait, asked, cut)

@@ -125,12 +125,16 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """Which wait of the schedule the next try follows, and what the reply asked for (seconds)."""
+    """Which wait of the schedule the next try follows, and what the reply asked for (seconds).
+
+    `cut` is the schedule's longest wait, where the reply asked for more: then that is met.
+    """
 
     number: int
     of: int
     wait: float
     asked: float | None = None
+    cut: float | None = None
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -120,6 +120,14 @@ CASES = {
             **LATER,
         )
     ),
+    "deferred_as_asked_for_too_long": message(
+        to(
+            State.SCHEDULED,
+            past=past(heard("450 4.2.0 greylisted, try again in 1 hour", kind="greylist")),
+            step=Step(1, 1, 300, 3600, 300),
+            **LATER,
+        )
+    ),
     "deferred_and_nothing_kept": message(to(State.SCHEDULED, **LATER)),
     "future_release": message(
         to(State.SCHEDULED, next_try=NOW + 86_400, expires=NOW + 518_400), release=NOW + 86_400

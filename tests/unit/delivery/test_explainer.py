@@ -6,8 +6,9 @@ from tests.support.queues import TestClock, message
 
 from backstamp.delivery import explain
 from backstamp.delivery.dispatcher import Dispatcher
-from backstamp.delivery.explainer import BOUND, Explainer
+from backstamp.delivery.explainer import BOUND, Explainer, _step
 from backstamp.delivery.facts import State
+from backstamp.delivery.history import Heard, Past
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Tables
 from backstamp.delivery.tell import Teller
@@ -15,6 +16,7 @@ from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Verdict
 from backstamp.mail.reply import Reply
 from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.retry import RetryPolicy
 from backstamp.queue import ids
 from backstamp.queue.memory import MemoryQueue
 from backstamp.queue.port import Flag, Message, Reason
@@ -94,6 +96,7 @@ async def test_what_waits_for_its_time_says_by_which_wait() -> None:
     assert found.next_try == world.clock.wall() + 300
     assert found.expires == mail.arrival / 1e6 + 5 * 86400
     assert (found.step.number, found.step.of, found.step.wait, found.step.asked) == (1, 7, 60, 300)
+    assert found.step.cut is None
     world.clock.advance(301)
     [found] = (await world.explain(mail)).destinations
     assert (found.state, found.next_try) == (State.DUE, None)
@@ -162,3 +165,10 @@ async def test_rfc_4865_mail_waits_because_its_sender_asked_and_ends_later() -> 
     world.queue.give_back(claim, facts.release)
     [found] = (await world.explain(mail)).destinations
     assert (found.next_try, found.step) == (facts.release, None)
+
+
+def test_what_a_reply_asks_for_is_told_though_the_schedule_waits_less() -> None:
+    said = Heard(Reply(450, "4.7.1 try again in 2 hours"), "mx", "greylist", False, 1, 10.0, 10.0, 1)
+    step = _step(RetryPolicy((60.0, 300.0)), Past(10.0, 10.0, (said,)), 0.0)
+    assert step is not None
+    assert (step.asked, step.cut) == (7200, 300)
