@@ -13,11 +13,12 @@ from backstamp.delivery.lane import Lane
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
 from backstamp.mail.fault import Phase
-from backstamp.mail.outcome import Outcome
+from backstamp.mail.outcome import Outcome, Verdict
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result
-from backstamp.policy import pause
+from backstamp.policy import bounce, pause
 from backstamp.policy.adapt import Action, Adaptations, too_many_connections
+from backstamp.policy.bounce import BounceClass
 
 LONGEST: Final = 3600.0
 """Seconds a destination is left alone by a reply that no rule knows, whatever time it names."""
@@ -103,8 +104,13 @@ class Feedback:
                     self._told(throttle, f"up to {allowed} connections", why, change.seconds)
 
     def _named(self, throttle: Throttle, now: float, reply: Reply, phase: Phase, words: str) -> None:
-        """Leave a host alone for the time its reply names, where it does not speak of one mail."""
+        """Leave a host alone for the time its reply names, where it does not speak of one mail.
+
+        From MAIL on it is a sender who is greylisted: a pause for each would let in one after the other.
+        """
         if phase not in _OPENING and reply.code != 421:
+            return
+        if phase not in _UNASKED and _greylists(reply):
             return
         seconds = min(pause.named(reply) or 0.0, LONGEST)
         if seconds and throttle.pause(now, seconds, words):
@@ -131,7 +137,12 @@ def taken(result: Result) -> bool:
     return any(reply is not None and reply.positive for reply in result.recipients)
 
 
-_OPENING: Final = frozenset({Phase.GREETING, Phase.EHLO, Phase.MAIL})
+_UNASKED: Final = frozenset({Phase.GREETING, Phase.EHLO})
+_OPENING: Final = frozenset({*_UNASKED, Phase.MAIL})
+
+
+def _greylists(reply: Reply) -> bool:
+    return bounce.of(Outcome(Verdict.DEFERRED, reply)) is BounceClass.GREYLIST
 
 
 def _refusals(result: Result) -> Iterator[tuple[Phase, Reply]]:

@@ -190,6 +190,9 @@ def test_a_transaction_has_as_many_recipients_as_were_taken() -> None:
         ("4.3.2 closing, retry in 90 seconds", 421, Phase.FINAL, 90.0),
         ("4.7.0 quota is used up, try again in 23 hours", 421, Phase.MAIL, 3600.0),
         ("4.2.0 greylisted, try again in 5 minutes", 450, Phase.RCPT, 0.0),
+        ("4.7.1 Greylisted, try again in 5 minutes", 451, Phase.MAIL, 0.0),
+        ("4.7.1 Greylisted, try again in 5 minutes", 421, Phase.RCPT, 0.0),
+        ("4.7.1 Greylisted, try again in 5 minutes", 421, Phase.GREETING, 300.0),
         ("4.7.0 busy, try again later", 450, Phase.MAIL, 0.0),
     ],
 )
