@@ -31,7 +31,7 @@ def _lines(facts: Directions) -> Iterator[str]:
         yield from labelled(label, _host(host, implicit=facts.implicit))
     if facts.way is None:
         return
-    yield from labelled("goes", [*told.going(facts.way), *_equal(facts)])
+    yield from labelled("goes", [*_nowhere(facts), *told.going(facts.way), *_equal(facts)])
     yield from labelled("source", _source(facts))
     yield from labelled("lane", [_lane(facts.waiting)])
     limits = [line for limit in facts.way.limits for line in told.limiting(limit, facts.now)]
@@ -70,6 +70,11 @@ def _host(host: Host, *, implicit: bool) -> Iterator[str]:
     for one in host.addresses:
         clear = ", in clear text: its TLS broke of late" if one.clear else ""
         yield f"{one.address}{f': not tried, {one.refused}' if one.refused else ': may be tried'}{clear}"
+
+
+def _nowhere(facts: Directions) -> Iterator[str]:
+    if all(one.refused for host in facts.hosts for one in host.addresses):
+        yield "Nowhere now: there is no address that may be tried."
 
 
 def _equal(facts: Directions) -> Iterator[str]:

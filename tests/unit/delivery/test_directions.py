@@ -58,6 +58,7 @@ CASES = {
         final=True,
     ),
     "dns_fails": Directions("a@y.test", None, "y.test", NOW, lost="451 4.4.3 y.test: servers failed"),
+    "to_nobody_who_may_be_tried": Directions("a@y.test", None, "y.test", NOW, hosts=HOSTS[1:], way=WAY),
     "by_a_smarthost_and_suppressed": Directions(
         "a@y.test",
         "shop@origin.test",
