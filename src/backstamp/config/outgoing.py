@@ -157,7 +157,8 @@ class DestinationTable(OwnKeys):
     not say is as for the domain's provider, else as in `[delivery]`."""
 
     match: Match
-    """Recipients' domain, `*.domain` for everything below a domain, or `*`."""
+    """Recipients' domain, `*.domain` for everything below a domain, or `*`. Of mail that a `[[route]]` sends
+    to a smarthost it is the (first) smarthost's name that is matched, not the recipients' domain."""
 
 
 class ProviderTable(OwnKeys):
@@ -229,8 +230,8 @@ class RouteTable(Table):
     """Name or IP address, and port, of the server that takes the mail; a list is tried in its order. `mx`: by
     MX, an exception from a wider route."""
     tls: TlsLevel | None = None
-    """What is demanded of the server, as in `[delivery]`. Absent: as for the destination; with credentials or
-    `implicit_tls` at least `encrypt`."""
+    """What is demanded of the server, as in `[delivery]`. Absent: what `[[destination]]` says for its name,
+    else `[delivery]`; with credentials or `implicit_tls` at least `encrypt`."""
     implicit_tls: bool = False
     """true: TLS from the first octet (RFC 8314 §3, port 465); false: STARTTLS."""
     username: Annotated[str | None, Field(min_length=1)] = None

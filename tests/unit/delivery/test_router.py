@@ -146,6 +146,14 @@ def test_a_route_leads_to_its_smarthost_for_good() -> None:
     assert by_route(one, b"other.example") is None
 
 
+def test_what_holds_for_a_smarthost_is_said_for_its_name() -> None:
+    rules = [Rule("d.example", {"connections": 2}), Rule("hub.example", {"connections": 3})]
+    found = by_route(router(**routes(Route("d.example", HUB)), policies=PolicyTable(rules=rules)))
+    assert found is not None
+    assert found.way is not None
+    assert (found.way.rule, found.way.policy.connections) == ("hub.example", 3)
+
+
 def test_a_route_may_be_an_exception_by_mx() -> None:
     one = router(**routes(Route("*", HUB), Route("d.example", None, tls=Tls.VERIFY, priority=3)))
     assert by_route(one) is None
