@@ -360,7 +360,8 @@ class Attempter:
             except StampNotDurableError:
                 # The engine raised the alarm, and reports them when their reason is on the disk.
                 settlement = msgspec.structs.replace(settlement, failed={})
-        if self._suppression is not None:
+        if self._suppression is not None and load.sender:
+            # Hosts refuse reports for reasons of their own (BATV), and those are of no tenant.
             for ordinal, outcome in settlement.failed.items():
                 self._suppression.bounced(
                     load.recipients[ordinal].address,

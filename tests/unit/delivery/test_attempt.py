@@ -571,6 +571,20 @@ class Listed:
 
 
 @virtually
+async def test_a_report_that_is_refused_teaches_the_list_nothing() -> None:
+    """It would be learned for all tenants, and servers refuse reports for reasons of their own."""
+    listed = Listed(b"nobody@d.example")
+    world = World(suppression=listed)
+    world.habits["mx"] = [answering(Reply(550, "5.1.1 no such user"))]
+    await world.post(*people(1), sender=b"")
+    await world.work()
+    assert (world.kinds(), listed.learned) == ({"Failed": 1}, [])
+    await world.post(*people(1))
+    await world.work()
+    assert [who for who, _, _ in listed.learned] == [b"0@d.example"]
+
+
+@virtually
 async def test_whoever_is_on_the_list_fails_and_the_others_go() -> None:
     listed = Listed(b"1@d.example")
     world = World(suppression=listed)
