@@ -34,7 +34,15 @@ SEGMENT = {
     "stamps": FILE + " pread64 unlink",
 }
 
+BESIDE = {
+    "learned.json": "openat",
+    "learned.json.new": FILE + " rename unlink",
+    "suppression.sqlite": "newfstatat",
+}
+"""What is no mail and stands beside it: without it the relay runs as well."""
+
 FRESH = {
+    **BESIDE,
     "": DIRECTORY + " mkdir statfs",
     "0": DIRECTORY + " mkdir",
     "corrupt": "mkdir",
@@ -46,6 +54,7 @@ FRESH = {
 """Where there is no queue yet: what → calls."""
 
 LEFT = {
+    **BESIDE,
     "": DIRECTORY + " statfs",
     "0": DIRECTORY,
     "corrupt": DIRECTORY,
