@@ -83,7 +83,6 @@ class Engine:
         self._large = large
         self.ledger = Ledger(hot_limit=hot_limit)
         self._claimable = Bell()
-        self._ringing = False
         self._reportable = Bell()
         self.doubts: dict[bytes, tuple[int, ...]] = {}
         """Who was in doubt when the queue was opened: ordinals by queue id."""
@@ -476,18 +475,6 @@ class Engine:
             self.ledger.release_later(entry, runs, envelope, self._clock.monotonic() + wait)
         else:
             self.ledger.release(entry, runs, envelope)
-        if not self._ringing:
-            self._ringing = True
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._ring)
-
-    def _ring(self) -> None:
-        """Wake who claims what was released two turns of the loop ago.
-
-        In the first of them its client's session makes the 250, in the second that is written: a delivery
-        that begins before takes longer to begin than all the rest of the way to the 250.
-        """
-        self._ringing = False
         self._claimable.ring()
 
     def wake(self) -> None:

@@ -315,6 +315,7 @@ class LocalQueue(Engine):
                 int(message.flags),
             )
             entry = self._entered(job.segment, facts, message)
+            # Whoever waits for the 250 first: its delivery would make it wait as long as it takes to begin.
             if not future.done():
                 future.set_result(entry)
             if release:
