@@ -88,12 +88,12 @@ async def test_a_segment_goes_after_its_keys_were_written(tmp_path: Path) -> Non
     await finish(queue)
     await queue.append(keyed(b"another"))
     await names(tmp_path, without="1.mail")
+    await queue.close()  # what was done is noted behind it
     [at] = [number for number, done in enumerate(files.done) if done.endswith(".keys") and "create" in done]
     name = files.done[at].removeprefix("create ")
     written = files.done.index(f"write+sync {name}", at)
     synced = files.done.index("sync directory ", written)
     assert synced < files.done.index("unlink 1.mail")
-    await queue.close()
 
 
 async def test_a_key_is_known_after_its_segment_went_and_the_relay_started_again(tmp_path: Path) -> None:
