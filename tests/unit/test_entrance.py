@@ -21,16 +21,11 @@ async def come(entrance: Entrance, number: int) -> Talker:
     return Talker(*await asyncio.open_connection(*entrance.listeners[number].address))
 
 
-async def test_a_rate_holds_over_smtp_and_http() -> None:
-    """Security 15: who goes to another door begins nothing anew."""
-    limits = Limits(message_rate=Rate(1, 3600.0), exempt=())
-    allow = (ip_network("127.0.0.0/8"),)
-    listen = ListenerSettings("relay.example.org", "127.0.0.1", 0, allow, limits=limits)
+def entered(settings: Settings) -> tuple[Entrance, list[Event]]:
+    """Return the ways in of a relay without a queue, and what it tells."""
     events, numbers = list[Event](), itertools.count(1)
     entrance = Entrance(
-        Settings(
-            hostname=listen.hostname, queue_directory="none", listeners=(listen,), http=HttpSettings(listen)
-        ),
+        settings,
         RecordingQueue(),
         clock=SystemClock(),
         emit=events.append,
@@ -38,6 +33,19 @@ async def test_a_rate_holds_over_smtp_and_http() -> None:
         once=lambda _: False,
         refuse=lambda *_: None,
         grace=1.0,
+    )
+    return entrance, events
+
+
+async def test_a_rate_holds_over_smtp_and_http() -> None:
+    """Security 15: who goes to another door begins nothing anew."""
+    limits = Limits(message_rate=Rate(1, 3600.0), exempt=())
+    allow = (ip_network("127.0.0.0/8"),)
+    listen = ListenerSettings("relay.example.org", "127.0.0.1", 0, allow, limits=limits)
+    entrance, events = entered(
+        Settings(
+            hostname=listen.hostname, queue_directory="none", listeners=(listen,), http=HttpSettings(listen)
+        )
     )
     assert entrance.http is not None
     await entrance.listeners[0].start()
@@ -62,19 +70,9 @@ async def test_a_limit_holds_over_all_listeners_and_a_reload_changes_it() -> Non
     """Security 15: who opens another port begins nothing anew."""
     limits = Limits(connections=2)
     listen = ListenerSettings("relay.example.org", "127.0.0.1", 0, limits=limits)
-    events, numbers = list[Event](), itertools.count(1)
     both = (listen, msgspec.structs.replace(listen, host="127.0.0.2"))
     settings = Settings(hostname=listen.hostname, queue_directory="none", listeners=both)
-    entrance = Entrance(
-        settings,
-        RecordingQueue(),
-        clock=SystemClock(),
-        emit=events.append,
-        entropy=lambda count: next(numbers).to_bytes(count, "big"),
-        once=lambda _: False,
-        refuse=lambda *_: None,
-        grace=1.0,
-    )
+    entrance, _ = entered(settings)
     for listener in entrance.listeners:
         await listener.start()
     try:
