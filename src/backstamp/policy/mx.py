@@ -116,26 +116,23 @@ def forbidden(address: str, *, private: bool, own: frozenset[str]) -> str | None
     except ValueError:
         return "not an address"
     faces = _faces(parsed)
-    if not private and any(str(face) in own for face in faces):
+    if not private and any(str(face) in own for face in (parsed, *faces)):
         return "this relay's own address"
     return next((why for face in faces if (why := _kind(face, private)) is not None), None)
 
 
 def _faces(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
-    """Return an address and the IPv4 addresses inside it."""
+    """Return the addresses that tell what one is: itself, or the IPv4 addresses inside it."""
     if isinstance(address, IPv4Address):
         return [address]
-    if address.ipv4_mapped is not None:
-        # The mapped form itself is reserved; what counts is where it leads.
-        return [address.ipv4_mapped]
     if address in _NAT64:
         return [IPv4Address(int(address) & 0xFFFFFFFF)]
-    inner: list[IPv4Address | IPv6Address] = [address]
-    if address.sixtofour is not None:
-        inner.append(address.sixtofour)
-    if address.teredo is not None:
-        inner.extend(address.teredo)
-    return inner
+    # Whether the forms themselves are global, versions of the standard library do not agree on
+    # (6to4: since CVE-2024-4032 not); what counts is where they lead.
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is not None:
+        return [inner]
+    return [address] if address.teredo is None else [address, *address.teredo]
 
 
 def _kind(address: IPv4Address | IPv6Address, private: bool) -> str | None:
