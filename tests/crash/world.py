@@ -20,7 +20,7 @@ from backstamp.mail.envelope import Recipient
 from backstamp.mail.reply import Reply
 from backstamp.queue import ids, recovery
 from backstamp.queue.aside import CORRUPT
-from backstamp.queue.committer import Sink
+from backstamp.queue.committer import Outcomes, Sink
 from backstamp.queue.files import DiskFiles
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.port import DamagedError, Delivery, Flag, Message, Owed, Reason
@@ -41,6 +41,7 @@ class TurnCommitter:
         self._sink = sink
         self._failed = failed
         self._jobs: list[Job] = []
+        self._outcomes = Outcomes()
 
     def submit(self, job: Job) -> None:
         if not self._jobs:
@@ -51,7 +52,7 @@ class TurnCommitter:
         jobs, self._jobs = self._jobs, []
         try:
             if jobs:
-                self._sink.commit(jobs, _announce)
+                self._sink.commit(jobs, self._outcomes.settle)
         except Exception as error:
             # The commit thread would have died: nothing of that kind may happen.
             self._failed(error)
@@ -60,11 +61,6 @@ class TurnCommitter:
         while self._jobs:
             self._commit()
         self._sink.seal()
-
-
-def _announce(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        job.done(job)  # type: ignore[arg-type]
 
 
 class _Inline(Executor):

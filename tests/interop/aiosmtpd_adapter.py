@@ -12,6 +12,7 @@ import itertools
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any, ClassVar
 
@@ -31,7 +32,8 @@ from backstamp.listener.mechanisms import Password
 from backstamp.listener.session import Session
 from backstamp.listener.settings import Auth, Limits, ListenerSettings, TlsSettings
 from backstamp.policy.user import User
-from backstamp.queue.port import Deposit, Message, QueueRefusedError
+from backstamp.queue import handing
+from backstamp.queue.port import Deposit, Message, QueueRefusedError, Told
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -46,7 +48,12 @@ class Handing:
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
+        self._handing = handing.Handing()
         self.session: Any = None
+
+    def hand_in(self, message: Message, told: Told, settled: Callable[[], None]) -> None:
+        """Call the handler in a task."""
+        self._handing.begin(self.append(message), told, settled)
 
     async def append(self, message: Message) -> bytes:
         """Call the handler; what it says no to is refused in its words."""

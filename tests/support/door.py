@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 
 import msgspec
@@ -18,7 +18,8 @@ from backstamp.listener.server import Listener
 from backstamp.listener.settings import AuthSettings, Limits, ListenerSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.mail.reply import Reply
-from backstamp.queue.port import Deposit, Intake, Message
+from backstamp.queue.handing import Handing
+from backstamp.queue.port import Deposit, Intake, Message, Told
 from backstamp.telemetry.events import Event
 
 HASHER = PasswordHasher(1, 8, 1)
@@ -31,6 +32,7 @@ class RecordingQueue:
     """Takes everything; may be told to fail or to take its time."""
 
     def __init__(self) -> None:
+        self._handing = Handing()
         self.messages: list[Message] = []
         self.error: Exception | None = None
         self.write_error: Exception | None = None
@@ -42,6 +44,9 @@ class RecordingQueue:
 
     def refusal(self) -> Reply | None:
         return self.closed
+
+    def hand_in(self, message: Message, told: Told, settled: Callable[[], None]) -> None:
+        self._handing.begin(self.append(message), told, settled)
 
     async def append(self, message: Message) -> bytes:
         if self.delay:

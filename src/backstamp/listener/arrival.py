@@ -7,11 +7,11 @@ is all that is ever looked at.
 
 from typing import Final
 
-from backstamp.listener.intake import TOO_BIG, Door, Letter, ended, unclean
+from backstamp.listener.intake import TOO_BIG, Door, Letter, accepted, ended, unclean
 from backstamp.listener.origin import Origin
 from backstamp.listener.settings import ListenerSettings
 from backstamp.mail.envelope import Envelope
-from backstamp.queue.port import Deposit, Message, QueueRefusedError
+from backstamp.queue.port import Deposit, Message
 from backstamp.smtp.data import LineLength
 
 ENOUGH: Final = 1024 * 1024 - 64
@@ -66,11 +66,10 @@ class Arrival:
         if self._refusal is None and self._deposit is not None and self._message is not None:
             try:
                 stands = await self._deposit.commit()
-            except QueueRefusedError as error:
-                return f"{error.reply}\r\n".encode()
-            except Exception as error:  # as in Door.take
-                return self._door.broken(error)
-            return self._letter.accepted(self._message, self.size, stands).reply
+            except Exception as error:
+                return self._door.refused(error)
+            self._letter.tell(self._message, self.size, stands)
+            return accepted(stands).reply
         await self.abandon()
         return self._refusal or TOO_BIG
 
@@ -93,10 +92,8 @@ class Arrival:
         else:
             try:
                 await self._write(content)
-            except QueueRefusedError as error:
-                self._refusal = f"{error.reply}\r\n".encode()
-            except Exception as error:  # as in Door.take
-                self._refusal = self._door.broken(error)
+            except Exception as error:
+                self._refusal = self._door.refused(error)
         if self._refusal is not None:
             await self.abandon()
 

@@ -7,6 +7,7 @@ but for the fields Backstamp-Tenant and Backstamp-Idempotency-Key, which are tak
 field MT-Priority is left alone: it is for mail that came by a server without the extension.
 """
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Final
@@ -34,6 +35,8 @@ LOOP = b"554 5.4.6 Mail loop: too many Received lines\r\n"
 TENANT = b"554 5.6.0 Backstamp-Tenant is not one name of at most 64 letters, digits, dots, - and _\r\n"
 KEY = b"554 5.6.0 Backstamp-Idempotency-Key is not one key of 1 to 200 printable characters\r\n"
 SEMANTICS = b"554 5.6.0 Backstamp-Semantics is neither at-least-once nor at-most-once\r\n"
+
+Answer = Callable[[Verdict], None]
 
 _TENANT: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = re.compile(rb"[ -~]{1,200}")
@@ -69,27 +72,49 @@ class Door:
     async def take(
         self, content: bytes, envelope: Envelope, origin: Origin, settings: ListenerSettings
     ) -> Verdict:
-        """Take a content as it came, but for doubled dots, which are taken away; tell what became of it.
+        """Take a content as `hand_in` does; return what became of it."""
+        answered: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
-        Whatever goes wrong on this side is the relay's own trouble and so 4yz (promise 4).
+        def answer(verdict: Verdict) -> None:
+            if not answered.done():
+                answered.set_result(verdict)
+
+        self.hand_in(content, envelope, origin, settings, answer)
+        return await answered
+
+    def hand_in(
+        self, content: bytes, envelope: Envelope, origin: Origin, settings: ListenerSettings, answer: Answer
+    ) -> None:
+        """Take a content as it came, but for doubled dots, which are taken away.
+
+        `answer` is told what became of it: once, here or later; it must not raise. Whatever goes
+        wrong on this side is the relay's own trouble and so 4yz (promise 4).
         """
         letter = Letter(self, envelope, origin, settings)
-        content = ended(content, settings)
-        size = len(content)
-        if size > settings.limits.message_size:
-            return Verdict(TOO_BIG)
-        if (refusal := unclean(content, LineLength(settings.limits.line_length))) is not None:
-            return Verdict(refusal)
         try:
-            message = letter.message(content)
-            if isinstance(message, bytes):
-                return Verdict(message)
-            stands = await self.queue.append(message)
-        except QueueRefusedError as error:
-            return Verdict(f"{error.reply}\r\n".encode())
+            content = ended(content, settings)
+            message = letter.whole(content)
         except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
-            return Verdict(self.broken(error))
-        return letter.accepted(message, size, stands)
+            message = self.broken(error)
+        if isinstance(message, bytes):
+            answer(Verdict(message))
+            return
+        size = len(content)
+        stands = b""
+
+        def told(outcome: bytes | Exception) -> None:
+            nonlocal stands
+            if isinstance(outcome, bytes):
+                stands = outcome
+                answer(accepted(stands))
+            else:
+                answer(Verdict(self.refused(outcome)))
+
+        self.queue.hand_in(message, told, lambda: letter.tell(message, size, stands))
+
+    def refused(self, error: Exception) -> bytes:
+        """Return what a client is told whose message the queue did not take."""
+        return f"{error.reply}\r\n".encode() if isinstance(error, QueueRefusedError) else self.broken(error)
 
     def broken(self, error: Exception) -> bytes:
         """Tell of a bug; return what the client is told."""
@@ -108,6 +133,13 @@ class Letter:
         self._origin = origin
         self._started = door.clock.monotonic()
         self._envelope = envelope
+
+    def whole(self, content: bytes) -> Message | bytes:
+        """Return the message to be queued of a content that is all there, or the reply that refuses it."""
+        limits = self._settings.limits
+        if len(content) > limits.message_size:
+            return TOO_BIG
+        return unclean(content, LineLength(limits.line_length)) or self.message(content)
 
     def message(self, content: bytes, *, whole: bool = True) -> Message | bytes:
         """Return the message to be queued, its content begun by ours; or the reply that refuses it.
@@ -175,8 +207,8 @@ class Letter:
             return f"tenant {settings.tenant}".encode()
         return f"listener {settings.host} {settings.port}".encode()
 
-    def accepted(self, message: Message, size: int, stands: bytes) -> Verdict:
-        """Tell that a message is on stable storage; return what its client is told.
+    def tell(self, message: Message, size: int, stands: bytes) -> None:
+        """Tell that a message is on stable storage.
 
         `stands` is the id of the message that stands for this submission: its own, or an earlier one's.
         """
@@ -191,7 +223,7 @@ class Letter:
                     user=self._origin.user,
                 )
             )
-            return Verdict(_told(name), name)
+            return
         self._door.emit(
             Accepted(
                 time=int(clock.wall() * 1e6),
@@ -204,11 +236,12 @@ class Letter:
                 duration=clock.monotonic() - self._started,
             )
         )
-        return Verdict(_told(name), name)
 
 
-def _told(name: str) -> bytes:
-    return f"250 2.0.0 Ok: queued as {name}\r\n".encode()
+def accepted(stands: bytes) -> Verdict:
+    """Return what the client of an accepted message is told; `stands` is its id, or an earlier one's."""
+    name = ids.text(stands)
+    return Verdict(f"250 2.0.0 Ok: queued as {name}\r\n".encode(), name)
 
 
 def ended(content: bytes, settings: ListenerSettings) -> bytes:

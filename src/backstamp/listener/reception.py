@@ -14,6 +14,7 @@ from backstamp.listener.contents import Chunk, Contents, Dotted, Piece
 from backstamp.listener.conversation import Conversation
 from backstamp.listener.house import House
 from backstamp.listener.intake import TOO_BIG
+from backstamp.listener.origin import Verdict
 from backstamp.listener.wire import Wire
 from backstamp.telemetry.events import Alarm, Refused
 from backstamp.text import printable
@@ -46,6 +47,10 @@ class Reception(Wire):
         self._hold: Hold | None = None
         self._sender = b""
         """Whose message is being taken."""
+        self._handing = False
+        """A content is being handed in: it may be answered at once."""
+        self._gone_before: asyncio.Future[None] | None = None
+        """There if the client went before its content was answered: ends when it is."""
         self._conversation: Conversation
 
     def _commands(self) -> Action | None:
@@ -97,9 +102,44 @@ class Reception(Wire):
         if len(self._in) + gathered > hold.octets and hold.octets < SPARE:
             return Action.GROW
         if (piece := contents.feed(self._in)) is not None:
+            if piece.last and self._arrival is None:
+                self._hand_in(piece.octets)
+                return None
             self._piece = piece
             return Action.TAKE
         return Action.CLOSE if self._eof else None
+
+    # ---- a content that came whole: no task waits for its outcome ----
+
+    def _hand_in(self, octets: bytes) -> None:
+        """Hand a content to the door; what follows it is looked at once it has its reply."""
+        transaction = self._conversation.transaction
+        self._sender = transaction.sender or b""
+        envelope, origin = transaction.envelope(), self._conversation.client.origin(utf8=transaction.utf8)
+        transaction.reset()
+        self._pace.pause(self.loop.time())
+        self._reading, self._busy, self._handing = False, True, True
+        self._door.hand_in(octets, envelope, origin, self._settings, self._taken)
+        self._handing = False
+
+    def _taken(self, verdict: Verdict) -> None:
+        """Reply to the content that was handed in."""
+        try:
+            self._busy = False
+            self._answer(verdict.reply)
+            if self._gone_before is not None:
+                self._gone_before.set_result(None)
+            elif self._in and self._ahead():
+                self._wake(Action.CLOSE)
+            elif self._handing:
+                self._later()  # whoever sends what is refused, one behind the other, has no loop of its own
+            else:
+                self._pump()
+                self._hasten(self.loop.time())
+                # Not at the end of the turn, as other replies: the books are next.
+                self.flush()
+        except Exception as error:  # a bug of one session; whoever calls has others to tell
+            self._fail(error)
 
     # ---- what is waited for: each tells whether the session goes on ----
 
@@ -128,6 +168,12 @@ class Reception(Wire):
         await self._patiently(self._hold.grow(SPARE))
         return True
 
+    async def _answered(self) -> None:
+        """Wait until the content that was handed in is answered; of who went it may be durable, too."""
+        if self._busy:
+            self._gone_before = self.loop.create_future()
+            await self._gone_before
+
     async def _abandon(self) -> bool:
         """Forget a content of chunks that no last one follows (RSET, EHLO)."""
         arrival, self._arrival = self._arrival, None
@@ -145,18 +191,13 @@ class Reception(Wire):
         self._sender = transaction.sender or b""
         if arrival is None:
             envelope, origin = transaction.envelope(), self._conversation.client.origin(utf8=transaction.utf8)
-            if not piece.last:
-                arrival = self._arrival = Arrival(self._door, envelope, origin, settings)
+            arrival = self._arrival = Arrival(self._door, envelope, origin, settings)
         if piece.last:
             transaction.reset()
-            if arrival is None:
-                reply = (await self._door.take(piece.octets, envelope, origin, settings)).reply
-            else:
-                reply = await arrival.end(piece.octets)
-                self._arrival = None
+            reply = await arrival.end(piece.octets)
+            self._arrival = None
             self._answer(reply)
             return not (self._in and self._ahead())
-        assert arrival is not None
         await arrival.take(piece.octets)
         if arrival.size > 3 * settings.limits.message_size:
             self._answer(TOO_BIG)

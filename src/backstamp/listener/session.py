@@ -63,7 +63,7 @@ class Session(Reception):
 
     def dismiss(self) -> None:
         """Send the client away in the middle of its message, in words where that can be (RFC 5321 §3.8)."""
-        if self._turn is not None and not self._turn.done() and not self._shaking:
+        if self._turn is not None and not (self._turn.done() or self._shaking or self._busy):
             self._out.append(CLOSING)
             self._wake(Action.CLOSE)
 
@@ -79,6 +79,7 @@ class Session(Reception):
             self._out.append(BROKEN)
             self._alarm(f"a session broke: {error!r}", "the client was sent away")
         self._pace.pause(self.loop.time())
+        await self._answered()
         if self._arrival is not None:
             await self._arrival.abandon()
         self._release()
@@ -135,9 +136,6 @@ class Session(Reception):
         while (action := await self._clients_turn()) is not Action.CLOSE:
             if not await work[action]():
                 return
-            if self._ending and self._contents is None and self._arrival is None:
-                self._out.append(CLOSING)
-                return
 
     # ---- what came ----
 
@@ -154,6 +152,9 @@ class Session(Reception):
     def _commands(self) -> Action | None:
         """Answer command lines; return what has to be waited for, None where more has to come."""
         octets, out, conversation = self._in, self._out, self._conversation
+        if self._ending and self._arrival is None:
+            out.append(CLOSING)
+            return Action.CLOSE
         longest = conversation.longest
         for _ in range(TURN):
             if self._choked:
@@ -193,9 +194,6 @@ class Session(Reception):
                 if self._arrival is not None and not conversation.transaction.chunked:
                     return Action.ABANDON
                 if octets and self._ahead():
-                    return Action.CLOSE
-                if self._ending and self._arrival is None:
-                    out.append(CLOSING)
                     return Action.CLOSE
             elif action is Action.CONTENT:
                 return Action.CLOSE if octets and self._ahead() else self._begin()

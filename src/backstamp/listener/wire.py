@@ -74,6 +74,8 @@ class Wire(SMTP):
         """What came is looked at again in the loop's next turn."""
         self._shaking = False
         """A handshake for TLS is under way."""
+        self._busy = False
+        """The time is the relay's own: what came is with the queue, and what follows is kept."""
         self._patient = False
         """What is waited for is for the client alone, and for nothing once it is gone."""
         self._eof = False
@@ -167,7 +169,7 @@ class Wire(SMTP):
             deadline = self._expires
         else:
             # A handshake has a time of its own, and a word in clear text would break it.
-            late = None if self._shaking else self._pace.late(now)
+            late = None if self._shaking or self._busy else self._pace.late(now)
             if late is not None:
                 self._cut_off(late)
             deadline = max(self._pace.deadline(now), now + 1.0)
@@ -219,16 +221,16 @@ class Wire(SMTP):
     def _pump(self) -> None:
         """Answer what came, up to where more has to come or something has to be waited for."""
         turn = self._turn
-        if turn is None or turn.done() or self._yielded:
+        if turn is None or turn.done() or self._yielded or self._busy:
             return
         try:
             action = self._look()
-        except Exception as error:  # the coroutine tells of it
-            turn.set_exception(error)
+        except Exception as error:
+            self._fail(error)
             return
         if self._out:
             self._house.replies.add(self)
-            if not self._reading:
+            if not (self._reading or self._busy):
                 # The next command has a time of its own (RFC 5321 §4.5.3.2: by command, not by transaction).
                 self._pace.replied(self.loop.time())
         if action is not None:
@@ -276,6 +278,11 @@ class Wire(SMTP):
         """End the client's turn."""
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(action)
+
+    def _fail(self, error: Exception) -> None:
+        """Have the coroutine tell of a bug."""
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_exception(error)
 
     def flush(self) -> None:
         """Write the replies that were gathered."""

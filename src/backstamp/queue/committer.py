@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from backstamp.queue.store import Announce, Job
+from backstamp.queue.store import Announce, Append, Job
 
 BATCH = 256
 """Jobs after which a batch is closed: bounds the wait of its first."""
@@ -61,6 +61,7 @@ class Committer:
         self._failed = failed
         self._rest = rest
         self._loop = asyncio.get_running_loop()
+        self._outcomes = Outcomes()
         self._inbox: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
         self._gathered: list[Job] = []
         self._ended = self._loop.create_future()
@@ -117,10 +118,40 @@ class Committer:
                 return
 
     def _announce(self, jobs: Sequence[Job]) -> None:
-        self._loop.call_soon_threadsafe(_settle, jobs)
+        self._loop.call_soon_threadsafe(self._outcomes.settle, jobs)
 
 
-def _settle(jobs: Sequence[Job]) -> None:
+class Outcomes:
+    """Takes outcomes to those who wait for them. Used on the loop.
+
+    Who waits for a 250 is told at once (`Append.tell`). What else has to be done, the books among it,
+    is done in the loop's next turn, when the replies are on their way: it is as long again.
+    """
+
+    def __init__(self) -> None:
+        self._told: list[Job] = []
+
+    def settle(self, jobs: Sequence[Job]) -> None:
+        """Take jobs whose outcome is known, in order."""
+        waiting = False
+        for job in jobs:
+            if isinstance(job, Append) and job.tell is not None:
+                job.tell(job)
+                waiting = True
+        if self._told:
+            self._told += jobs
+        elif waiting:
+            self._told += jobs
+            asyncio.get_running_loop().call_soon(self._finish)
+        else:
+            _done(jobs)
+
+    def _finish(self) -> None:
+        told, self._told = self._told, []
+        _done(told)
+
+
+def _done(jobs: Sequence[Job]) -> None:
     for job in jobs:
         job.done(job)  # type: ignore[arg-type]  # each job's callback takes its own kind
 

@@ -22,6 +22,7 @@ from backstamp.queue import entry as entries
 from backstamp.queue import ids, keys
 from backstamp.queue.bell import Bell, Gate
 from backstamp.queue.entry import ENDED, SCHEDULED, Claim, Entry, Facts
+from backstamp.queue.handing import Handing
 from backstamp.queue.keys import KEYS_LIMIT
 from backstamp.queue.ledger import Debt, Ledger
 from backstamp.queue.once import Once
@@ -37,6 +38,7 @@ from backstamp.queue.port import (
     QueueRefusedError,
     Reason,
     StampNotDurableError,
+    Told,
 )
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
@@ -88,16 +90,17 @@ class Engine:
         """Who was in doubt when the queue was opened: ordinals by queue id."""
         self.once = Once(lambda: int(clock.wall() * 1000), self._keys_lost, keys_limit)
         """Which keys stand for which messages."""
+        self._handing = Handing()
         self.gate = Gate()
         """Closed while stamps cannot be made durable."""
 
     # ---- what an engine adds ----
 
-    async def _write(self, message: Message, *, release: bool) -> Entry:
-        """Make a message durable and enter it into the ledger (`_entered`).
+    def _write(self, message: Message, told: Told, entered: Callable[[Entry], None]) -> None:
+        """Make a message durable; call `told` with its id or the refusal, once.
 
-        What is durable will be sent, whether or not the caller still waits. What becomes of a message
-        with a key is told to `once`, whoever still waits.
+        Of a durable one `entered` is called after that, with its entry in the ledger (`_entered`). What
+        becomes of a message with a key is told to `once`.
         """
         raise NotImplementedError
 
@@ -189,8 +192,20 @@ class Engine:
             if (earlier := await self._earlier(message)) is not None:
                 return earlier
             message = self._named(message)
-        await self._write(message, release=True)
+        await self._written(message, lambda entry: self._release(entry, message.envelope))
         return message.queue_id
+
+    def hand_in(self, message: Message, told: Told, settled: Callable[[], None]) -> None:
+        """Begin to append a message; call back."""
+        if message.key:
+            self._handing.begin(self.append(message), told, settled)
+            return
+
+        def entered(entry: Entry) -> None:
+            self._release(entry, message.envelope)
+            settled()
+
+        self._write(message, told, entered)
 
     def refusal(self) -> Reply | None:
         """Return why no mail is taken now: there is always room."""
@@ -352,7 +367,7 @@ class Engine:
         """Append the report (None: no report is wanted), then stamp its recipients `B`, durably (Q5)."""
         debt = self.ledger.debt(owed.queue_id)
         try:
-            written = await self._write(dsn, release=False) if dsn is not None else None
+            written = await self._written(dsn) if dsn is not None else None
         except QueueRefusedError:
             self.postpone_report(owed)
             raise
@@ -439,6 +454,22 @@ class Engine:
         """Note failures whose stamps, and reasons in `pinned`, are durable: reports follow `F` (Q5)."""
         self.ledger.owe(entry, reasons, pinned, self._clock.monotonic() + self._report_after)
         self._reportable.ring()
+
+    async def _written(self, message: Message, entered: Callable[[Entry], None] = lambda _: None) -> Entry:
+        """Return once a message is durable and in the ledger; `entered` is called though nobody waits."""
+        written: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: bytes | Exception) -> None:
+            if isinstance(outcome, Exception) and not written.done():
+                written.set_exception(outcome)
+
+        def done(entry: Entry) -> None:
+            if not written.done():
+                written.set_result(entry)
+            entered(entry)
+
+        self._write(message, told, done)
+        return await written
 
     def _entered(self, segment: Segment, facts: Facts, message: Message) -> Entry:
         """Enter a message that just became durable; its deliveries follow with `_release`."""

@@ -1,10 +1,10 @@
 """The local engine: segments on this machine's disk, group commit, recovery at start.
 
 The loop side hands jobs to the commit thread and enters what became durable into the
-ledger. A message is entered, and its client told 250, only in the call that announces its
-sync (Q1). A stamp's job is enqueued in the turn that asks for it (Q4); one that fails is
-handed over again until it is durable (Q8). What the process before left is read in the
-background: mail is taken and delivered meanwhile.
+ledger. A client is told 250 only in the call that announces the sync of its message (Q1), which
+is entered in the turn after (`committer.Outcomes`). A stamp's job is enqueued in the turn that
+asks for it (Q4); one that fails is handed over again until it is durable (Q8). What the process
+before left is read in the background: mail is taken and delivered meanwhile.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ from backstamp.queue.port import (
     QueueRefusedError,
     Reason,
     StampNotDurableError,
+    Told,
 )
 from backstamp.queue.reading import Reading
 from backstamp.queue.record import Kind, encode_reasons
@@ -286,20 +287,24 @@ class LocalQueue(Engine):
         await spool.begin(self._directory, self._numbers(), self._salt())
         return spool
 
-    async def _write(self, message: Message, *, release: bool) -> Entry:
+    def _write(self, message: Message, told: Told, entered: Callable[[Entry], None]) -> None:
         try:
             self._admit(message)
-        except QueueRefusedError:
+        except QueueRefusedError as refusal:
             self._unwritten(message)
-            raise
-        future: asyncio.Future[Entry] = self._loop.create_future()
+            told(refusal)
+            return
+
+        def tell(job: Append) -> None:
+            if job.error is None:
+                told(message.queue_id)
+                return
+            refusal = QueueRefusedError(self.health.append_failed(job.error))
+            self._unwritten(message)
+            told(refusal)
 
         def done(job: Append) -> None:
             if job.error is not None:
-                reply = self.health.append_failed(job.error)
-                self._unwritten(message)
-                if not future.done():
-                    future.set_exception(QueueRefusedError(reply))
                 return
             self.health.appended()
             assert job.segment is not None
@@ -314,15 +319,9 @@ class LocalQueue(Engine):
                 len(message.envelope.recipients),
                 int(message.flags),
             )
-            entry = self._entered(job.segment, facts, message)
-            # Whoever waits for the 250 first: its delivery would make it wait as long as it takes to begin.
-            if not future.done():
-                future.set_result(entry)
-            if release:
-                self._release(entry, message.envelope)
+            entered(self._entered(job.segment, facts, message))
 
-        self._committer.submit(Append(message, done))
-        return await future
+        self._committer.submit(Append(message, done, tell=tell))
 
     def _commit(
         self, entry: Entry, runs: Sequence[tuple[int, bytes]], reasons: Sequence[Reason]

@@ -15,7 +15,7 @@ from backstamp.mail.content import HEADER_LIMIT, Content
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.engine import LARGE, REPORT_AFTER, Engine
 from backstamp.queue.entry import Entry, Facts
-from backstamp.queue.port import Deposit, Message, Reason
+from backstamp.queue.port import Deposit, Message, Reason, Told
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.stored import Known, Piece, StoredContent
@@ -41,12 +41,11 @@ class MemoryQueue(Engine):
         """Gather the pieces."""
         return _Gathered(self, message)
 
-    async def _write(self, message: Message, *, release: bool) -> Entry:
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            self.once.settle(message.key, None)
-            raise
+    def _write(self, message: Message, told: Told, entered: Callable[[Entry], None]) -> None:
+        asyncio.get_running_loop().call_soon(self._written_down, message, told, entered)
+
+    def _written_down(self, message: Message, told: Told, entered: Callable[[Entry], None]) -> None:
+        told(message.queue_id)
         segment = self._segment
         count = len(message.envelope.recipients)
         facts = Facts(
@@ -62,9 +61,7 @@ class MemoryQueue(Engine):
         segment.image.extend(bytes([Stamp.TODO]) * count)
         entry = self._entered(segment, facts, message)
         self._messages[entry] = (message.envelope, message.content)
-        if release:
-            self._release(entry, message.envelope)
-        return entry
+        entered(entry)
 
     def _commit(
         self, entry: Entry, runs: Sequence[tuple[int, bytes]], reasons: Sequence[Reason]

@@ -7,7 +7,7 @@ memory than a waiting one, however long its lane.
 """
 
 import enum
-from collections.abc import Awaitable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -159,6 +159,9 @@ class QueueRefusedError(Exception):
         self.reply = reply
 
 
+Told = Callable[[bytes | Exception], None]
+"""Takes the id of the message that stands for a submission, or why nothing was accepted."""
+
 DAMAGED = Reply(554, "5.3.0 The message was damaged in the relay's queue")
 """Why the recipients of such a message fail."""
 
@@ -210,6 +213,15 @@ class Intake(Protocol):
 
         Raises:
             QueueRefusedError: local trouble; nothing was accepted.
+        """
+        ...
+
+    def hand_in(self, message: Message, told: Told, settled: Callable[[], None]) -> None:
+        """Begin to append a message, for who has no task to wait in. Never blocks, and raises nothing.
+
+        `told` is called once: as soon as the message is on stable storage (Q1), before anything else is
+        done about it, with the id that `append` would return, or with what it would raise; then, of what
+        was not refused, `settled`, once the message is in the books. They must not raise.
         """
         ...
 

@@ -46,14 +46,23 @@ class Append:
         "message",
         "offset",
         "segment",
+        "tell",
         "written",
     )
 
-    def __init__(self, message: Message, done: Callable[["Append"], None], kind: Kind = Kind.MAIL) -> None:
+    def __init__(
+        self,
+        message: Message,
+        done: Callable[["Append"], None],
+        kind: Kind = Kind.MAIL,
+        tell: Callable[["Append"], None] | None = None,
+    ) -> None:
         self.message = message
         self.envelope = b""
+        self.tell = tell
+        """Called on the loop, once, as soon as the outcome is known: a client waits for it."""
         self.done = done
-        """Called on the loop, once, when the outcome is known."""
+        """Called on the loop, once, after that, in the order of the jobs."""
         self.kind = kind
         self.segment: Segment | None = None
         self.offset = 0

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -80,12 +81,12 @@ async def door(
 ) -> AsyncIterator[Here]:
     changes = {"submission": True, "limits": limits or Limits(), **changes}
     listener = msgspec.structs.replace(SETTINGS, **changes)
-    queue, events = RecordingQueue(), list[Event]()
+    queue, events, numbers = RecordingQueue(), list[Event](), itertools.count(1)
     behind = Door(
         queue,
         clock=SystemClock(),
         emit=events.append,
-        entropy=lambda count: len(queue.messages).to_bytes(count, "big"),
+        entropy=lambda count: next(numbers).to_bytes(count, "big"),
         refuse=refuse,
     )
     server = InjectServer(
