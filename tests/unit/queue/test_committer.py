@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from tests.support.queues import message
 
-from backstamp.queue.committer import BATCH, REST, SHARED, Committer
-from backstamp.queue.store import Announce, Append, Job
+from backstamp.queue.committer import BATCH, REST, SHARED, Committer, Outcomes
+from backstamp.queue.segment import Segment
+from backstamp.queue.store import Announce, Append, Job, Sealed
 
 
 class Recorder:
@@ -96,3 +97,32 @@ async def test_a_bug_in_the_thread_is_told() -> None:
         threading.excepthook = hook
     assert isinstance(told[0], RuntimeError)
     assert not done
+
+
+async def test_clients_are_told_before_anything_else_is_done_and_that_in_order() -> None:
+    happened: list[str] = []
+
+    def append(name: str, *, client: bool = True) -> Append:
+        return Append(
+            message(b"a@b.example"),
+            lambda _: happened.append(f"{name} done"),
+            tell=(lambda _: happened.append(f"{name} told")) if client else None,
+        )
+
+    def sealed(name: str) -> Sealed:
+        segment = Segment("", 1, bytes(16), -1, -1, bytearray())
+        return Sealed(segment, lambda _: happened.append(f"{name} done"))
+
+    outcomes = Outcomes(lambda: happened.append("way given"))
+    outcomes.settle([append("report", client=False), sealed("first")])
+    assert happened == ["report done", "first done"]
+    happened.clear()
+    outcomes.settle([append("a"), append("b"), sealed("second")])
+    outcomes.settle([append("c")])
+    outcomes.settle([append("reason", client=False)])
+    # What came later is done later, also where nobody is told: stamps follow their reasons (Q5).
+    assert happened == ["a told", "b told", "c told", "way given"]
+    await asyncio.sleep(0)
+    assert happened[4:] == ["a done", "b done", "second done", "c done", "reason done"]
+    outcomes.settle([sealed("third")])
+    assert happened[-1] == "third done"
