@@ -11,6 +11,7 @@ import errno
 import os
 import random
 from collections.abc import Awaitable, Sequence
+from functools import partial
 
 from backstamp import __version__
 from backstamp.admin.explain import ExplainRoutes
@@ -38,6 +39,7 @@ from backstamp.policy.adapt import Adaptations
 from backstamp.policy.destination import PolicyTable
 from backstamp.policy.route import RouteTable, sender_name
 from backstamp.policy.source import SourceTable
+from backstamp.queue.committer import Committer
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue, LocalSettings, open_queue
 from backstamp.queue.recovery import FormatError
@@ -174,6 +176,7 @@ class Relay:
                 salt=lambda: os.urandom(16),
                 settings=LocalSettings(reserve=self._settings.queue_reserve),
                 first_due=lambda now, arrival, chance: retry.first_attempt(policy, now, arrival, chance),
+                committer=partial(Committer, give_way=os.sched_yield),
             )
         except QueueLockedError:
             raise StartError(f"queue directory {root}: another relay is using it") from None

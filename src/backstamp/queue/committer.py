@@ -9,7 +9,6 @@ order they were given. It knows no files, only a sink that commits batches.
 
 import asyncio
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -48,7 +47,7 @@ class Sink(Protocol):
 class Committer:
     """The commit thread and its inbox. Made and used on the loop; if the thread dies, `failed` tells.
 
-    `rest` lets the thread wait so many seconds.
+    `rest` lets the thread wait so many seconds; `give_way` lets another process run (`Outcomes`).
     """
 
     def __init__(
@@ -57,12 +56,13 @@ class Committer:
         failed: Callable[[BaseException], None],
         *,
         rest: Callable[[float], None] = time.sleep,
+        give_way: Callable[[], object] = lambda: None,
     ) -> None:
         self._sink = sink
         self._failed = failed
         self._rest = rest
         self._loop = asyncio.get_running_loop()
-        self._outcomes = Outcomes()
+        self._outcomes = Outcomes(give_way)
         self._inbox: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
         self._gathered: list[Job] = []
         self._ended = self._loop.create_future()
@@ -130,7 +130,7 @@ class Outcomes:
     is alone and on this machine was woken on the processor the loop runs on: `give_way` lets it read first.
     """
 
-    def __init__(self, give_way: Callable[[], object] = os.sched_yield) -> None:
+    def __init__(self, give_way: Callable[[], object] = lambda: None) -> None:
         self._give_way = give_way
         self._told: list[Job] = []
 
