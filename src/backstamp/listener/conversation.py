@@ -90,17 +90,14 @@ class Conversation:
             self._verbs[b"STARTTLS"] = self._starttls
         if authentication is not None and settings.auth is not Auth.OFF:
             self._verbs[b"AUTH"] = self._auth
+        length = settings.limits.command_length
+        self.longest = max(length, _AUTH_LINE) if b"AUTH" in self._verbs else length
+        """Octets of the longest line that is looked at."""
 
     @property
     def greeting(self) -> bytes:
         """The first thing a client reads."""
         return f"220 {self._settings.hostname} ESMTP Backstamp\r\n".encode()
-
-    @property
-    def longest(self) -> int:
-        """Octets of the longest line that is looked at."""
-        length = self._settings.limits.command_length
-        return max(length, _AUTH_LINE) if b"AUTH" in self._verbs else length
 
     def command(self, line: bytes) -> Answer:
         """Answer one line."""

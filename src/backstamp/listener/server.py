@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from backstamp.clock import Clock
 from backstamp.listener import local
@@ -138,8 +138,8 @@ class Listener:
         if await self._all_left(FAREWELL):
             return
         for session in list(self._sessions):
-            if session.transport is not None:
-                cast(asyncio.WriteTransport, session.transport).abort()
+            if session.channel is not None:
+                session.channel.abort()
 
     async def _all_left(self, seconds: float) -> bool:
         """Wait until no client is left; tell whether that came in time."""
@@ -164,13 +164,13 @@ class Listener:
     def _opened(self, session: Session) -> None:
         """Know of a session."""
         self._sessions.add(session)
-        assert session.transport is not None
-        sock = session.transport.get_extra_info("socket")
+        assert session.channel is not None
+        sock = session.channel.get_extra_info("socket")
         if sock is not None and not self.settings.local:
             # Replies are written in groups; waiting for more would only add delay (Nagle).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self._sessions) - len(self._counted) > REFUSED:
-            cast(asyncio.WriteTransport, session.transport).abort()
+            session.channel.abort()
 
     def _admit(self, session: Session) -> bytes | None:
         """Count a client in; return the refusal if there are too many."""

@@ -84,7 +84,7 @@ class Session(Reception):
             await self._arrival.abandon()
         self._release()
         self._over = True
-        if self.transport is None:
+        if self.channel is None:
             self._left(self)
         else:
             self._leave()

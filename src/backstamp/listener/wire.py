@@ -74,6 +74,10 @@ class Wire(SMTP):
         """What came is looked at again in the loop's next turn."""
         self._shaking = False
         """A handshake for TLS is under way."""
+        self.channel: asyncio.Transport | None = None
+        """aiosmtpd's `transport`, as what it is; None before and after the connection."""
+        self._choked = False
+        """The client does not read what it is told."""
         self._busy = False
         """The time is the relay's own: what came is with the queue, and what follows is kept."""
         self._patient = False
@@ -103,6 +107,7 @@ class Wire(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here."""
+        self.channel = cast(asyncio.Transport, transport)
         self.peer = admission.peer(transport.get_extra_info("peername"), local=self._settings.local)
         super().connection_made(transport)
         self._opened(self)
@@ -115,6 +120,7 @@ class Wire(SMTP):
             self._handler_coroutine.cancel()
         self._handler_coroutine = cast(Any, self.loop.create_future())
         super().connection_lost(error)
+        self.channel = None
         self._wake(Action.CLOSE)
         if self._over:
             self._left(self)
@@ -127,15 +133,15 @@ class Wire(SMTP):
 
     def _drop(self) -> None:
         """Close without a word."""
-        if self.transport is not None:
-            cast(asyncio.WriteTransport, self.transport).abort()
+        if self.channel is not None:
+            self.channel.abort()
 
     def _leave(self) -> None:
         """Write what is to be said and close; what cannot be written soon is dropped."""
         self.flush()
-        if self.transport is None:
+        if self.channel is None:
             return
-        self.transport.close()
+        self.channel.close()
         self._expires = self.loop.time() + LINGER
         self._set_timer(self._expires)
 
@@ -158,7 +164,7 @@ class Wire(SMTP):
 
     def _timeout_cb(self) -> None:
         now = self.loop.time()
-        transport = cast("asyncio.WriteTransport | None", self.transport)
+        transport = self.channel
         if transport is None:
             return
         if self._over or transport.is_closing():
@@ -185,7 +191,7 @@ class Wire(SMTP):
 
     async def _clients_turn(self) -> Action:
         """Let the client speak; return what has to be done for it that takes a wait."""
-        if self.transport is None:
+        if self.channel is None:
             return Action.CLOSE
         turn = self._turn = self.loop.create_future()
         now = self.loop.time()
@@ -213,9 +219,15 @@ class Wire(SMTP):
         if len(self._in) > BUFFER:
             self._steer()
 
+    def pause_writing(self) -> None:
+        """The client does not read what it is told."""
+        super().pause_writing()
+        self._choked = True
+
     def resume_writing(self) -> None:
         """The client has taken enough of the replies."""
         super().resume_writing()
+        self._choked = False
         self._pump()
 
     def _pump(self) -> None:
@@ -244,10 +256,9 @@ class Wire(SMTP):
         # has ended counts as ended: the loop may read dozens of times before the coroutine runs.
         taking = self._reading and self._turn is not None and not self._turn.done()
         ahead = self._resting or (len(self._in) > BUFFER and not taking)
-        if ahead != self._stopped and self.transport is not None:
+        if ahead != self._stopped and (channel := self.channel) is not None:
             self._stopped = ahead
-            transport = cast(asyncio.ReadTransport, self.transport)
-            transport.pause_reading() if ahead else transport.resume_reading()
+            channel.pause_reading() if ahead else channel.resume_reading()
 
     def _rest(self, seconds: float) -> None:
         """Read nothing for a moment: the loop reads a busy socket dozens of times in a turn."""
@@ -286,20 +297,22 @@ class Wire(SMTP):
 
     def flush(self) -> None:
         """Write the replies that were gathered."""
-        if self._out and self.transport is not None and not self.transport.is_closing():
-            cast(asyncio.WriteTransport, self.transport).write(b"".join(self._out))
-        self._out.clear()
+        out, channel = self._out, self.channel
+        if out:
+            if channel is not None and not channel.is_closing():
+                channel.write(b"".join(out))
+            out.clear()
 
     async def _shake_hands(self, begun: bytes) -> Any:
         """Begin TLS; return what it was begun with (an SSLObject), None where the connection went."""
         shown = self._house.certificates
-        if self.transport is None or shown is None:
+        if self.channel is None or shown is None:
             return None
         me = cast(Any, self)
         self._shaking = me._over_ssl = True
         self._stopped = False
         try:
-            made = await upgrade(self.transport, self, shown.context(), seconds=HANDSHAKE, begun=begun)
+            made = await upgrade(self.channel, self, shown.context(), seconds=HANDSHAKE, begun=begun)
         except HandshakeError:
             self._gone()
             return None
@@ -308,6 +321,7 @@ class Wire(SMTP):
             raise
         finally:
             self._shaking = False
+        self.channel = made
         self.transport = me._transport = me._reader._transport = made
         return made.get_extra_info("ssl_object")
 
@@ -323,13 +337,8 @@ class Wire(SMTP):
         """Wait until the client has taken enough of the replies."""
         await cast(Any, self)._drain_helper()
 
-    @property
-    def _choked(self) -> bool:
-        """Whether the client does not read what it is told."""
-        return bool(cast(Any, self)._paused)
-
     def _gone(self) -> None:
         """The connection went in the handshake; neither loop tells so surely."""
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
-        self.transport = None
+        self.transport = self.channel = None

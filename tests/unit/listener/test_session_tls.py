@@ -6,7 +6,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trustme
@@ -223,7 +223,8 @@ async def test_a_client_that_goes_before_starttls_is_answered_is_no_bug(
             async with asyncio.timeout(5):
                 while not (sessions := [*opened.listener._sessions]):
                     await asyncio.sleep(0.01)
-            transport = cast(asyncio.Transport, sessions[0].transport)
+            transport = sessions[0].channel
+            assert transport is not None
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
             transport.set_write_buffer_limits(high=0)
             client.sendall(b"EHLO client.test\r\n" * 190 + b"STARTTLS\r\n")
