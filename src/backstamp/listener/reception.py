@@ -78,6 +78,8 @@ class Reception(Wire):
             if self._hold is None:
                 return Action.CONTENT
         self._read_content()
+        if not self._in and not self._eof and self._conversation.transaction.chunk is None:
+            return None  # who does not send ahead sends its content when it has read the reply
         return self._content()
 
     def _read_content(self) -> None:

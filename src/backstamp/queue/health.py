@@ -66,7 +66,8 @@ class Health:
         """
         if self._dead is not None:
             return LOCAL
-        self.look()
+        if self._reserve:
+            self.look()
         return None if report else self._trouble.refusal
 
     def ask(self) -> str | None:

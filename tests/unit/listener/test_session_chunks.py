@@ -56,6 +56,19 @@ async def test_chunks_are_the_content_octet_for_octet(said: bytes, piece: int | 
         assert opened.budget.used == 0
 
 
+async def test_a_chunk_of_nothing_is_answered_though_nothing_follows() -> None:
+    async with door() as opened, talker(opened) as client:
+        await client.reply()
+        for line in (b"EHLO client.test", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>"):
+            assert (await client.say(line)).startswith(b"250")
+        assert await client.say(b"BDAT 0") == b"250 2.0.0 0 octets received\r\n"
+        client.send(chunk(letter(0)))
+        assert await client.reply() == b"250 2.0.0 %d octets received\r\n" % len(letter(0))
+        assert (await client.say(b"BDAT 0 LAST")).startswith(b"250 2.0.0 Ok: queued as")
+        [message] = opened.queue.messages
+        assert content_of(message.content) == letter(0)
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
