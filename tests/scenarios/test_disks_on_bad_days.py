@@ -98,6 +98,27 @@ async def test_after_two_failures_mail_is_refused_until_a_probe_works(tmp_path: 
     await queue.close()
 
 
+async def test_failures_in_a_row_are_told_by_the_order_of_the_outcomes(tmp_path: Path) -> None:
+    """One that worked before the first of two failures does not count as between them."""
+    files = FaultyFiles()
+    queue = await local_queue(tmp_path / "q", files=files, segment_size=2000)
+    await queue.append(message(b"a@y.example", content=b"x" * 600))
+    files.creating = errno.EIO
+    # Handed over in one turn, committed in one batch: the second needs a segment, and there is none.
+    outcomes = await asyncio.gather(
+        queue.append(message(b"a@y.example", content=b"x" * 900)),
+        queue.append(message(b"a@y.example", content=b"x" * 900)),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[0], bytes)
+    codes = []
+    for failed in (outcomes[1], *[await refusal_of(queue) for _ in range(2)]):
+        assert isinstance(failed, QueueRefusedError)
+        codes.append(failed.reply.code)
+    assert codes == [451, 451, 452]
+    await queue.close()
+
+
 async def test_below_the_reserve_mail_is_refused_and_delivery_goes_on(tmp_path: Path) -> None:
     files, events = FaultyFiles(), list[Event]()
     queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01, reserve=1000)
@@ -324,6 +345,12 @@ def crashed(tmp_path: Path) -> Path:
     copy = tmp_path / "crashed"
     shutil.copytree(tmp_path / "q", copy)
     return copy
+
+
+async def refusal_of(queue: LocalQueue) -> QueueRefusedError:
+    with pytest.raises(QueueRefusedError) as refused:
+        await queue.append(message(b"a@y.example", content=b"x" * 900))
+    return refused.value
 
 
 async def append_when_taken(queue: LocalQueue, sent: Message) -> None:

@@ -296,7 +296,9 @@ class LocalQueue(Engine):
             return
 
         def tell(job: Append) -> None:
+            # Counted as the outcomes come, not with the books: failures in a row are told by their order.
             if job.error is None:
+                self.health.appended()
                 told(message.queue_id)
                 return
             refusal = QueueRefusedError(self.health.append_failed(job.error))
@@ -306,7 +308,6 @@ class LocalQueue(Engine):
         def done(job: Append) -> None:
             if job.error is not None:
                 return
-            self.health.appended()
             assert job.segment is not None
             self._segments.add(job.segment)
             facts = Facts(
