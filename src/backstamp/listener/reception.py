@@ -135,6 +135,7 @@ class Reception(Wire):
                 self._wake(Action.CLOSE)
             elif self._handing:
                 self._later()  # whoever sends what is refused, one behind the other, has no loop of its own
+                self._hasten(self.loop.time())
             else:
                 self._pump()
                 self._hasten(self.loop.time())

@@ -213,15 +213,16 @@ async def test_a_recipient_that_is_too_long_is_told_by_its_begin() -> None:
         assert (told.command, told.recipient) == ("RCPT", "TO:<" + "x" * 311)
 
 
-async def test_who_is_idle_behind_a_message_is_cut_off() -> None:
-    """Security 14: for `idle` seconds, though the content had more."""
+@pytest.mark.parametrize(("content", "reply"), [(b"x", b"250 2.0.0"), (b"bare\n", b"550 5.6.0")])
+async def test_who_is_idle_behind_a_message_is_cut_off(content: bytes, reply: bytes) -> None:
+    """Security 14: for `idle` seconds, though the content had more; also where it was refused at once."""
     async with door(Limits(idle=0.5)) as opened, talker(opened) as client:
         client.send(START)
         for _ in range(5):
             await client.reply()
         await asyncio.sleep(0.7)
-        client.send(b"x\r\n.\r\n")
-        assert (await client.reply()).startswith(b"250 2.0.0")
+        client.send(content + b"\r\n.\r\n")
+        assert (await client.reply()).startswith(reply)
         assert await client.rest() == b"421 4.4.2 Idle for too long\r\n"
 
 
