@@ -110,7 +110,10 @@ class Door:
             else:
                 answer(Verdict(self.refused(outcome)))
 
-        self.queue.hand_in(message, told, lambda: letter.tell(message, size, stands))
+        try:
+            self.queue.hand_in(message, told, lambda: letter.tell(message, size, stands))
+        except Exception as error:  # as above
+            told(error)
 
     def refused(self, error: Exception) -> bytes:
         """Return what a client is told whose message the queue did not take."""

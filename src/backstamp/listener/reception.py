@@ -144,6 +144,12 @@ class Reception(Wire):
         except Exception as error:  # a bug of one session; whoever calls has others to tell
             self._fail(error)
 
+    def _fail(self, error: Exception) -> None:
+        if self._gone_before is None:
+            super()._fail(error)
+        elif not self._gone_before.done():
+            self._gone_before.set_exception(error)
+
     # ---- what is waited for: each tells whether the session goes on ----
 
     async def _find_room(self) -> bool:

@@ -73,13 +73,13 @@ class Session(Reception):
                 arrived = await self._arrive()
             if arrived:
                 await self._converse()
+                await self._answered()
         except (TimeoutError, asyncio.CancelledError):
             pass  # it said nothing, or the relay closes while hands are shaken
         except Exception as error:  # a bug ends one session, in words, and not silently
             self._out.append(BROKEN)
             self._alarm(f"a session broke: {error!r}", "the client was sent away")
         self._pace.pause(self.loop.time())
-        await self._answered()
         if self._arrival is not None:
             await self._arrival.abandon()
         self._release()

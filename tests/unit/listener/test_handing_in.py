@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -11,6 +12,7 @@ from tests.support.certificates import written
 from tests.support.door import Door, RecordingQueue, door
 from tests.support.talker import Talker, talker
 
+from backstamp.listener.session import Session
 from backstamp.listener.settings import Limits, TlsSettings
 from backstamp.mail.reply import Reply
 from backstamp.queue.port import Message, QueueRefusedError, Told
@@ -160,3 +162,38 @@ async def test_closing_says_nothing_to_whom_the_queue_may_still_say_250() -> Non
         assert opened.listener.connections == 1
         ends[1](None)
         await left(opened)
+
+
+async def test_a_bug_behind_the_door_costs_no_mail_and_no_session() -> None:
+    """What the queue raises is a 451, as all trouble of the relay's own (promise 4); the session goes on."""
+    queue = Holding()
+    async with door(behind=queue) as opened, talker(opened) as client:
+        await greeted(client)
+        queue.error = RuntimeError("secret detail")
+        client.send(DATA + b"x\r\n.\r\nNOOP\r\n")
+        assert await replies(client, 5) == [b"250", b"250", b"354", b"451", b"250"]
+        assert isinstance(opened.events[0], events.Alarm)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_a_bug_in_the_answer_ends_the_session_also_of_who_went(
+    stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    queue = Holding()
+    async with door(behind=queue) as opened:
+        async with talker(opened) as client:
+            await greeted(client)
+            client.send(DATA + b"x\r\n.\r\n")
+            end = await queue.comes()
+            if not stays:
+                client.go()
+                await noticed(opened)
+            monkeypatch.setattr(Session, "_answer", broken)
+            end(None)
+            if stays:
+                assert (await client.rest()).splitlines()[-1].startswith(b"421 4.3.0")
+        await left(opened)
+        assert [type(event) for event in opened.events] == [events.Accepted, events.Alarm]
