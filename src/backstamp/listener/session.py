@@ -57,7 +57,9 @@ class Session(Reception):
         if self._shaking:
             assert self._handler_coroutine is not None
             self._handler_coroutine.cancel()
-        elif self._turn is not None and self._contents is None and self._arrival is None:
+        elif self._turn is None or self._turn.done():
+            pass  # something is waited for, and answered first; then `_commands` sends the client away
+        elif self._contents is None and self._arrival is None:
             self._out.append(CLOSING)
             self._wake(Action.CLOSE)
 

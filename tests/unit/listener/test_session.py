@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.door import door
+from tests.support.talker import talker
 
 from backstamp.listener import contents, wire
 from backstamp.listener.budget import UNKNOWN
@@ -446,6 +447,31 @@ async def test_a_message_that_does_not_end_in_time_is_cut_off_by_closing(way: by
         assert opened.listener.connections == 0
         assert not opened.queue.messages
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        (b"DATA\r\n", [b"354", b"250", b"421"]),
+        (b"BDAT 3 LAST\r\nx\r\n", [b"250", b"421"]),
+    ],
+)
+async def test_closing_at_the_very_moment_a_content_begins_to_wait_for_room(
+    line: bytes, taken: list[bytes]
+) -> None:
+    """What is under way is answered first, and the client is sent away once."""
+    async with door(Limits(content_memory=1)) as opened, talker(opened) as client:
+        hold = opened.budget.take(opened.budget.limit // 2)
+        assert hold is not None
+        await client.reply()
+        await client.all(b"EHLO x.test", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>")
+        [session] = opened.listener._sessions
+        session.data_received(line)
+        session.end()
+        hold.release()
+        client.send(b"" if line.startswith(b"BDAT") else b"x\r\n.\r\n")
+        assert [said[:3] for said in (await client.rest()).splitlines()] == taken
+        assert len(opened.queue.messages) == 1
 
 
 # ---- the queue says no ----
