@@ -3,6 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Timings decide no test: on a busy machine an example takes as long as it takes.
+settings.register_profile("backstamp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("backstamp")
 
 
 @pytest.fixture

@@ -322,7 +322,7 @@ RUNS = st.tuples(ENDS, st.integers(1, 4), st.integers(0, 3))
 """How a transaction ends, for how many it is, and how many turns it lets go by at each step."""
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["memory", "local"]),
     st.lists(RUNS, min_size=1, max_size=6),

@@ -183,7 +183,7 @@ class Writer:
         return text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pairs=PAIRS, tables=TABLES, between=BETWEEN)
 def test_every_leaf_of_any_document_is_on_its_line(pairs, tables, between):
     text = Writer(between).document(pairs, tables)

@@ -252,5 +252,5 @@ class Sessions(RuleBasedStateMachine):
         self.loop.close()
 
 
-Sessions.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Sessions.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestSessions = Sessions.TestCase

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.door import door
 from tests.support.talker import talker
@@ -502,7 +502,6 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing() -> None:
         assert opened.listener.connections == 0
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 40))
 def test_any_content_arrives_as_it_was_or_is_refused(content: bytes, piece: int) -> None:
     """However it is cut; and what follows is a command again (security 1)."""

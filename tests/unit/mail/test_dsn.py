@@ -438,7 +438,7 @@ failures = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
 @given(failures, octets, octets, contents, st.sampled_from(Action))
 def test_whatever_strangers_send_a_report_stays_one(
     made: list[Fate], sender: bytes, envelope_id: bytes, original: bytes, action: Action
