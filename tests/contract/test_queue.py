@@ -14,7 +14,7 @@ from backstamp.mail.reply import Reply
 from backstamp.queue import ids
 from backstamp.queue.engine import Engine
 from backstamp.queue.memory import MemoryQueue
-from backstamp.queue.port import Flag, Reason
+from backstamp.queue.port import Flag, Message, Reason
 from backstamp.queue.record import covers
 from backstamp.queue.stamps import IllegalStampError, Stamp
 
@@ -159,6 +159,47 @@ async def test_an_append_whose_caller_went_away_is_delivered_or_nothing(opened: 
             await append
         await queue.append(message(b"b@one.example"))
         assert 1 <= len(await queue.claim(10)) <= 2
+
+
+async def test_what_is_handed_in_is_told_once_and_settled_in_the_books(opened: Open) -> None:
+    """With a key too, and where the engine ends at once."""
+    happened: list[tuple[object, ...]] = []
+    everything = asyncio.Event()
+
+    def hand_in(sent: Message) -> None:
+        def settled() -> None:
+            happened.append(("settled", sent.queue_id, queue.find(sent.queue_id) is not None))
+            if len(happened) == 6:
+                everything.set()
+
+        queue.hand_in(sent, lambda outcome: happened.append(("told", outcome)), settled)
+
+    async with opened() as queue:
+        sent = [
+            message(b"a@one.example"),
+            message(b"b@one.example"),
+            message(b"c@one.example", key=b"k" * 32),
+        ]
+        for one in sent:
+            hand_in(one)
+        assert not happened
+        async with asyncio.timeout(20):
+            await everything.wait()
+        again = message(b"d@one.example", key=b"k" * 32)
+        repeated = asyncio.Event()
+        queue.hand_in(again, lambda outcome: happened.append(("told", outcome)), repeated.set)
+        async with asyncio.timeout(20):
+            await repeated.wait()
+        assert len(await queue.claim(10)) == len(sent)
+        last = message(b"e@one.example")
+        hand_in(last)
+    await asyncio.sleep(0)
+    for one in [*sent, last]:
+        told, settled = ("told", one.queue_id), ("settled", one.queue_id, True)
+        assert happened.index(told) < happened.index(settled)
+    # Each once, and the second of the key by the name of the first.
+    assert happened[6:7] == [("told", sent[-1].queue_id)]
+    assert len(set(happened[:6] + happened[7:])) == len(happened) - 1 == 8
 
 
 async def fail(queue: Engine, *ordinals: int) -> None:

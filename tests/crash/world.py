@@ -111,7 +111,17 @@ class Workload:
 
     async def accept(self, *recipients: bytes, **how: Any) -> Message:
         one = message(*recipients, **how)
-        self.note(one, await self.queue.append(one))
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: bytes | Exception) -> None:
+            if isinstance(outcome, Exception):
+                settled.set_exception(outcome)
+            else:
+                # Its client may have the 250 now, whatever comes before the books are kept.
+                self.note(one, outcome)
+
+        self.queue.hand_in(one, told, lambda: settled.set_result(None))
+        await settled
         return one
 
     def note(self, one: Message, stands: bytes | None = None) -> None:
