@@ -42,6 +42,10 @@ class TurnCommitter:
         self._failed = failed
         self._jobs: list[Job] = []
         self._outcomes = Outcomes()
+        asyncio.get_running_loop().set_exception_handler(self._heard)
+
+    def _heard(self, _: object, context: dict[str, Any]) -> None:
+        self._failed(context.get("exception") or RuntimeError(context["message"]))
 
     def submit(self, job: Job) -> None:
         if not self._jobs:
@@ -60,6 +64,7 @@ class TurnCommitter:
     async def close(self) -> None:
         while self._jobs:
             self._commit()
+        await asyncio.sleep(0)  # the books follow a turn later
         self._sink.seal()
 
 

@@ -13,9 +13,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from backstamp.queue.store import Announce, Append, Job
+
+J = TypeVar("J", bound=Job)
 
 BATCH = 256
 """Jobs after which a batch is closed: bounds the wait of its first."""
@@ -136,28 +138,40 @@ class Outcomes:
 
     def settle(self, jobs: Sequence[Job]) -> None:
         """Take jobs whose outcome is known, in order."""
-        waiting = 0
-        for job in jobs:
-            if isinstance(job, Append) and job.tell is not None:
-                job.tell(job)
-                waiting += 1
-        if not waiting and not self._told:
-            _done(jobs)
+        waiting = [job for job in jobs if isinstance(job, Append) and job.tell is not None]
+        if waiting:
+            _each(waiting, _tell)
+        elif not self._told:
+            _each(jobs, _done)
             return
         if not self._told:
             asyncio.get_running_loop().call_soon(self._finish)
         self._told += jobs
-        if waiting == 1:
+        if len(waiting) == 1:
             self._give_way()
 
     def _finish(self) -> None:
         told, self._told = self._told, []
-        _done(told)
+        _each(told, _done)
 
 
-def _done(jobs: Sequence[Job]) -> None:
+def _each(jobs: Sequence[J], act: Callable[[J], None]) -> None:
+    """Do something for each job. A bug in one costs no other its outcome: the loop hears of it."""
     for job in jobs:
-        job.done(job)  # type: ignore[arg-type]  # each job's callback takes its own kind
+        try:
+            act(job)
+        except Exception as error:
+            told = {"message": "the outcome of a write was not taken", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(told)
+
+
+def _tell(job: Append) -> None:
+    assert job.tell is not None
+    job.tell(job)
+
+
+def _done(job: Job) -> None:
+    job.done(job)  # type: ignore[arg-type]  # each job's callback takes its own kind
 
 
 def _end(ended: asyncio.Future[None]) -> None:

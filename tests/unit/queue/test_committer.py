@@ -126,3 +126,31 @@ async def test_clients_are_told_before_anything_else_is_done_and_that_in_order()
     assert happened[4:] == ["a done", "b done", "second done", "c done", "reason done"]
     outcomes.settle([sealed("third")])
     assert happened[-1] == "third done"
+
+
+async def test_a_bug_in_one_outcome_costs_no_other_its_own() -> None:
+    happened: list[str] = []
+    heard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+
+    def broken(_: Append) -> None:
+        raise RuntimeError("a bug")
+
+    def append(name: str) -> Append:
+        return Append(
+            message(b"a@b.example"),
+            lambda _: happened.append(f"{name} done"),
+            tell=lambda _: happened.append(f"{name} told"),
+        )
+
+    Outcomes().settle(
+        [
+            Append(message(b"a@b.example"), lambda _: happened.append("first done"), tell=broken),
+            append("second"),
+            Append(message(b"a@b.example"), broken),
+            append("third"),
+        ]
+    )
+    await asyncio.sleep(0)
+    assert happened == ["second told", "third told", "first done", "second done", "third done"]
+    assert [str(one["exception"]) for one in heard] == ["a bug", "a bug"]
