@@ -36,15 +36,13 @@ class Pace:
 
     def replied(self, now: float) -> None:
         """Begin to wait for a command: all replies were written."""
-        if self._paused is not None:
-            self.resume(now)
+        self.resume(now)
         self._reading = False
         self._deadline = now + self._limits.idle
 
     def begin(self, now: float) -> None:
         """Begin to wait for a content (354 was written), or for one more chunk of it."""
-        if self._paused is not None:
-            self.resume(now)
+        self.resume(now)
         self._reading = True
         self._deadline = now + self._limits.block
         if self._end == inf:

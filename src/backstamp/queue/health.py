@@ -66,8 +66,7 @@ class Health:
         """
         if self._dead is not None:
             return LOCAL
-        if self._reserve:
-            self.look()
+        self.look()
         return None if report else self._trouble.refusal
 
     def ask(self) -> str | None:
