@@ -105,7 +105,7 @@ def main() -> None:
             }
             for name, make in makers.items():
                 if options.only in (None, name):
-                    # A new place each time: Postfix loses a third of its rate where its last files were just removed.
+                    # A new place each time: files just removed cost Postfix a third of its rate.
                     at = directory / f"{name}-{run}"
                     one = once(make(at), at, options.messages, options.profile)
                     figures.setdefault(name, []).append(one)
