@@ -110,7 +110,9 @@ def fetch() -> None:
             [*pip, "download", "--no-binary", ":all:", "--no-deps", "--dest", HOME, f"aiosmtpd=={AIOSMTPD}"],
             check=True,
         )
-        shutil.unpack_archive(HOME / f"aiosmtpd-{AIOSMTPD}.tar.gz", HOME / "sdist", filter="data")
+        # Not shutil: its filter, without which it writes anywhere, is younger than Debian's Python 3.11.2.
+        archive = HOME / f"aiosmtpd-{AIOSMTPD}.tar.gz"
+        subprocess.run(["tar", "-xzf", archive, "-C", HOME / "sdist"], check=True)
     if not PYTHON.exists():
         subprocess.run(
             [*pip, "install", "--no-deps", "--target", PYTHON, "pytest-mock", "setuptools<81"], check=True
