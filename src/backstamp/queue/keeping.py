@@ -45,6 +45,8 @@ class Keeping:
         self._pause = pause
         self._files: dict[int, int] = {}
         """Files by number, and the arrival of the newest key in each."""
+        self._under_way = 0
+        """Writes of keys that may go to any of them."""
 
     async def read(self, numbers: Sequence[int]) -> None:
         """Read the files that are there; one that can never be read costs its keys, and is told."""
@@ -81,6 +83,7 @@ class Keeping:
         rows = keys.living(b"".join([segment.keys for segment in chosen]), self._now())
 
         def done(job: Keep) -> None:
+            self._under_way -= 1
             if job.error is not None:
                 if not kept.done():
                     kept.set_exception(job.error)
@@ -91,6 +94,7 @@ class Keeping:
                 kept.set_result(None)
 
         if rows:
+            self._under_way += 1
             self._submit(Keep(rows, (), done))
         else:
             _clear(chosen)
@@ -99,6 +103,8 @@ class Keeping:
 
     def sweep(self) -> None:
         """Remove the files that hold nothing that counts."""
+        if self._under_way:
+            return  # the file they go to is not known yet; the next segment that goes asks again
         over = [number for number, newest in self._files.items() if newest + keys.KEY_LIFETIME <= self._now()]
         for number in over:
             del self._files[number]

@@ -224,6 +224,8 @@ class Store:
 
     def _keep(self, jobs: Sequence[Keep]) -> None:
         """Write keys, all in one call; then remove files that are over."""
+        for number in {number for job in jobs for number in job.over}:
+            self._keeper.remove(number)
         wanted = [job for job in jobs if job.rows]
         try:
             number = self._keeper.write([job.rows for job in wanted]) if wanted else 0
@@ -233,8 +235,6 @@ class Store:
         else:
             for job in wanted:
                 job.number = number
-        for number in {number for job in jobs for number in job.over}:
-            self._keeper.remove(number)
 
     def _append(self, jobs: list[Append]) -> None:
         """Write and sync records, a segment's worth at a time."""

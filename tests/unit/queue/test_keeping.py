@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,17 @@ from tests.support.faults import FaultyFiles
 from tests.support.queues import TestClock, local_queue, message
 from tests.support.recording import RecordingFiles
 
-from backstamp.queue import fsck, keys, local, recovery, repair
+from backstamp.queue import fsck, ids, keys, local, recovery, repair
 from backstamp.queue.files import DiskFiles
+from backstamp.queue.keeping import Keeping
 from backstamp.queue.local import LocalQueue
+from backstamp.queue.once import Once
 from backstamp.queue.port import Message, QueueRefusedError
 from backstamp.queue.record import HEADER_SIZE, SALT_SIZE
+from backstamp.queue.recovery import KeptKeys
+from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
+from backstamp.queue.store import Job, Keep, Store
 from backstamp.telemetry.events import Alarm, Event
 
 KEY = keys.digest(b"user u", b"order 4711")
@@ -304,3 +310,58 @@ async def test_whatever_flips_in_a_file_of_keys_gives_what_is_true_and_names_the
         rows = set(keys.rows(found.rows))
         assert rows <= written
         assert rows == written or found.problems or len(changed) < len(octets)
+
+
+async def test_no_file_is_swept_while_keys_are_on_their_way_to_it() -> None:
+    """Which file a write goes to is known when it was done: until then none counts as over (Q13)."""
+    jobs: list[Job] = []
+    now = 1_800_000_000_000
+    keeping = Keeping(
+        Once(lambda: now, lambda _: None),
+        now=lambda: now,
+        load=lambda _: asyncio.sleep(0, KeptKeys(b"", [])),
+        submit=jobs.append,
+        tell=lambda _: None,
+        pause=0.0,
+    )
+    segment = Segment("", 1, bytes(16), 0, 0, bytearray())
+
+    def kept(key: bytes) -> Keep:
+        segment.keys += keys.digest(b"user u", key) + ids.make(now, bytes(10))
+        keeping.keep([segment])
+        job = jobs.pop()
+        assert isinstance(job, Keep)
+        return job
+
+    first = kept(b"1")
+    first.number = 7
+    first.done(first)
+    now += keys.KEY_LIFETIME - 1
+    second = kept(b"2")
+    now += 1
+    keeping.sweep()
+    assert not jobs
+    second.number = 7
+    second.done(second)
+    keeping.sweep()
+    assert not jobs
+    now += keys.KEY_LIFETIME
+    keeping.sweep()
+    [over] = jobs
+    assert isinstance(over, Keep)
+    assert [*over.over] == [7]
+
+
+def test_what_is_over_goes_before_keys_are_written(tmp_path: Path) -> None:
+    """In one batch the keys that count must not go to the file that is removed."""
+    store = Store(
+        DiskFiles(), str(tmp_path), numbers=itertools.count(1).__next__, salt=lambda: bytes(range(16)),
+        sealed=lambda _: None,
+    )  # fmt: skip
+    row = keys.digest(b"user u", b"1") + ids.make(1_800_000_000_000, bytes(10))
+    first = Keep(row, (), lambda _: None)
+    store.commit([first], lambda _: None)
+    over, second = Keep(b"", (first.number,), lambda _: None), Keep(row, (), lambda _: None)
+    store.commit([second, over], lambda _: None)
+    assert [path.name for path in tmp_path.glob("*.keys")] == [f"{second.number:020}.keys"]
+    store.seal()
