@@ -13,6 +13,8 @@ from tests.support.queues import gathered, local_queue, message
 from backstamp.mail.reply import Reply
 from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import Deposit, Flag, QueueRefusedError
+from backstamp.queue.segment import STAMPS_SIZE
+from backstamp.queue.stamps import Stamp
 
 MIB = 1024 * 1024
 ENVELOPE = b"EHLO c.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\nDATA\r\n"
@@ -153,4 +155,40 @@ async def test_memory_does_not_grow_with_it(tmp_path: Path) -> None:
         assert b"250 2.0.0 Ok: queued" in await reader.read()
         writer.close()
     assert peak < 12 * MIB
+    await queue.close()
+
+
+async def test_one_that_waits_holds_the_stamps_of_its_recipients_and_no_more(tmp_path: Path) -> None:
+    """Its segment is its own: with room for all a segment could hold, ten thousand would take a gigabyte."""
+    files = FaultyFiles()
+    queue = await local_queue(tmp_path / "q", files=files, probe=0.01)
+    deposit = await queue.deposit(message(b"a@y.example", b"b@z.example", content=b"x" * MIB))
+    await deposit.commit()
+    for _ in range(2):
+        [segment] = [one for one in queue.segments() if one.live]
+        assert (len(segment.image), len(segment.disk)) == (2, 2)
+        await queue.close()
+        queue = await local_queue(tmp_path / "q", files=files, probe=0.01)
+    one, _ = await queue.claim(9)
+    await queue.load([one])
+    files.failing[".stamps"] = errno.EIO
+    delivered = queue.stamp(one, {0: Stamp.DELIVERED})
+    files.failing.clear()
+    await delivered
+    await queue.close()
+    # Another stamps file may have taken the place of the one that failed: it is a whole one.
+    assert {path.stat().st_size for path in tmp_path.glob("q/0/*.stamps")} == {STAMPS_SIZE}
+    queue = await local_queue(tmp_path / "q")
+    assert [claim.domain for claim in await queue.claim(9)] == [b"z.example"]
+    await queue.close()
+
+
+async def test_one_with_a_key_that_comes_too_early_leaves_no_file(tmp_path: Path) -> None:
+    """While the last life is read nobody knows what the key stands for: 451, and nothing stays."""
+    queue = await local_queue(tmp_path / "q", patience=0.0)
+    queue.recovering = asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+    deposit = await queue.deposit(message(b"a@y.example", content=b"x" * MIB, key=bytes(15)))
+    with pytest.raises(QueueRefusedError):
+        await deposit.commit()
+    assert not list(tmp_path.glob("q/0/*.new"))
     await queue.close()

@@ -122,6 +122,7 @@ def publish(files: Files, segment: Segment) -> None:
         discard(files, segment)
         raise
     segment.sealed = True
+    segment.trim()
 
 
 def discard(files: Files, segment: Segment) -> None:

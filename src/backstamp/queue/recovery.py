@@ -308,6 +308,7 @@ def _open(files: Files, root: str, found: Scan, judged: Judged, problems: list[P
         files.close(mail)
         files.close(stamps)
         raise
+    segment.trim()
     return segment
 
 

@@ -29,6 +29,7 @@ KEYS_SUFFIX: Final = ".keys"
 NEW_SUFFIX: Final = ".new"
 """Of files that are not finished: they get their name when they are."""
 _DIGITS: Final = 20
+_TODO: Final = bytes([Stamp.TODO])
 
 
 class Segment:
@@ -102,6 +103,11 @@ class Segment:
     def removable(self) -> bool:
         """Q6: sealed, every stamp final and durable, nothing pinned."""
         return self.sealed and not (self.live or self.pins or self.busy or self.failed)
+
+    def trim(self) -> None:
+        """Let go of the stamps behind the last: a sealed segment gives out no more."""
+        del self.image[self.used :]
+        del self.disk[self.used :]
 
 
 def mail_path(directory: str, number: int) -> str:
@@ -186,7 +192,7 @@ def replace_stamps(files: Files, segment: Segment) -> None:
     descriptor = files.create(new)
     try:
         stamps = bytes(segment.disk)
-        files.write(descriptor, [segment.salt, stamps], 0)
+        files.write(descriptor, [segment.salt, stamps.ljust(CAPACITY, _TODO)], 0)
         files.sync(descriptor)
         files.rename(new, path)
         files.sync_directory(segment.directory)

@@ -82,7 +82,12 @@ class Spool:
     async def commit(self) -> bytes:
         """Make the message durable and hand it over; what is durable will be sent, whoever still waits."""
         # Asked only now: whoever has the same key, and is slow, must not hold this one up.
-        if (earlier := await self._earlier(self._message)) is not None:
+        try:
+            earlier = await self._earlier(self._message)
+        except BaseException:
+            await self.abandon()
+            raise
+        if earlier is not None:
             await self.abandon()
             return earlier
         await asyncio.shield(self._commit())
