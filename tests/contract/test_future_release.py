@@ -159,3 +159,17 @@ async def test_rfc_4865_what_became_due_while_the_relay_stood_is_as_old_as_its_r
     clock.advance(math.ceil(spread))
     assert due(again, clock) == [b"one.example"]
     await again.close()
+
+
+async def test_mail_that_was_held_for_a_look_still_leaves_when_its_sender_said(
+    queue: Engine, clock: TestClock
+) -> None:
+    sent = held(b"a@one.example", b"b@two.example")
+    await queue.append(sent)
+    entry = queue.find(sent.queue_id)
+    assert entry is not None
+    await act(queue, "hold", entry, [0, 1])
+    await act(queue, "release", entry, [0, 1])
+    assert due(queue, clock) == []
+    clock.advance(DAY)
+    assert due(queue, clock) == [b"one.example", b"two.example"]

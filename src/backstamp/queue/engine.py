@@ -8,23 +8,23 @@ those of `port.Queue`; everything here runs on the loop.
 import asyncio
 import contextlib
 import heapq
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 
 import msgspec
 
 from backstamp.clock import Clock
 from backstamp.mail.content import Content
-from backstamp.mail.envelope import Envelope, domain_runs
+from backstamp.mail.envelope import DomainRun, Envelope, domain_runs
 from backstamp.mail.release import held_until
 from backstamp.mail.reply import Reply
 from backstamp.queue import entry as entries
 from backstamp.queue import ids, keys
 from backstamp.queue.bell import Bell, Gate
-from backstamp.queue.entry import ENDED, SCHEDULED, Claim, Entry, Facts
+from backstamp.queue.entry import SCHEDULED, Claim, Entry, Facts
 from backstamp.queue.handing import Handing
 from backstamp.queue.keys import KEYS_LIMIT
-from backstamp.queue.ledger import Debt, Ledger
+from backstamp.queue.ledger import Among, Debt, Ledger
 from backstamp.queue.once import Once
 from backstamp.queue.port import (
     DAMAGED,
@@ -169,7 +169,7 @@ class Engine:
         segment = entry.segment
         segment.busy += 1
         try:
-            envelope, _ = entry.hot or await self.read(entry)
+            envelope, _ = entry.hot or await self.read(entry, content=False)
         finally:
             self._rested(segment)
         return envelope
@@ -192,7 +192,7 @@ class Engine:
             if (earlier := await self._earlier(message)) is not None:
                 return earlier
             message = self._named(message)
-        await self._written(message, lambda entry: self._release(entry, message.envelope))
+        await self._written(message, lambda entry: self._release_all(entry, message.envelope))
         return message.queue_id
 
     def hand_in(self, message: Message, told: Told, settled: Callable[[], None]) -> None:
@@ -202,7 +202,7 @@ class Engine:
             return
 
         def entered(entry: Entry) -> None:
-            self._release(entry, message.envelope)
+            self._release_all(entry, message.envelope)
             settled()
 
         self._write(message, told, entered)
@@ -235,6 +235,8 @@ class Engine:
             return _NOTHING
         if self.gate.waiters is not None or entry.segment.copied is not None:
             await self._at_rest(entry)
+            if not _waiting(claims):
+                return _NOTHING
         for claim in claims:
             assert claim.entry is entry
             if not claim.loaded:
@@ -341,7 +343,7 @@ class Engine:
                 entry = debt.entry
                 await self._at_rest(entry)
                 entry.segment.busy += 1
-                ordinals = entry.ordinals(Stamp.FAILED)
+                ordinals = debt.due()
                 try:
                     envelope, content = entry.hot or await self.read(entry)
                 except DamagedError as damage:
@@ -373,7 +375,7 @@ class Engine:
             raise
         await self._close_report(debt, owed.ordinals)
         if written is not None and dsn is not None:
-            self._release(written, dsn.envelope)
+            self._release_all(written, dsn.envelope)
 
     def postpone_report(self, owed: Owed) -> None:
         """End a report's claim without one: it could not be made. It is due again in a minute."""
@@ -398,8 +400,10 @@ class Engine:
         return list(found.items())
 
     def under_way(self, entry: Entry) -> bool:
-        """Tell whether an attempt or a report of a message is under way."""
-        return self.ledger.reporting(entry) or any(claim.loaded for claim in entry.deliveries)
+        """Tell whether an attempt or a report of a message is under way, or it may not leave yet (Q5)."""
+        if entry.claims is None or self.ledger.reporting(entry):
+            return True
+        return any(claim.loaded for claim in entry.deliveries)
 
     def mark(
         self, entry: Entry, marks: Mapping[int, Stamp], reasons: Sequence[Reason] = ()
@@ -413,15 +417,13 @@ class Engine:
         self._claimable.ring()
 
     def offer(self, entry: Entry, envelope: Envelope, ordinals: Sequence[int]) -> None:
-        """Make some recipients of a message claimable now, each in one delivery."""
-        known = {claim.first for claim in entry.deliveries if claim.stage is not ENDED}
-        wanted = [
-            run
-            for run in domain_runs(envelope.recipients)
-            if run.first not in known and any(0 <= one - run.first < run.count for one in ordinals)
-        ]
-        self.ledger.release(entry, wanted, envelope)
-        self.hurry(entry, ordinals)
+        """Make some recipients of a message claimable, each in one delivery: now, or when its sender said."""
+        among = Among(ordinals)
+        self._release(
+            entry, envelope, [run for run in domain_runs(envelope.recipients) if among(run.first, run.count)]
+        )
+        if held_until(envelope.parameters) <= self._clock.wall():
+            self.hurry(entry, ordinals)
 
     # ---- parts ----
 
@@ -450,9 +452,9 @@ class Engine:
         if not segment.live and not segment.busy:
             self.finished(segment)
 
-    def owe(self, entry: Entry, reasons: Sequence[Reason], pinned: Segment) -> None:
+    def owe(self, entry: Entry, failed: Iterable[int], reasons: Sequence[Reason], pinned: Segment) -> None:
         """Note failures whose stamps, and reasons in `pinned`, are durable: reports follow `F` (Q5)."""
-        self.ledger.owe(entry, reasons, pinned, self._clock.monotonic() + self._report_after)
+        self.ledger.owe(entry, failed, reasons, pinned, self._clock.monotonic() + self._report_after)
         self._reportable.ring()
 
     async def _written(self, message: Message, entered: Callable[[Entry], None] = lambda _: None) -> Entry:
@@ -498,9 +500,12 @@ class Engine:
             "who sends one of them again sends a second message",
         )
 
-    def _release(self, entry: Entry, envelope: Envelope) -> None:
-        """Make a message's deliveries claimable: now, or when its sender said (RFC 4865)."""
-        runs = domain_runs(envelope.recipients)
+    def _release_all(self, entry: Entry, envelope: Envelope) -> None:
+        """Make all deliveries of a message claimable."""
+        self._release(entry, envelope, domain_runs(envelope.recipients))
+
+    def _release(self, entry: Entry, envelope: Envelope, runs: Sequence[DomainRun]) -> None:
+        """Make deliveries of a message claimable: now, or when its sender said (RFC 4865)."""
         wait = held_until(envelope.parameters) - self._clock.wall() if envelope.parameters else 0.0
         if wait > 0:
             self.ledger.release_later(entry, runs, envelope, self._clock.monotonic() + wait)

@@ -154,6 +154,14 @@ class Health:
             job.error = None
             if job.reason is not None:
                 job.reason.error = None
+            # Who was stamped again meanwhile may be so on disk already: the older stamp must not follow (Q3).
+            image = job.segment.image
+            job.runs = [
+                (at, bytes([byte]))
+                for start, run in job.runs
+                for at, byte in enumerate(run, start)
+                if image[at] == byte
+            ]
             self._submit(job)
 
     def look(self) -> None:

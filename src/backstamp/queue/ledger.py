@@ -6,8 +6,9 @@ Pure: times are monotonic seconds given by the caller. Who waits for what is the
 """
 
 import heapq
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -25,17 +26,35 @@ _NAMES = 65536
 """Domains, and flows, that deliveries share, so that a million of one domain hold one name."""
 
 
+class Among:
+    """Tells whether any of some ordinals lies in a run."""
+
+    def __init__(self, ordinals: Iterable[int]) -> None:
+        self._sorted = sorted(ordinals)
+
+    def __call__(self, first: int, count: int) -> bool:
+        """Tell it of the `count` ordinals from `first` on."""
+        at = bisect_left(self._sorted, first)
+        return at < len(self._sorted) and self._sorted[at] < first + count
+
+
 class Debt:
     """What is owed to a sender: reasons, and the segments that keep them."""
 
-    __slots__ = ("claimed", "entry", "pinned", "ready", "reasons")
+    __slots__ = ("claimed", "entry", "failed", "pinned", "ready", "reasons")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.reasons: list[Reason] = []
+        self.failed: set[int] = set()
+        """Whose `F` is durable."""
         self.pinned: list[Segment] = []
         self.ready = False
         self.claimed = False
+
+    def due(self) -> tuple[int, ...]:
+        """Return who is to be reported. Not who fails just now: neither `F` nor reason is durable (Q5)."""
+        return tuple([one for one in self.entry.ordinals(Stamp.FAILED) if one in self.failed])
 
 
 class Ledger:
@@ -102,6 +121,10 @@ class Ledger:
     ) -> list[Claim]:
         made = []
         flow = self._flow(envelope)
+        if entry.claims is not None:
+            # What has a delivery gets no second one.
+            known = {claim.first for claim in entry.deliveries if claim.stage is not ENDED}
+            runs = [run for run in runs if run.first not in known]
         for run in runs:
             self._numbers += 1
             if len(self._names) >= _NAMES:
@@ -183,9 +206,9 @@ class Ledger:
 
     def hurry(self, entry: Entry, ordinals: Sequence[int]) -> None:
         """Make what is scheduled for later for some recipients of a message due now."""
+        among = Among(ordinals)
         entry.claims = tuple(
-            self._at_once(claim) if any(0 <= one - claim.first < claim.count for one in ordinals) else claim
-            for claim in entry.deliveries
+            self._at_once(claim) if among(claim.first, claim.count) else claim for claim in entry.deliveries
         )
 
     def _at_once(self, claim: Claim) -> Claim:
@@ -241,14 +264,23 @@ class Ledger:
 
     # ---- reports ----
 
-    def owe(self, entry: Entry, reasons: Sequence[Reason], pinned: Segment, check: float) -> None:
+    def owe(
+        self,
+        entry: Entry,
+        failed: Iterable[int],
+        reasons: Sequence[Reason],
+        pinned: Segment,
+        check: float,
+    ) -> None:
         """Note failures that must be reported; they are due at the monotonic time `check` at the latest.
 
-        `pinned` keeps the reasons on disk and stays until the report is made.
+        `failed` are those whose `F` is durable by now. `pinned` keeps the reasons on disk and stays until the
+        report is made.
         """
         debt = self._debts.get(entry)
         if debt is None:
             debt = self._debts[entry] = Debt(entry)
+        debt.failed.update(failed)
         debt.reasons.extend(reasons)
         pinned.pins += 1
         debt.pinned.append(pinned)
@@ -299,7 +331,7 @@ class Ledger:
         """End a report's claim after its `B`s; return the segments that no reason of it pins any more."""
         entry = debt.entry
         self._end_claim(debt)
-        if not entry.closed and entry.ordinals(Stamp.FAILED):
+        if debt.due():
             # More failed while the report was made: the next report is theirs.
             self._report(debt)
             return []

@@ -42,7 +42,7 @@ class Tally(msgspec.Struct):
     """What was read back."""
 
     segments: dict[int, Segment]
-    owing: list[Entry]
+    owing: list[tuple[Entry, tuple[int, ...]]]
     reports: list[tuple[Entry, Found, float]]
     messages: int = 0
     recipients: int = 0
@@ -149,7 +149,7 @@ class Loading:
         else:
             ledger.release_later(entry, message.runs, message.envelope, due)
         if Stamp.FAILED in message.stamps:
-            tally.owing.append(entry)
+            tally.owing.append((entry, message.ordinals(Stamp.FAILED)))
         tally.messages += 1
         tally.recipients += sum(run.count for run in message.runs)
 
@@ -172,16 +172,17 @@ class Loading:
         """Stamp `B` where a report is on its way, durably; owe the rest with the reasons that were kept."""
         engine, fold, found = self._engine, self._fold, self._tally.segments
         closed = []
-        for entry in self._tally.owing:
+        for entry, failed in self._tally.owing:
             queue_id = entry.queue_id
-            if reported := fold.reported(queue_id, entry.ordinals(Stamp.FAILED)):
+            # Of those that were found: who fails meanwhile has a report to come.
+            if reported := fold.reported(queue_id, failed):
                 closed.append(engine.mark(entry, dict.fromkeys(reported, Stamp.BOUNCED)))
-            if entry.closed or not entry.ordinals(Stamp.FAILED):
+            if not (failed := tuple([one for one in failed if one not in reported])):
                 continue
             kept = [reasons for reasons in fold.reasons.get(queue_id, ()) if reasons.segment in found]
             for reasons in kept:
-                engine.owe(entry, reasons.reasons, found[reasons.segment])
+                engine.owe(entry, failed, reasons.reasons, found[reasons.segment])
             if not kept:
-                engine.owe(entry, (), entry.segment)
+                engine.owe(entry, failed, (), entry.segment)
         for durable in closed:
             await durable

@@ -34,10 +34,12 @@ from backstamp.queue.loading import FirstDue, Loading
 from backstamp.queue.port import (
     Deposit,
     Message,
+    Owed,
     QueueRefusedError,
     Reason,
     StampNotDurableError,
     Told,
+    named,
 )
 from backstamp.queue.reading import Reading
 from backstamp.queue.record import Kind, encode_reasons
@@ -255,6 +257,12 @@ class LocalQueue(Engine):
             raise QueueRefusedError(READING)
         return await super()._earlier(message)
 
+    async def claim_report(self) -> Owed:
+        """As `Engine`; not before it is known which failures are covered, and whose reasons stand where."""
+        if not self.recovering.done():
+            await asyncio.wait([self.recovering])
+        return await super().claim_report()
+
     def _unwritten(self, message: Message) -> None:
         if message.key:
             self.once.settle(message.key, None)
@@ -270,7 +278,7 @@ class LocalQueue(Engine):
             entry = self.ledger.enter(segment, facts)
             if message.key:
                 self._key_entered(segment, message)
-            self._release(entry, message.envelope)
+            self._release_all(entry, message.envelope)
 
         def failed(error: OSError) -> QueueRefusedError:
             return QueueRefusedError(self.health.append_failed(error))
@@ -340,7 +348,7 @@ class LocalQueue(Engine):
                 return
             self.health.stamped(job)
             if job.reason is not None and job.reason.segment is not None:
-                self.owe(entry, reasons, job.reason.segment)
+                self.owe(entry, named(reasons), reasons, job.reason.segment)
                 job.reason.segment.pins -= 1
             self._rested(segment)
             if not future.done():

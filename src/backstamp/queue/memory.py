@@ -15,7 +15,7 @@ from backstamp.mail.content import HEADER_LIMIT, Content
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.engine import LARGE, REPORT_AFTER, Engine
 from backstamp.queue.entry import Entry, Facts
-from backstamp.queue.port import Deposit, Message, Reason, Told
+from backstamp.queue.port import Deposit, Message, Reason, Told, named
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.stored import Known, Piece, StoredContent
@@ -75,7 +75,7 @@ class MemoryQueue(Engine):
     def _committed(self, entry: Entry, reasons: Sequence[Reason], durable: asyncio.Future[None]) -> None:
         self._segment.busy -= 1
         if reasons:
-            self.owe(entry, reasons, self._segment)
+            self.owe(entry, named(reasons), reasons, self._segment)
         if entry.closed:
             self._messages.pop(entry, None)
         if not durable.done():

@@ -61,6 +61,11 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
     time: int = 0
 
 
+def named(reasons: Sequence[Reason]) -> list[int]:
+    """Return the ordinals of the recipients that some reasons are about."""
+    return [ordinal for reason in reasons for ordinal in reason.ordinals]
+
+
 class Delivery(Protocol):
     """A claimed delivery: one message × one destination domain. Exclusive until given back."""
 

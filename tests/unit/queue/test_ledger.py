@@ -8,7 +8,7 @@ from backstamp.mail.envelope import DomainRun, Envelope, Flow
 from backstamp.mail.reply import Reply
 from backstamp.queue import ledger as ledgers
 from backstamp.queue.entry import Entry, Facts
-from backstamp.queue.ledger import Ledger
+from backstamp.queue.ledger import Among, Ledger
 from backstamp.queue.port import Reason
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import FINAL, NEXT, WAITING, Stamp
@@ -136,7 +136,7 @@ def test_reasons_pin_their_segment_until_the_report() -> None:
     other.sealed = True
     one = entry(ledger, home)
     ledger.mark(one, {0: F})
-    ledger.owe(one, [WHY], other, 300.0)
+    ledger.owe(one, [0], [WHY], other, 300.0)
     assert not other.removable
     debt = ledger.take_report(0.0)
     assert debt is not None
@@ -148,7 +148,7 @@ def test_a_postponed_report_is_due_again() -> None:
     ledger, home = Ledger(hot_limit=0), segment()
     one = entry(ledger, home)
     ledger.mark(one, {0: F})
-    ledger.owe(one, [WHY], home, 300.0)
+    ledger.owe(one, [0], [WHY], home, 300.0)
     assert ledger.report_ready
     debt = ledger.take_report(0.0)
     assert debt is not None
@@ -184,3 +184,17 @@ def test_the_counts_are_those_of_the_stamps(moves: list[tuple[int, Stamp]]) -> N
     assert [one.stamp(ordinal) for ordinal in range(5)] == stamps
     assert ledger.waiting == sum(stamp in WAITING for stamp in stamps)
     assert one.finished == all(stamp in FINAL for stamp in stamps)
+
+
+@pytest.mark.parametrize(
+    ("ordinals", "run", "there"),
+    [
+        ([], (0, 5), False),
+        ([3], (3, 1), True),
+        ([3], (0, 3), False),
+        ([9, 1], (2, 7), False),
+        ([9, 1], (2, 8), True),
+    ],
+)
+def test_whether_any_of_some_is_in_a_run(ordinals: list[int], run: tuple[int, int], there: bool) -> None:
+    assert Among(ordinals)(*run) is there
