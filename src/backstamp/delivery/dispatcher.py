@@ -31,6 +31,7 @@ from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned
 from backstamp.delivery.throttles import Throttles
 from backstamp.mail.outcome import Outcome
+from backstamp.net.timer import Timer
 from backstamp.policy import classify
 from backstamp.policy.mx import DnsFault, DnsProblem
 from backstamp.queue.port import Delivery, Outlet
@@ -110,7 +111,7 @@ class Dispatcher:
             spawn=self._spawn,
         )
         self._permits = Permits()
-        self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
+        self._timers: dict[AnyLane, Timer] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._slots: set[Slot] = set()
         self._resting = IdleWorkers()
@@ -256,13 +257,12 @@ class Dispatcher:
     def _later(self, lane: AnyLane, at: float) -> None:
         """Look at a lane again at a monotonic time."""
         timer = self._timers.get(lane)
-        loop = self._loop
-        when = loop.time() + max(0.0, at - self._clock.monotonic())
+        when = self._loop.time() + max(0.0, at - self._clock.monotonic())
         if timer is not None:
-            if timer.when() <= when:
+            if timer.when <= when:
                 return
             timer.cancel()
-        self._timers[lane] = loop.call_at(when, self._due, lane)
+        self._timers[lane] = Timer(self._loop, when, self._due, lane)
 
     def _due(self, lane: AnyLane) -> None:
         del self._timers[lane]

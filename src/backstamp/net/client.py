@@ -23,6 +23,7 @@ from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.net import tls
 from backstamp.net.replies import LINE, NonsenseError, ReplyLines
+from backstamp.net.timer import Timer
 from backstamp.net.transaction import Machine
 from backstamp.policy.destination import Timeouts
 
@@ -59,7 +60,7 @@ class ReplyProtocol(SMTPProtocol):
     _pipelining = False
     _rest = b""
     _deadline = 0.0
-    _armed: asyncio.TimerHandle | None = None
+    _armed: Timer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The session begins with the greeting."""
@@ -124,7 +125,7 @@ class ReplyProtocol(SMTPProtocol):
             return
         if self.machine is not None and whole:
             self._deadline = self._loop.time() + self._wait(self.machine.phase)
-            if self._armed is not None and self._armed.when() > self._deadline:
+            if self._armed is not None and self._armed.when > self._deadline:
                 # The next wait is a shorter one.
                 self._arm()
 
@@ -208,7 +209,7 @@ class ReplyProtocol(SMTPProtocol):
         self._lines.clear()
         self._rest = b""
         self._deadline = self._loop.time() + self._wait(Phase.MAIL)
-        if self._armed is None or self._armed.when() > self._deadline:
+        if self._armed is None or self._armed.when > self._deadline:
             self._arm()
         if self.spoiled:
             machine.broken("protocol", "the server spoke out of turn")
@@ -245,7 +246,7 @@ class ReplyProtocol(SMTPProtocol):
         # reply, and a timer set and cancelled each time would cost more than the reply.
         if self._armed is not None:
             self._armed.cancel()
-        self._armed = self._loop.call_at(self._deadline, self._expired)
+        self._armed = Timer(self._loop, self._deadline, self._expired)
 
     def _expired(self) -> None:
         self._armed = None

@@ -1,4 +1,4 @@
-"""Opening sessions and streaming run on both loops: TLS and flow control are theirs, and differ."""
+"""Opening sessions, streaming, timers run on both loops: TLS, flow control, handles are theirs and differ."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-BOTH = ("test_opening_tls.py", "test_opening_auth.py", "test_client_streaming.py")
+BOTH = ("test_opening_tls.py", "test_opening_auth.py", "test_client_streaming.py", "test_timer.py")
 
 
 @pytest.hookimpl(optionalhook=True)  # older pytest-asyncio have one loop
