@@ -240,7 +240,7 @@ async def test_421_to_mail_moves_the_message_to_the_second_exchanger(tmp_path: P
 
 
 async def test_a_rate_of_many_a_second_is_kept_to_the_end(tmp_path: Path) -> None:
-    """The next message may go in less than the loop's resolution: uvloop's timers are then of another kind."""
+    """The next message may go in less than the loop tells apart: uvloop's timers are of another kind then."""
     rate = 'message_rate = "200/1s"\nconnections = 4'
     async with Host() as host, configured(tmp_path, to(host), delivery=rate) as running:
         await crowd(running, people("y.test", 100))

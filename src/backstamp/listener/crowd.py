@@ -20,6 +20,7 @@ import msgspec
 from backstamp.listener import admission, pace
 from backstamp.listener.settings import Limits
 from backstamp.listener.tally import Tally
+from backstamp.mail.headers import LOCAL
 from backstamp.policy.destination import Rate
 from backstamp.policy.rate import conforming
 
@@ -182,7 +183,8 @@ def _place(peer: str, exempt: tuple[IPv4Network | IPv6Network, ...]) -> Place:
     try:
         address: IPv4Address | IPv6Address = ipaddress.ip_address(name)
     except ValueError:
-        return name, "", False  # a peer without an address is nobody's
+        # By the socket file: a program of this host, which is exempt with it. Who else has no address is not.
+        return name, "", name == LOCAL and any(network.is_loopback for network in exempt)
     network = ""
     if isinstance(address, IPv6Address):
         network = str(IPv6Network((int(address) >> 64 << 64, 64)))

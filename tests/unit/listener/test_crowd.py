@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from backstamp.listener.crowd import FULL, Client, Crowd, Refusal
 from backstamp.listener.settings import Limits
+from backstamp.mail.headers import LOCAL
 from backstamp.policy.destination import Rate
 
 A, B = "192.0.2.1", "192.0.2.2"
@@ -113,6 +114,7 @@ def test_rates_of_messages_and_recipients_are_per_client() -> None:
         ("127.0.0.1", "", Client("127.0.0.1", True)),
         ("::1", "shop", Client("user shop", True)),
         ("", "", Client("")),
+        (LOCAL, "", Client(LOCAL, True)),
         ("/run/socket", "", Client("/run/socket")),
     ],
 )
@@ -229,3 +231,13 @@ class Comings(RuleBasedStateMachine):
 
 Comings.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestComings = Comings.TestCase
+
+
+def test_programs_by_the_socket_file_are_of_this_host() -> None:
+    """They share a name: counted as one client, the hundredth would shut out the rest."""
+    crowd = Crowd(Limits(connections_per_client=1))
+    assert crowd.admit(LOCAL, 0) is None
+    assert crowd.admit(LOCAL, 0) is None
+    strict = Crowd(Limits(connections_per_client=1, exempt=()))
+    assert strict.admit(LOCAL, 0) is None
+    assert refused(strict.admit(LOCAL, 0)) == "connections_per_client"
