@@ -15,6 +15,7 @@ from backstamp.inject.mailbox import Mailbox
 from backstamp.inject.order import Letter, Order
 from backstamp.inject.shape import Mistake, MistakenError, decode, joined
 from backstamp.inject.wishes import Wishes, parameters
+from backstamp.mail.envelope import same
 
 _FIELD: Final = re.compile(r"[!-9;-~]{1,76}")
 _CONTENT_ID: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,250}")
@@ -124,7 +125,10 @@ class _Reader:
                 found = [*(one.address for one in (*letter.to, *letter.cc)), *found]
             count = len(body.to) + len(body.cc) + len(body.bcc)
         self._counted(place, count)
-        return tuple(dict.fromkeys(found))
+        distinct: dict[bytes, bytes] = {}
+        for one in found:
+            distinct.setdefault(same(one), one)
+        return (*distinct.values(),)
 
     def _persons(self, persons: Sequence[Person]) -> tuple[tuple[Mailbox, dict[str, str]], ...]:
         body = self._body

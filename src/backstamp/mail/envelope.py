@@ -40,16 +40,25 @@ def domain_of(address: bytes) -> bytes:
     return address.rpartition(b"@")[2].lower() if b"@" in address else b""
 
 
+def same(address: bytes) -> bytes:
+    """Return what is equal for two ways to write one mailbox: its domain in lower case."""
+    local, at, domain = address.rpartition(b"@")
+    return local + at + domain.lower() if at else address
+
+
 def ordered(recipients: Iterable[Recipient]) -> tuple[Recipient, ...]:
-    """Return the recipients ordered by domain, otherwise as they came; exact repetitions are dropped.
+    """Return the recipients ordered by domain, otherwise as they came; repetitions are dropped.
 
     A repeated RCPT is one recipient: a second copy is what nobody wants (RFC 5321 §4.1.1.3
-    lets the server treat it so).
+    lets the server treat it so). A domain is the same in any case, a local part is not (§2.4).
     """
-    unique = dict.fromkeys(recipients)
-    if len(unique) == 1:
-        return (*unique,)
-    return tuple(sorted(unique, key=lambda recipient: domain_of(recipient.address)))
+    several = tuple(recipients)
+    if len(several) == 1:
+        return several
+    unique: dict[tuple[bytes, bytes], Recipient] = {}
+    for one in several:
+        unique.setdefault((same(one.address), one.parameters), one)
+    return tuple(sorted(unique.values(), key=lambda one: domain_of(one.address)))
 
 
 def domain_runs(recipients: Sequence[Recipient]) -> list[DomainRun]:

@@ -15,6 +15,7 @@ from backstamp.mail.envelope import (
     ordered,
     parameter,
     replaced,
+    same,
 )
 
 addresses = st.sampled_from(
@@ -124,3 +125,10 @@ def test_rfc_3461_what_a_sender_wants_to_know(parameters: bytes, told: set[bytes
 )
 def test_a_parameter_is_replaced(parameters: bytes, expected: bytes) -> None:
     assert replaced(parameters, b"TENANT", b"new") == expected
+
+
+def test_a_mailbox_is_one_however_its_domain_is_written() -> None:
+    """RFC 5321 §2.4: a domain is the same in any case, a local part is not."""
+    found = [Recipient(one) for one in (b"a@y.example", b"b@z.example", b"a@Y.example", b"A@y.example")]
+    assert [one.address for one in ordered(found)] == [b"a@y.example", b"A@y.example", b"b@z.example"]
+    assert same(b"postmaster") == b"postmaster"
