@@ -257,6 +257,7 @@ class Relay:
                 queue=view,
                 explain=self._explain(view),
                 suppression=SuppressionRoutes(self.suppression, clock),
+                hostname=settings.hostname,
             )
 
     def _explain(self, view: LedgerView) -> ExplainRoutes:

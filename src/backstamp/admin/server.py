@@ -1,14 +1,17 @@
 """The HTTP side: is it alive, is it ready, how much, what waits; and the operator's verbs.
 
 It binds only where it was told and shows nothing but queue and numbers. What changes the
-queue is a POST with a body of JSON, which no page of another site can make a browser send.
+queue is a POST with a body of JSON, which no page of another site can make a browser send; and a page
+that has its own name lead here (DNS rebinding) is told apart by that name, and by its Origin.
 """
 
+import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -23,6 +26,10 @@ PAGE: Final = 100
 """Messages a listing has if nothing else is asked."""
 
 PAGE_LIMIT: Final = 1000
+
+
+API: Final = "/api/"
+"""Before the paths of what a person may see or do: the rest is numbers."""
 
 
 class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,14 +71,16 @@ class AdminServer:
         queue: QueueView,
         suppression: SuppressionRoutes | None = None,
         explain: ExplainRoutes | None = None,
+        hostname: str = "",
     ) -> None:
         self.address = (host, port)
         """Where it listens; the port is the real one once it does."""
+        self._hostname = hostname
         self._ready = ready
         self._queue = queue
         self._registry = CollectorRegistry()
         self._registry.register(collector)
-        application = web.Application()
+        application = web.Application(middlewares=[self._asked_here])
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -102,6 +111,16 @@ class AdminServer:
         """Stop listening and end what is under way."""
         await self._runner.cleanup()
 
+    @web.middleware
+    async def _asked_here(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what pages of a browser ask for: whoever asks for the queue names this host, and no site."""
+        if request.path.startswith(API):
+            if "Origin" in request.headers:
+                return _json({"error": "pages of a browser may not ask here"}, 403)
+            if not at_home(request.host, self._hostname):
+                return _json({"error": f"ask by address, by localhost or by {self._hostname}"}, 421)
+        return await handler(request)
+
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
@@ -118,7 +137,7 @@ class AdminServer:
 
     async def _list(self, request: web.Request) -> web.Response:
         asked = request.query.get("limit", str(PAGE))
-        if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= PAGE_LIMIT):
+        if not (asked.isascii() and asked.isdecimal() and len(asked) < 5 and 1 <= int(asked) <= PAGE_LIMIT):
             return _json({"error": f"limit is a number from 1 to {PAGE_LIMIT}"}, 400)
         try:
             found = await self._queue.list(int(asked), request.query.get("after"))
@@ -149,6 +168,19 @@ class AdminServer:
         except (DamagedError, StampNotDurableError, OSError) as error:
             return _json({"error": str(error)}, 503)
         return _json({"error": "no such message in the queue"}, 404) if done is None else _json(done)
+
+
+def at_home(host: str, hostname: str) -> bool:
+    """Tell whether a Host is an address, the relay's name, or a name without a domain.
+
+    No stranger can have one of these lead a browser here (DNS rebinding).
+    """
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].rstrip(".").lower()
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name or name == hostname.lower()
+    return True
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from backstamp.clock import Clock
 from backstamp.mail.address import to_alabel
-from backstamp.policy.suppression import Entry, Source, class_name, wanted
+from backstamp.policy.suppression import Entry, Source, class_name, in_time, tenant_name, wanted
 from backstamp.policy.suppression_file import CSV, NDJSON, export
 from backstamp.suppression.database import Asked, Key
 from backstamp.suppression.keeper import MistakenFileError, SuppressionList
@@ -83,9 +83,10 @@ class SuppressionRoutes:
             wish = msgspec.json.decode(await request.read(), type=Wish)
             if wish.expires is not None and wish.expires <= now:
                 raise ValueError("expires is a time that has been: seconds since 1970 are wanted")
+            in_time("expires", wish.expires)
             entry = Entry(
                 wanted(wish.address),
-                wish.tenant,
+                tenant_name(wish.tenant),
                 class_name(wish.bounce_class),
                 wish.reply[:1000],
                 now,
@@ -165,7 +166,7 @@ async def _spool(request: web.Request, file: BinaryIO) -> bool:
 def _asked(request: web.Request) -> Asked:
     query = request.query
     limit = query.get("limit", str(PAGE))
-    if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit) <= PAGE_LIMIT):
+    if not (limit.isascii() and limit.isdecimal() and len(limit) < 5 and 1 <= int(limit) <= PAGE_LIMIT):
         raise ValueError(f"limit is a number from 1 to {PAGE_LIMIT}")
     address, domain = query.get("address"), query.get("domain")
     return Asked(

@@ -22,6 +22,12 @@ CLASS = "suppressed"
 
 DAY = 86400.0
 
+LATEST = 253_402_300_800
+"""Seconds since the epoch that no time of an entry reaches: the year 10000. Milliseconds are beyond."""
+
+TENANT = 255
+"""Characters of a tenant's name, at most: it may be a domain."""
+
 _ATOMS = re.compile(r"[^\x00-\x20\x7f\"(),.:;<>@\[\\\]]+(?:\.[^\x00-\x20\x7f\"(),.:;<>@\[\\\]]+)*")
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _SPECIAL = re.compile(r'(["\\])')
@@ -129,6 +135,23 @@ def wanted(text: str) -> str:
     if not found or rest:
         raise ValueError("not an address")
     return canonical(found[1:] if whole else found)
+
+
+def tenant_name(text: str) -> str:
+    """Return the name of a tenant, empty for all of them.
+
+    Raises:
+        ValueError: it is none: too long, or not of printable characters.
+    """
+    if len(text) > TENANT or not text.isprintable():
+        raise ValueError(f"tenant {text[:80]!r}: at most {TENANT} printable characters are wanted")
+    return text
+
+
+def in_time(name: str, seconds: float | None) -> None:
+    """Look at a time of an entry. Raises ValueError: it is none, as where it is in milliseconds."""
+    if seconds is not None and not 0 <= seconds < LATEST:
+        raise ValueError(f"{name} {seconds:.15g}: seconds since 1970 are wanted")
 
 
 def class_name(text: str) -> str:

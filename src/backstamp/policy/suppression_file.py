@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from backstamp.policy.suppression import Entry, Source, class_name, wanted
+from backstamp.policy.suppression import Entry, Source, class_name, in_time, tenant_name, wanted
 
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
@@ -24,8 +24,6 @@ BLANK: Final = " \t\r\n"
 """What may stand around a cell; other white space may be part of an address (RFC 6531)."""
 
 _COLUMNS: Final = Entry.__struct_fields__
-_LATEST: Final = 2**40
-"""Seconds since the epoch that no time in a file reaches: whoever writes milliseconds is told."""
 
 
 class Mistake(msgspec.Struct, frozen=True):
@@ -68,11 +66,10 @@ def entry(line: _Line, now: float) -> Entry:
         raise ValueError(f"address {line.address[:80]!r}: {error}") from None
     since = now if line.since is None else line.since
     for name, time in (("since", since), ("expires", line.expires)):
-        if time is not None and not 0 <= time < _LATEST:
-            raise ValueError(f"{name} {time:.15g}: seconds since 1970 are wanted")
+        in_time(name, time)
     return Entry(
         address,
-        line.tenant,
+        tenant_name(line.tenant),
         class_name(line.bounce_class),
         line.reply[:1000],
         int(since),

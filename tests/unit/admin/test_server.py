@@ -6,9 +6,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
+from aiohttp import ClientSession
 from tests.support.client import send
 from tests.support.relay import relay, via
 
+from backstamp.admin.server import at_home
 from backstamp.policy.retry import RetryPolicy
 from backstamp.sink.server import Sink
 from backstamp.telemetry import events
@@ -128,3 +131,41 @@ async def test_who_is_in_doubt(tmp_path: Path) -> None:
         admin = running.relay.addresses[-1]
         [one] = json.loads((await get(admin, "/api/v1/queue/doubt"))[1])["recipients"]
         assert (one["recipient"], one["stamp"]) == ("a@y.test", "?")
+
+
+@pytest.mark.parametrize(
+    ("host", "home"),
+    [
+        ("127.0.0.1:8025", True),
+        ("127.0.0.1", True),
+        ("[::1]:8025", True),
+        ("[::1]", True),
+        ("localhost:8025", True),
+        ("backstamp:8025", True),
+        ("Relay.Example.org:8025", True),
+        ("relay.example.org.", True),
+        ("evil.example:8025", False),
+        ("evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("[::1", True),
+        ("", True),
+    ],
+)
+def test_by_which_names_the_queue_is_asked_for(host: str, home: bool) -> None:
+    assert at_home(host, "relay.example.org") is home
+
+
+async def test_a_page_that_has_its_name_lead_here_sees_and_does_nothing(tmp_path: Path) -> None:
+    """DNS rebinding: to the browser it is this host's own page."""
+    async with relay(tmp_path, admin=True) as running:
+        base = "http://{}:{}".format(*running.relay.addresses[-1])
+        async with ClientSession() as client:
+            foreign, origin = {"Host": "evil.example:8025"}, {"Origin": "http://evil.example:8025"}
+            for path in ("/api/v1/queue", "/api/v1/suppression", "/api/v1/route?address=a@b.example"):
+                assert (await client.get(base + path, headers=foreign)).status == 421
+                assert (await client.get(base + path, headers=origin)).status == 403
+            wish = {"address": "victim@example.org"}
+            said = await client.post(base + "/api/v1/suppression", json=wish, headers=foreign | origin)
+            assert said.status == 403
+            assert (await client.get(base + "/healthz", headers=foreign)).status == 200
+            assert (await client.get(base + "/api/v1/queue?limit=" + "9" * 5000)).status == 400
