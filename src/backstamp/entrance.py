@@ -92,6 +92,8 @@ class Entrance:
                 door,
                 authenticate=authenticate,
                 rates=lambda peer: Visitor(house, peer, clock.monotonic),
+                admit=lambda peer: house.told(self._crowd.admit(peer, clock.monotonic())) is None,
+                leave=self._crowd.leave,
                 grace=grace,
             )
 
@@ -167,6 +169,8 @@ class Entrance:
 
 
 def _claim(scheme: str, credentials: str) -> Claim | None:
+    if not credentials.isascii():
+        return None
     if scheme == "bearer":
         return Token("", credentials, "Bearer")
     if scheme != "basic":

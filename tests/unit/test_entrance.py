@@ -5,10 +5,12 @@ import itertools
 from ipaddress import ip_network
 
 import msgspec
+import pytest
 from aiohttp import ClientSession
 from tests.support.door import RecordingQueue
 from tests.support.talker import Talker
 
+from backstamp import entrance as entrances
 from backstamp.clock import SystemClock
 from backstamp.config import Settings
 from backstamp.entrance import Entrance
@@ -89,3 +91,10 @@ async def test_a_limit_holds_over_all_listeners_and_a_reload_changes_it() -> Non
             client.go()
     finally:
         await entrance.close()
+
+
+@pytest.mark.parametrize("credentials", ["\xff", "é", "\udcff"])
+def test_credentials_beyond_ascii_are_wrong_and_no_bug(credentials: str) -> None:
+    """Who may say anything before a password must not be able to make alarms."""
+    assert entrances._claim("basic", credentials) is None
+    assert entrances._claim("bearer", credentials) is None

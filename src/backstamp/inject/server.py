@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 from backstamp.inject import answer, build, query, request
 from backstamp.inject import order as orders
 from backstamp.inject.answer import RETRY_AFTER, Answer, Outcome, Refusal
+from backstamp.inject.guard import HEAD, Guard
 from backstamp.inject.order import Item, Order
 from backstamp.inject.shape import MistakenError
 from backstamp.inject.wishes import Wishes
@@ -86,8 +87,8 @@ class InjectServer:
     """Serves `POST /api/v1/messages`. `settings` may be replaced while it runs; the next request sees it.
 
     With `authenticate` every request needs a user it knows; without, an address that may relay. With `rates`
-    messages and recipients are counted as those of SMTP. `grace` is the seconds that requests under way have
-    when it closes.
+    messages and recipients are counted as those of SMTP, by `admit` and `leave` connections. `grace` is the
+    seconds that requests under way have when it closes.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class InjectServer:
         *,
         authenticate: Authenticate | None = None,
         rates: Rated | None = None,
+        admit: Callable[[str], bool] = lambda _: True,
+        leave: Callable[[str], None] = lambda _: None,
         grace: float = 5.0,
     ) -> None:
         self.settings = settings
@@ -116,8 +119,10 @@ class InjectServer:
             auto_decompress=False,
             max_line_size=LINE,
             shutdown_timeout=1.0,
+            keepalive_timeout=HEAD,
         )
-        self._site: web.TCPSite | None = None
+        self._admit, self._leave = admit, leave
+        self._listening: asyncio.Server | None = None
         self._grace = grace
         self._closing = False
         self._idle = asyncio.Event()
@@ -125,21 +130,24 @@ class InjectServer:
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, *self.address)
+        handlers = self._runner.server
+        assert handlers is not None
+        host, port = self.address
         try:
-            await site.start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                lambda: Guard(handlers(), self._admit, self._leave), host, port
+            )
         except OSError:
             await self._runner.cleanup()
             raise
-        self._site = site
-        name = self._runner.addresses[0]
+        name = self._listening.sockets[0].getsockname()
         self.address = (str(name[0]), int(name[1]))
 
     async def close(self) -> None:
         """Stop listening; what is under way is read to its end and answered, if that is soon."""
         self._closing = True
-        if self._site is not None:
-            await self._site.stop()
+        if self._listening is not None:
+            self._listening.close()
         # aiohttp reads nothing more once it is told to end, so that is told last.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._grace):
@@ -156,6 +164,8 @@ class InjectServer:
                 said = await self._answer(asked)
         except _EndedError as error:
             said = error.answer
+            if said.status != 401:  # who is wrong about a password has events of its own
+                self._refused(admission.plain(asked.remote or ""), b"", str(error))
         except MistakenError as error:
             said = answer.mistakes(error)
         except (web.RequestPayloadError, ConnectionError):
@@ -225,7 +235,6 @@ class InjectServer:
         """Return who asks, None where an address is enough."""
         if self._authenticate is None:
             if not admission.may_relay(peer, self.settings.listener.allow):
-                self._refused(peer, b"", admission.DENIED)
                 raise _EndedError(403, admission.DENIED)
             return None
         scheme, _, credentials = asked.headers.get("Authorization", "").partition(" ")

@@ -41,3 +41,12 @@ def test_what_is_none(text: str) -> None:
     """Security 4: nothing in it ends a line."""
     with pytest.raises(ValueError, match=r"is no media type|has a parameter"):
         media.parse(text)
+
+
+def test_a_type_has_few_parameters() -> None:
+    ten = "text/plain" + "".join(f"; p{number}=v" for number in range(10))
+    assert len(media.parse(ten).parameters) == 10
+    with pytest.raises(ValueError, match="more than 10 parameters"):
+        media.parse(ten + "; p10=v")
+    with pytest.raises(ValueError, match="more than 1000 characters"):
+        media.parse(f'text/plain; p="{" " * 1000}"')

@@ -75,6 +75,8 @@ async def door(
     refuse: Refuse = lambda *_: None,
     authenticate: Authenticate | None = None,
     rates: Rated | None = None,
+    admit: Callable[[str], bool] = lambda _: True,
+    leave: Callable[[str], None] = lambda _: None,
     requests: int = 100,
     memory: int = 200_000_000,
     **changes: object,
@@ -90,7 +92,12 @@ async def door(
         refuse=refuse,
     )
     server = InjectServer(
-        HttpSettings(listener, requests, memory), behind, authenticate=authenticate, rates=rates
+        HttpSettings(listener, requests, memory),
+        behind,
+        authenticate=authenticate,
+        rates=rates,
+        admit=admit,
+        leave=leave,
     )
     await server.start()
     try:
@@ -314,7 +321,7 @@ async def test_who_is_known_may() -> None:
         assert said == (503, {"error": "454 4.7.0 Temporary authentication failure"})
         assert (await here.post(MAIL, {"Authorization": "BEARER secret"}))[0] == 202
         assert asked[-1] == ("bearer", "secret", "127.0.0.1")
-        [event] = here.events
+        *_, event = here.events
         assert isinstance(event, Accepted)
         assert event.user == "joe"
 
@@ -326,6 +333,7 @@ async def test_no_page_of_a_browser_gets_in() -> None:
         assert (await here.post(MAIL, {"Origin": "http://evil.example"}))[0] == 403
         assert (await here.post(b"\x1f\x8b", {"Content-Encoding": "gzip"}))[0] == 415
         assert not here.queue.messages
+        assert [isinstance(event, Refused) for event in here.events] == [True] * 5, "an operator sees it"
 
 
 async def chunks(size: int, ended: Callable[[], object] = lambda: None) -> AsyncIterator[bytes]:
@@ -418,3 +426,36 @@ async def test_who_keeps_a_connection_is_told_when_the_relay_stops() -> None:
         status, said = await here.post(MAIL)
         assert (status, said) == (503, {"error": "the relay is stopping"})
         assert not here.queue.messages
+
+
+async def test_connections_are_counted_before_anything_is_said() -> None:
+    """Who connects and asks for nothing takes nobody's place without being counted."""
+    here_now: list[str] = []
+
+    def admit(peer: str) -> bool:
+        if len(here_now) == 2:
+            return False
+        here_now.append(peer)
+        return True
+
+    async with door(admit=admit, leave=here_now.remove) as here:
+        idle = [await asyncio.open_connection(*here.server.address) for _ in range(2)]
+        reader, writer = await asyncio.open_connection(*here.server.address)
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        assert here_now == ["127.0.0.1"] * 2
+        for _, writer in idle:
+            writer.close()
+        while here_now:
+            await asyncio.sleep(0.01)
+        assert (await here.post(MAIL))[0] == 202
+
+
+async def test_a_request_that_never_comes_whole_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEAD", 0.05)
+    async with door() as here:
+        for said in (b"", b"POST /api/v1/messages HTTP/1.1\r\nHost: x\r\n"):
+            reader, writer = await asyncio.open_connection(*here.server.address)
+            writer.write(said)
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
