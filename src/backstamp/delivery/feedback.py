@@ -91,6 +91,9 @@ class Feedback:
             self._named(throttle, now, reply, phase, words)
         if change is None:
             return
+        if change.action is Action.SLOWER and _of_one_mail(phase, reply) and _greylists(reply):
+            # Who is new there waits; it says nothing of how fast mail comes.
+            return
         why = f"{words} ({change.why})"
         match change.action:
             case Action.PAUSE:
@@ -108,7 +111,7 @@ class Feedback:
 
         From MAIL on it is a sender who is greylisted: a pause for each would let in one after the other.
         """
-        if phase not in _OPENING and reply.code != 421:
+        if _of_one_mail(phase, reply):
             return
         if phase not in _UNASKED and _greylists(reply):
             return
@@ -139,6 +142,11 @@ def taken(result: Result) -> bool:
 
 _UNASKED: Final = frozenset({Phase.GREETING, Phase.EHLO})
 _OPENING: Final = frozenset({*_UNASKED, Phase.MAIL})
+
+
+def _of_one_mail(phase: Phase, reply: Reply) -> bool:
+    """Tell whether a refusal is of one recipient or one message, not of the sender or the connection."""
+    return phase not in _OPENING and reply.code != 421
 
 
 def _greylists(reply: Reply) -> bool:

@@ -220,7 +220,12 @@ _BY_STATUS: Final = (
 def of(outcome: Outcome) -> BounceClass:
     """Return the class of an outcome that is no delivery."""
     words = _LINK.sub(r"\1", outcome.reply.text[:_LOOKED_AT].lower())
-    return _of(outcome.reply.code, _SPACE.sub(" ", _ADDRESS.sub("@", words)))
+    return _of(outcome.reply.code, _SPACE.sub(" ", without_addresses(words)))
+
+
+def without_addresses(words: str) -> str:
+    """Return a reply's words with each address in them as `@`: what stands in an address says nothing."""
+    return _ADDRESS.sub("@", words)
 
 
 def hard(kind: BounceClass) -> bool:

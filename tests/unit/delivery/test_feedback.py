@@ -209,6 +209,24 @@ def test_a_time_that_a_host_names_is_a_pause_where_it_speaks_for_itself(
 
 
 @pytest.mark.parametrize(
+    ("text", "code", "phase", "slower"),
+    [
+        ("4.2.0 greylisted, slow down", 450, Phase.RCPT, False),
+        ("4.7.1 Greylisted: slow down", 451, Phase.FINAL, False),
+        ("4.7.1 greylisted, slow down", 451, Phase.MAIL, True),
+        ("4.7.1 greylisted, slow down", 421, Phase.RCPT, True),
+        ("4.7.1 slow down", 450, Phase.RCPT, True),
+    ],
+)
+def test_a_mail_that_is_greylisted_slows_nobody_down(
+    text: str, code: int, phase: Phase, *, slower: bool
+) -> None:
+    world = World()
+    world.heard(text, code, phase)
+    assert [one[1] for one in world.told()] == (["one message in 2 s"] if slower else [])
+
+
+@pytest.mark.parametrize(
     "result",
     [
         Result([Reply(503, "5.5.1 no")], Reply(451, "4.7.1 slow down"), Reply(354), OK),
