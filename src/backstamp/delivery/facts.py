@@ -115,7 +115,7 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A lane: what waits there, who works, and where one message stands (None: it is not about one)."""
+    """A lane: what is due and waits there, who works, and where one message stands (None: not about one)."""
 
     messages: int
     workers: int

@@ -70,6 +70,19 @@ async def test_what_was_put_off_is_tried_again_by_the_schedule(tmp_path: Path) -
         assert found["way"]["smarthost"] and found["way"]["route"] == "* to *"
 
 
+async def test_a_way_for_which_mail_was_put_off_is_not_said_to_have_none(tmp_path: Path) -> None:
+    async with Sink() as sink, relay(tmp_path, routes=[via(sink.address)], retry=SLOW, admin=True) as running:
+        sink.script.say("MAIL", 421, "4.2.0 later")
+        await send(running.address, ["a@y.test"])
+        await running.until(events.Deferred)
+        await rested(running)
+        async with asyncio.timeout(10):
+            while (answer := (await ask(running, "/api/v1/route?address=a%40y.test"))[1])["facts"]["waiting"]:
+                await asyncio.sleep(0.01)
+        words = " ".join(answer["text"].split())
+        assert "Nothing is due for this way now, and no connection is open. Mail that was put off" in words
+
+
 async def test_what_is_held_and_what_is_finished(tmp_path: Path) -> None:
     async with Sink() as sink, relay(tmp_path, routes=[via(sink.address)], retry=SLOW, admin=True) as running:
         sink.script.say("RCPT", 450, "4.2.0 later")
