@@ -201,7 +201,6 @@ async def test_a_dry_run_by_mx(named: RunningRelay) -> None:
         ("null.test", "556 5.1.10", True),
         ("loop.test", "554 5.4.6", True),
         ("none.test", "550 5.1.2", True),
-        ("[127.0.0.1]", "550 5.1.2", True),
     ],
 )
 async def test_no_way(named: RunningRelay, domain: str, lost: str, final: bool) -> None:
@@ -225,6 +224,14 @@ async def test_a_route_for_the_sender_outweighs(named: RunningRelay) -> None:
     assert "outweighed" in facts["routes"][1]["why"]
     assert facts["way"]["smarthost"] and facts["hosts"][0]["port"] == 2599
     assert (await way(named, "a%40z.test&from=%3C%3E"))["routes"][0]["route"] == "from * to z.test"
+
+
+@pytest.mark.parametrize("domain", ["%5B127.0.0.1%5D", "%5BIPv6%3A%3A%3A1%5D"])
+async def test_no_way_is_told_for_what_the_door_refuses(tmp_path: Path, domain: str) -> None:
+    """A smarthost would take it, but no client may hand it in."""
+    async with Sink() as sink, relay(tmp_path, routes=[via(sink.address)], admin=True) as running:
+        status, answer = await ask(running, f"/api/v1/route?address=joe%40{domain}")
+        assert (status, answer) == (400, {"error": "address: 550 5.1.2 Address literals are not accepted"})
 
 
 @pytest.mark.parametrize(
