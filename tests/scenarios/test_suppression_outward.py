@@ -84,6 +84,25 @@ async def test_what_is_no_hard_bounce_of_the_address_suppresses_nobody(tmp_path:
         assert len(running.relay.suppression) == 0
 
 
+@pytest.mark.parametrize("command", ["MAIL", "DOT"])
+async def test_a_sender_or_a_content_that_is_refused_costs_no_recipient(tmp_path: Path, command: str) -> None:
+    """What GMX says to a sender's domain without an MX reads as if the mailbox were none."""
+    async with (
+        Host() as host,
+        Host() as home,
+        configured(tmp_path, to(host, match="y.test") + to(home) + LEARN.format("accept")) as running,
+    ):
+        host.script.say(command, 550, "5.1.1 Requested action not taken: mailbox unavailable", times=3)
+        for count in (2, 4, 6):
+            await send(running.address, ["a@y.test", "b@y.test"])
+            await running.until(events.Failed, count)
+        await running.relay.suppression.flush()
+        assert len(running.relay.suppression) == 0
+        await send(running.address, ["a@y.test", "b@y.test"])
+        await running.until_empty()
+        assert [sorted(message.recipients) for message in host.taken] == [[b"a@y.test", b"b@y.test"]]
+
+
 async def test_what_was_queued_before_the_operator_said_no_is_not_sent(tmp_path: Path) -> None:
     async with Host() as host, configured(tmp_path, to(host), schedule='["1s"]') as running:
         host.script.say("RCPT", 450, "4.2.0 later", times=1)

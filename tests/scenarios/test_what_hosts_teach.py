@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.support.client import send
 from tests.support.operator import LATE, Host, configured, to
 from tests.support.relay import RunningRelay
+from tests.unit.admin.test_server import get
 
 from backstamp.telemetry import events
 
@@ -64,6 +65,42 @@ async def test_messages_a_connection_takes_are_learned_from_its_421(tmp_path: Pa
         assert told.change == "3 messages a connection"
         numbers = [message.connection for message in host.taken]
         assert max(numbers.count(number) for number in numbers) == 3
+
+
+async def test_how_much_a_host_takes_at_a_time_is_kept_and_shown(tmp_path: Path) -> None:
+    async with Host() as host:
+        host.script.do("RCPT", octets=b"250 2.1.5 Ok\r\n", times=2)
+        host.script.say("RCPT", 452, "4.5.3 Too many recipients", times=4)
+        async with configured(tmp_path, to(host), delivery="connections = 1", schedule=LATE) as running:
+            await send(running.address, [f"u{number}@y.test" for number in range(6)])
+            await running.until(events.Delivered, 6)
+            # The connection that is open had some already.
+            for _ in range(3):
+                host.script.do("MAIL", octets=b"250 2.1.0 Ok\r\n", times=3)
+                host.script.do("MAIL", octets=b"421 4.7.0 enough for now\r\n", close=True, times=1)
+            await crowd(running, 14)
+            await running.until(events.Delivered, 20)
+            changes = [one.change for one in running.events(events.Throttled)]
+            assert changes == ["2 recipients a transaction", "3 messages a connection"]
+            before = await way(running)
+            assert "takes 2 recipients a transaction, because" in before
+            assert "takes 3 messages a connection, because" in before
+            assert "said 452 4.5.3 Too many recipients." in before
+        taken = len(host.taken)
+        async with configured(tmp_path, to(host), delivery="connections = 1", schedule=LATE) as running:
+            after = await way(running)
+            assert "takes 2 recipients a transaction, because" in after
+            assert "takes 3 messages a connection, because" in after
+            await send(running.address, [f"u{number}@y.test" for number in range(6)])
+            await running.until(events.Delivered, 6)
+            assert [len(message.recipients) for message in host.taken[taken:]] == [2, 2, 2]
+            assert not running.events(events.Throttled)
+
+
+async def way(running: RunningRelay) -> str:
+    """Return what `backstamp route` says, in one line."""
+    _, answer = await get(running.relay.addresses[-1], "/api/v1/route?address=x@y.test")
+    return " ".join(json.loads(answer)["text"].split())
 
 
 async def test_a_pause_keeps_the_lane_quiet_and_the_others_running(tmp_path: Path) -> None:

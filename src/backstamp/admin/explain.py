@@ -7,6 +7,7 @@ from aiohttp import web
 
 from backstamp.delivery import directions, explain
 from backstamp.delivery.facts import Directions, Explained
+from backstamp.listener import admission
 from backstamp.mail.address import AddressError, parse_path
 from backstamp.queue.port import DamagedError
 
@@ -57,6 +58,8 @@ class ExplainRoutes:
     async def _route(self, request: web.Request) -> web.Response:
         try:
             address = _address("address", request.query.get("address", ""))
+            if (refusal := admission.recipient(address, allowed=True)) is not None:
+                raise ValueError(f"address: {refusal}")
             sender = request.query.get("from")
             found = (
                 None

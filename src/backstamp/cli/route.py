@@ -25,6 +25,7 @@ def route(address: Address, config: Config = None, sender: Sender = None, json: 
     """Say which way mail for an address would go: route or MX, addresses, TLS, policy, limits."""
     from urllib.parse import urlencode
 
+    from backstamp.listener import admission
     from backstamp.policy.suppression import wanted
 
     for written in (address, *([] if sender in (None, "", "<>") else [sender])):
@@ -34,6 +35,9 @@ def route(address: Address, config: Config = None, sender: Sender = None, json: 
             wanted(written)
         except ValueError as error:
             fail(f"{written}: {error}")
+    # No mail for it gets in, whatever way there would be.
+    if (refusal := admission.recipient(address.strip().encode(), allowed=True)) is not None:
+        fail(f"{address}: {refusal}")
     asked = {"address": address} | ({} if sender is None else {"from": sender})
     answer = ask(config, f"/api/v1/route?{urlencode(asked)}")
     if answer is None:

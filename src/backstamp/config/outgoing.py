@@ -182,7 +182,8 @@ class AdaptTable(Table):
     provider: ProviderName = "*"
     """Name of a provider; `*`: all destinations."""
     pattern: Pattern
-    """Regular expression (Python's), searched in the reply's code and text, whatever the case."""
+    """Regular expression (Python's), searched in the reply's code and text, whatever the case; an address in
+    it is read as `@`."""
     action: Literal["pause", "slower", "fewer"]
     """`pause`: nothing is begun; `slower`: the rate is multiplied by the factor; `fewer`: the number of
     connections is."""

@@ -18,7 +18,7 @@ from backstamp.clock import Clock
 from backstamp.delivery import prepare
 from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.history import History
-from backstamp.delivery.judge import again, doubtful, judge
+from backstamp.delivery.judge import again, doubtful, impersonal, judge
 from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Candidate
@@ -305,7 +305,7 @@ class Attempter:
                 self._held(job, load, progress, outcomes)
         if len(ordinals) > 1:
             self._next_turn(job, progress, lane, result, ordinals, outcomes)
-        progress.done(outcomes, duration)
+        progress.done(outcomes, duration, impersonal(result, ordinals))
         if not durable:
             await slot.close()
             return
@@ -363,6 +363,9 @@ class Attempter:
         if self._suppression is not None and load.sender:
             # Hosts refuse reports for reasons of their own (BATV), and those are of no tenant.
             for ordinal, outcome in settlement.failed.items():
+                if ordinal in progress.impersonal:
+                    # A host that says "user unknown" of the sender would cost all its recipients.
+                    continue
                 self._suppression.bounced(
                     load.recipients[ordinal].address,
                     job.claims[0].flow.tenant,

@@ -33,7 +33,7 @@ def _lines(facts: Directions) -> Iterator[str]:
         return
     yield from labelled("goes", [*_nowhere(facts), *told.going(facts.way), *_equal(facts)])
     yield from labelled("source", _source(facts))
-    yield from labelled("lane", [_lane(facts.waiting)])
+    yield from labelled("lane", _lane(facts.waiting))
     limits = [line for limit in facts.way.limits for line in told.limiting(limit, facts.now)]
     yield from labelled("limits", limits)
     yield from labelled("down", [told.down(one, facts.now) for one in facts.way.down])
@@ -94,10 +94,13 @@ def _source(facts: Directions) -> Iterator[str]:
     yield f"The pool {facts.pool}: {', '.join(shares)}. A message keeps its address from try to try."
 
 
-def _lane(waiting: Waiting | None) -> str:
+def _lane(waiting: Waiting | None) -> Iterator[str]:
     if waiting is None:
-        return "Nothing waits for this way, and no connection is open."
-    messages, connections = count(waiting.messages, "message"), count(waiting.sessions, "connection")
-    found = f"for this way {messages} waiting; {connections} open"
-    opening = waiting.workers - waiting.sessions
-    return sentence(f"{found}, {opening} being opened" if opening > 0 else found)
+        yield "Nothing is due for this way now, and no connection is open."
+    else:
+        messages, connections = count(waiting.messages, "message"), count(waiting.sessions, "connection")
+        found = f"for this way {messages} due; {connections} open"
+        opening = waiting.workers - waiting.sessions
+        yield sentence(f"{found}, {opening} being opened" if opening > 0 else found)
+    # Their way is found when they are due, and there may be a million of them.
+    yield "Mail that was put off until later is not counted."

@@ -56,8 +56,9 @@ class Limit(msgspec.Struct, frozen=True):
     """One throttle, of a destination, a provider, or of everything together.
 
     `allowed` connections now, of `most` in the configuration, `held` now. Rates are in words, empty
-    where there is none; `next_message` is None where one may go at once. `learned` is by what was
-    learned: pause, slower, fewer. `holders` have the connections.
+    where there is none; `next_message` is None where one may go at once. `recipients` of a transaction and
+    `messages` of a connection are None where the host takes what the configuration says. `learned` is by
+    what was learned: pause, slower, fewer, recipients, messages. `holders` have the connections.
     """
 
     name: str
@@ -72,6 +73,8 @@ class Limit(msgspec.Struct, frozen=True):
     next_message: float | None = None
     connection_rate: str = ""
     paused_until: float | None = None
+    recipients: int | None = None
+    messages: int | None = None
     learned: dict[str, Reason] = {}
     holders: tuple[Holder, ...] = ()
 
@@ -112,7 +115,7 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A lane: what waits there, who works, and where one message stands (None: it is not about one)."""
+    """A lane: what is due and waits there, who works, and where one message stands (None: not about one)."""
 
     messages: int
     workers: int

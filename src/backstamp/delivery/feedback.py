@@ -11,7 +11,7 @@ from backstamp.clock import Clock
 from backstamp.delivery.judge import whole
 from backstamp.delivery.lane import Lane
 from backstamp.delivery.tell import Teller
-from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.throttle import Capacity, Throttle
 from backstamp.mail.fault import Phase
 from backstamp.mail.outcome import Outcome, Verdict
 from backstamp.mail.reply import Reply
@@ -48,8 +48,8 @@ class Feedback:
             self.failed(lane)
         for phase, reply in _refusals(result):
             if phase is Phase.MAIL and reply.code == 421 and sent:
-                if lane.ended(sent):
-                    why = f"{host} said {reply}"
+                why = f"{host} said {reply}"
+                if lane.ended(sent, self._clock.monotonic(), why):
                     self._told(lane.teaches, f"{sent} messages a connection", why, 0.0)
                 if not too_many_connections(reply, phase):
                     # It has had its share of this connection: that is no failure.
@@ -91,6 +91,9 @@ class Feedback:
             self._named(throttle, now, reply, phase, words)
         if change is None:
             return
+        if change.action is Action.SLOWER and _of_one_mail(phase, reply) and _greylists(reply):
+            # Who is new there waits; it says nothing of how fast mail comes.
+            return
         why = f"{words} ({change.why})"
         match change.action:
             case Action.PAUSE:
@@ -108,7 +111,7 @@ class Feedback:
 
         From MAIL on it is a sender who is greylisted: a pause for each would let in one after the other.
         """
-        if phase not in _OPENING and reply.code != 421:
+        if _of_one_mail(phase, reply):
             return
         if phase not in _UNASKED and _greylists(reply):
             return
@@ -120,8 +123,8 @@ class Feedback:
         """A host had no room for more recipients in a transaction than it took."""
         accepted = sum(reply is not None and reply.positive for reply in result.recipients)
         if 0 < accepted < lane.recipients:
-            lane.teaches.recipients = accepted
             why = f"{refused.host} said {refused.reply}"
+            lane.teaches.recipients = Capacity(accepted, why, self._clock.monotonic())
             self._told(lane.teaches, f"{accepted} recipients a transaction", why, 0.0)
 
     def _told(self, throttle: Throttle, change: str, why: str, seconds: float) -> None:
@@ -139,6 +142,11 @@ def taken(result: Result) -> bool:
 
 _UNASKED: Final = frozenset({Phase.GREETING, Phase.EHLO})
 _OPENING: Final = frozenset({*_UNASKED, Phase.MAIL})
+
+
+def _of_one_mail(phase: Phase, reply: Reply) -> bool:
+    """Tell whether a refusal is of one recipient or one message, not of the sender or the connection."""
+    return phase not in _OPENING and reply.code != 421
 
 
 def _greylists(reply: Reply) -> bool:

@@ -61,6 +61,21 @@ def again(result: Result, ordinals: Sequence[int]) -> list[int]:
     return found
 
 
+def impersonal(result: Result, ordinals: Sequence[int]) -> frozenset[int]:
+    """Return whose refusal, if they were refused, tells nothing of them: the suppression list learns nothing.
+
+    To MAIL it is the sender who is refused, whatever the words are. To DATA or the dot it is the content,
+    for all who were taken; where that is one, it may be a host that looks for a mailbox so late.
+    """
+    if result.mail is not None and not result.mail.positive:
+        return frozenset(ordinals)
+    if result.final is not None and result.final.positive:
+        return frozenset()
+    pairs = zip(ordinals, result.recipients, strict=True)
+    taken = frozenset(ordinal for ordinal, answer in pairs if answer is not None and answer.positive)
+    return taken if len(taken) > 1 else frozenset()
+
+
 def _one(result: Result, answer: Reply | None, host: str) -> Outcome:
     """The first refusal on a recipient's way decides; without one, what ended the session does."""
     if result.mail is not None and not result.mail.positive:

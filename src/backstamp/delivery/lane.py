@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from backstamp.delivery.outside import Candidate, Source
-from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.throttle import Capacity, Throttle
 from backstamp.delivery.turns import Place, Turns
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome
@@ -136,21 +136,21 @@ class Lane(Generic[W]):
         """Recipients of a transaction, at most."""
         most = self.way.policy.recipients_per_transaction
         taught = self.teaches.recipients
-        return most if taught is None else min(most, taught)
+        return most if taught is None else min(most, taught.count)
 
     @property
     def messages(self) -> int:
         """Messages of a connection, at most."""
         most = self.way.policy.messages_per_connection
         taught = self.teaches.messages
-        return most if taught is None else min(most, taught)
+        return most if taught is None else min(most, taught.count)
 
-    def ended(self, taken: int) -> bool:
+    def ended(self, taken: int, now: float, why: str) -> bool:
         """A host said 421 after so many messages of a connection; tell whether its limit was learned."""
         twice, self._ended = taken == self._ended, taken
         if not (twice and 0 < taken < self.messages):
             return False
-        self.teaches.messages = taken
+        self.teaches.messages = Capacity(taken, why, now)
         return True
 
     # ---- mail ----

@@ -13,7 +13,7 @@ from backstamp.delivery.knobs import knobs, said
 from backstamp.delivery.lane import Lane
 from backstamp.delivery.lane import Way as LaneWay
 from backstamp.delivery.router import Bound, Question, Tables
-from backstamp.delivery.throttle import Learned, Throttle
+from backstamp.delivery.throttle import Capacity, Learned, Throttle
 from backstamp.delivery.turns import Place
 from backstamp.mail.address import to_alabel
 from backstamp.policy.destination import DestinationPolicy
@@ -154,6 +154,10 @@ class Looker:
         sends = throttle.may_send(now)
         rate = slow or throttle.policy.message_rate
         holds = {"fewer": window.ceiling is not None, "pause": paused, "slower": slow is not None}
+        learned = {action.value: lesson for action, lesson in throttle.lessons.items() if holds[action.value]}
+        policy = throttle.policy
+        recipients = _below(throttle.recipients, policy.recipients_per_transaction)
+        messages = _below(throttle.messages, policy.messages_per_connection)
         kind = "all" if throttle.key == ALL else "provider" if _provider(throttle.key) else "destination"
         return Limit(
             throttle.key,
@@ -168,10 +172,12 @@ class Looker:
             self._wall(sends) if sends > now else None,
             said(throttle.policy.connection_rate) if throttle.policy.connection_rate else "",
             self._wall(throttle.paused_until) if paused else None,
+            recipients.count if recipients is not None else None,
+            messages.count if messages is not None else None,
             {
-                action.value: Reason(printable(lesson.why), self._wall(lesson.since))
-                for action, lesson in throttle.lessons.items()
-                if holds[action.value]
+                what: Reason(printable(one.why), self._wall(one.since))
+                for what, one in {**learned, "recipients": recipients, "messages": messages}.items()
+                if one is not None
             },
             tuple(self._holders(throttle)),
         )
@@ -217,6 +223,11 @@ class Looker:
 
 def _moment(answer: tuple[float, Throttle]) -> float:
     return answer[0]
+
+
+def _below(taught: Capacity | None, most: int) -> Capacity | None:
+    """Return how many a host takes, if that is less than the configuration says."""
+    return taught if taught is not None and taught.count < most else None
 
 
 def _of_pool(key: object, bound: Bound) -> bool:

@@ -1,6 +1,6 @@
 """An attempt under way: who is pending, what is to be settled, what was last seen of the hosts. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import msgspec
 
@@ -21,13 +21,20 @@ class Progress(msgspec.Struct):
     last: Outcome | None = None
     broken: Candidate | None = None
     """The host whose session ended before the final dot: worth one more connection."""
+    impersonal: set[int] = set()
+    """Whose outcome tells nothing of themselves (`judge.impersonal`)."""
 
     def note(self, outcome: Outcome) -> None:
         """Remember a host's failure."""
         self.last = worse(self.last, outcome)
 
-    def done(self, outcomes: Mapping[int, Outcome], duration: float) -> None:
-        """Note outcomes; whoever met the host's own trouble stays pending for the next host."""
+    def done(
+        self, outcomes: Mapping[int, Outcome], duration: float, impersonal: Set[int] = frozenset()
+    ) -> None:
+        """Note outcomes; whoever met the host's own trouble stays pending for the next host.
+
+        Those among the `impersonal` were refused, if they were, for something that is not theirs.
+        """
         for ordinal, outcome in outcomes.items():
             delivered = outcome.verdict is Verdict.DELIVERED
             if outcome.scope >= Scope.HOST and not delivered:
@@ -37,6 +44,8 @@ class Progress(msgspec.Struct):
             if not delivered:
                 self.outcomes[ordinal] = outcome
                 self.durations[ordinal] = duration
+                if ordinal in impersonal:
+                    self.impersonal.add(ordinal)
 
     @property
     def failed_by_host(self) -> bool:

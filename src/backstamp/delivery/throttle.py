@@ -23,11 +23,27 @@ SLOWEST: Final = Rate(1, 60.0)
 """No reply slows a destination down below one message a minute."""
 
 
+KEPT: Final = 7 * 86400.0
+"""Seconds for which a start still takes a `Capacity` for true. Nothing else ever raises one."""
+
+
 class Lesson(msgspec.Struct, frozen=True):
     """Why something was learned: the reply behind it. `since` is seconds, by the clock of its holder."""
 
     why: str
     since: float
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """How many a host took before it took no more, and the reply behind it. `since` is as a lesson's."""
+
+    count: int
+    why: str
+    since: float
+
+    def shifted(self, shift: float) -> "Capacity":
+        """Return the same by another clock."""
+        return Capacity(self.count, self.why, self.since + shift)
 
 
 class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,6 +59,8 @@ class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
     slow: Rate | None = None
     lessons: Mapping[Action, Lesson] = {}
     """Why, for each of what was taught."""
+    recipients: Capacity | None = None
+    messages: Capacity | None = None
 
 
 class Throttle:
@@ -64,10 +82,10 @@ class Throttle:
         """Messages about to be sent whose turn was granted."""
         self.lanes = 0
         """Lanes that obey it."""
-        self.recipients: int | None = None
-        """Recipients of a transaction the host took when it took no more. A restart forgets it."""
-        self.messages: int | None = None
-        """Messages of a connection the host took, twice in a row, before it said 421. As before."""
+        self.recipients: Capacity | None = None
+        """Recipients of a transaction the host took when it took no more."""
+        self.messages: Capacity | None = None
+        """Messages of a connection the host took, twice in a row, before it said 421."""
         self.paused_until = float("-inf")
         self.slow_until = float("-inf")
         self.slow: Rate | None = None
@@ -210,7 +228,8 @@ class Throttle:
         window = self.window
         paused = self.paused_until > now
         slow = self.slow if self.slow_until > now else None
-        if window.ceiling is None and not paused and slow is None:
+        recipients, messages = self.recipients, self.messages
+        if window.ceiling is None and not paused and slow is None and recipients is None and messages is None:
             return None
         shift = wall - now
         holding = {Action.FEWER: window.ceiling is not None, Action.PAUSE: paused, Action.SLOWER: slow}
@@ -228,6 +247,8 @@ class Throttle:
             self.slow_until + shift if slow is not None else 0.0,
             slow,
             lessons,
+            recipients.shifted(shift) if recipients is not None else None,
+            messages.shifted(shift) if messages is not None else None,
         )
 
     def recall(self, learned: Learned, now: float, wall: float) -> None:
@@ -247,6 +268,15 @@ class Throttle:
         self.lessons = {
             action: Lesson(lesson.why, lesson.since + shift) for action, lesson in learned.lessons.items()
         }
+        self.recipients = _still(learned.recipients, wall, shift)
+        self.messages = _still(learned.messages, wall, shift)
+
+
+def _still(learned: Capacity | None, wall: float, shift: float) -> Capacity | None:
+    """Return what was remembered of how many a host takes, None if it is better learned again."""
+    if learned is None or learned.count < 1 or wall - learned.since > KEPT:
+        return None
+    return learned.shifted(shift)
 
 
 def _interval(rate: Rate) -> float:

@@ -91,6 +91,12 @@ def limiting(limit: Limit, now: float, *, known: bool = False) -> Iterator[str]:
         tried = f"; one more is tried {_at(limit.probe_at, now)}" if limit.probe_at is not None else ""
         learned = because(limit, "fewer", now)
         yield f"It was learned that it takes {count(limit.ceiling, 'connection')}{learned}{tried}."
+    if limit.recipients is not None:
+        learned = because(limit, "recipients", now)
+        yield f"It was learned that it takes {count(limit.recipients, 'recipient')} a transaction{learned}."
+    if limit.messages is not None:
+        learned = because(limit, "messages", now)
+        yield f"It was learned that it takes {count(limit.messages, 'message')} a connection{learned}."
     if limit.message_rate:
         rate = f"Messages: {limit.message_rate}"
         if limit.slow_until is not None:

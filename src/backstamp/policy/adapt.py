@@ -14,7 +14,7 @@ import msgspec
 
 from backstamp.mail.fault import Phase
 from backstamp.mail.reply import Reply
-from backstamp.policy import pause
+from backstamp.policy import bounce, pause
 
 EVERYBODY: Final = "*"
 """The provider of a rule for all destinations."""
@@ -38,7 +38,8 @@ class Adaptation(msgspec.Struct, frozen=True):
     """One rule.
 
     `provider` is a provider's name, `*` for all; `pattern` is a regular expression, searched in
-    "CODE TEXT" whatever the case (lines of a reply are joined by a line feed, which `.` matches);
+    "CODE TEXT" whatever the case (lines of a reply are joined by a line feed, which `.` matches, and
+    addresses in it are read as `@`);
     `seconds` is how long it holds; `factor` is for SLOWER and FEWER.
     """
 
@@ -98,7 +99,8 @@ class Adaptations:
         """
         if not reply.transient and not reply.permanent:
             return None
-        words = f"{reply.code} {reply.text[:_LOOKED_AT]}"
+        # Hosts repeat the recipient, and throttle-alerts@ is not about a rate.
+        words = f"{reply.code} {bounce.without_addresses(reply.text[:_LOOKED_AT])}"
         for name in (provider, EVERYBODY):
             if (rules := self._rules.get(name)) is not None and (rule := rules.find(words)) is not None:
                 seconds = pause.named(reply) if rule.action is Action.PAUSE else None

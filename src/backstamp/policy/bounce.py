@@ -146,6 +146,8 @@ _BY_TEXT: Final = (
          r"domain of sender|(?:sender|return|from|originator|envelope)(?:'s)? (?:address|domain|account)|"
          r"your (?:\w+ ){0,2}(?:account|access|subscription)|sending for this account|"
          r"account you are sending from"),
+    # GMX, WEB.DE and IONOS say "mailbox unavailable" in front of it.
+    _Row(_B.POLICY, "", "", r"invalid dns (?:mx|a\b|aaaa)|reject due to policy"),
     _Row(_B.POLICY, "", r"(?!1\.[12]$).*",
          r"(?:domain|host ?(?:name)?) (?:\S+ )?(?:does not exist|doesn't exist|not found|unknown)"),
     # An address in the header, which is no recipient's.
@@ -218,7 +220,12 @@ _BY_STATUS: Final = (
 def of(outcome: Outcome) -> BounceClass:
     """Return the class of an outcome that is no delivery."""
     words = _LINK.sub(r"\1", outcome.reply.text[:_LOOKED_AT].lower())
-    return _of(outcome.reply.code, _SPACE.sub(" ", _ADDRESS.sub("@", words)))
+    return _of(outcome.reply.code, _SPACE.sub(" ", without_addresses(words)))
+
+
+def without_addresses(words: str) -> str:
+    """Return a reply's words with each address in them as `@`: what stands in an address says nothing."""
+    return _ADDRESS.sub("@", words)
 
 
 def hard(kind: BounceClass) -> bool:

@@ -70,6 +70,19 @@ async def test_what_was_put_off_is_tried_again_by_the_schedule(tmp_path: Path) -
         assert found["way"]["smarthost"] and found["way"]["route"] == "* to *"
 
 
+async def test_a_way_for_which_mail_was_put_off_is_not_said_to_have_none(tmp_path: Path) -> None:
+    async with Sink() as sink, relay(tmp_path, routes=[via(sink.address)], retry=SLOW, admin=True) as running:
+        sink.script.say("MAIL", 421, "4.2.0 later")
+        await send(running.address, ["a@y.test"])
+        await running.until(events.Deferred)
+        await rested(running)
+        async with asyncio.timeout(10):
+            while (answer := (await ask(running, "/api/v1/route?address=a%40y.test"))[1])["facts"]["waiting"]:
+                await asyncio.sleep(0.01)
+        words = " ".join(answer["text"].split())
+        assert "Nothing is due for this way now, and no connection is open. Mail that was put off" in words
+
+
 async def test_what_is_held_and_what_is_finished(tmp_path: Path) -> None:
     async with Sink() as sink, relay(tmp_path, routes=[via(sink.address)], retry=SLOW, admin=True) as running:
         sink.script.say("RCPT", 450, "4.2.0 later")
@@ -188,7 +201,6 @@ async def test_a_dry_run_by_mx(named: RunningRelay) -> None:
         ("null.test", "556 5.1.10", True),
         ("loop.test", "554 5.4.6", True),
         ("none.test", "550 5.1.2", True),
-        ("[127.0.0.1]", "550 5.1.2", True),
     ],
 )
 async def test_no_way(named: RunningRelay, domain: str, lost: str, final: bool) -> None:
@@ -212,6 +224,14 @@ async def test_a_route_for_the_sender_outweighs(named: RunningRelay) -> None:
     assert "outweighed" in facts["routes"][1]["why"]
     assert facts["way"]["smarthost"] and facts["hosts"][0]["port"] == 2599
     assert (await way(named, "a%40z.test&from=%3C%3E"))["routes"][0]["route"] == "from * to z.test"
+
+
+@pytest.mark.parametrize("domain", ["%5B127.0.0.1%5D", "%5BIPv6%3A%3A%3A1%5D"])
+async def test_no_way_is_told_for_what_the_door_refuses(tmp_path: Path, domain: str) -> None:
+    """A smarthost would take it, but no client may hand it in."""
+    async with Sink() as sink, relay(tmp_path, routes=[via(sink.address)], admin=True) as running:
+        status, answer = await ask(running, f"/api/v1/route?address=joe%40{domain}")
+        assert (status, answer) == (400, {"error": "address: 550 5.1.2 Address literals are not accepted"})
 
 
 @pytest.mark.parametrize(

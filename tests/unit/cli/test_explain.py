@@ -43,6 +43,7 @@ def test_why_a_message_waits_and_which_way_mail_goes(config: Path) -> None:
         (("route", "nonsense"), "not an address"),
         (("route", "@y.example"), "not an address"),
         (("route", "a@y.example", "--from", "b"), "not an address"),
+        (("route", "a@[127.0.0.1]"), "a@[127.0.0.1]: 550 5.1.2 Address literals are not accepted"),
     ],
 )
 def test_what_cannot_be_asked(config: Path, arguments: tuple[str, ...], word: str) -> None:

@@ -159,6 +159,8 @@ def test_the_rules_that_come_with_the_relay(provider, words, action, seconds):
         "550 5.1.1 <a@b.example>: Recipient address rejected: User unknown",
         "451 4.3.0 Temporary System Problem",
         "450 4.2.0 <a@b.example>: Recipient address rejected: Greylisted",
+        "450 4.2.0 <throttle-alerts@b.example>: Recipient address rejected: Greylisted",
+        "450 4.1.1 <too-fast@ratelimit.example>: Recipient address rejected: later",
         "452 4.2.2 The email account that you tried to reach is over quota.",
         "452 4.5.3 Error: too many recipients",
         "450 4.2.1 The recipient has exceeded message rate limit. Try again later.",

@@ -11,10 +11,12 @@ from tests.support.attempts import (
     OK,
     TOO_MANY,
     D,
+    Dotting,
     F,
     H,
     Q,
     Session,
+    Settled,
     T,
     World,
     answering,
@@ -32,6 +34,7 @@ from backstamp.delivery.lane import Job
 from backstamp.delivery.opening import Slot
 from backstamp.delivery.outside import Candidate, Manner
 from backstamp.mail.reply import Reply
+from backstamp.net.transaction import Result, Transaction
 from backstamp.policy import classify
 from backstamp.policy.destination import Rate, Tls
 from backstamp.policy.suppression import Match
@@ -620,3 +623,32 @@ async def test_hard_bounces_are_learned_from() -> None:
     await world.post(*people(1))
     await world.work()
     assert listed.learned == [(b"0@d.example", b"example.org", "invalid-recipient")]
+
+
+NO_SUCH_USER = Reply(550, "5.1.1 no such user")
+
+
+async def refuses_the_sender(transaction: Transaction, settled: Settled, dotting: Dotting) -> Result:
+    return Result([NO_SUCH_USER] * len(transaction.recipients), NO_SUCH_USER)
+
+
+@virtually
+async def test_a_refusal_of_the_sender_or_of_mail_for_many_is_nobodys_bounce() -> None:
+    """Whatever the words are: a sender that a provider does not like would cost all its recipients."""
+    listed = Listed(b"")
+    world = World(suppression=listed)
+    world.habits["mx"] = [
+        refuses_the_sender,
+        refuses_the_sender,
+        answering(OK, OK, final=NO_SUCH_USER),
+        answering(OK, NO_SUCH_USER, OK, final=NO_SUCH_USER),
+        answering(OK, final=NO_SUCH_USER),
+    ]
+    slot = None
+    for count, taught in ((1, []), (2, []), (2, []), (3, [b"1@d.example"]), (1, [b"0@d.example"])):
+        listed.learned.clear()
+        await world.post(*people(count))
+        slot = await world.work(slot)
+        assert [who for who, _, _ in listed.learned] == taught
+    assert world.kinds() == {"Failed": 9}
+    assert world.balanced()

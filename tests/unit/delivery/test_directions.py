@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from backstamp.delivery import directions
@@ -14,6 +15,7 @@ from backstamp.delivery.facts import (
     Knob,
     Limit,
     Listed,
+    Reason,
     Share,
     Waiting,
     Way,
@@ -48,6 +50,27 @@ CASES = {
         implicit=True,
         hosts=(Host("y.test", 25, 0, (Address("192.0.2.1"),)),),
         way=WAY,
+    ),
+    "to_hosts_that_take_little": Directions(
+        "a@y.test",
+        None,
+        "y.test",
+        NOW,
+        hosts=HOSTS[:1],
+        way=msgspec.structs.replace(
+            WAY,
+            limits=(
+                msgspec.structs.replace(
+                    LIMIT,
+                    recipients=2,
+                    messages=1,
+                    learned={
+                        "recipients": Reason("mx1.y.test[192.0.2.1]:25 said 452 4.5.3 too many", NOW - 7200),
+                        "messages": Reason("mx1.y.test[192.0.2.1]:25 said 421 4.7.0 enough", NOW - 60),
+                    },
+                ),
+            ),
+        ),
     ),
     "null_mx": Directions(
         "a@y.test",

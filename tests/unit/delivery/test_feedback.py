@@ -8,7 +8,7 @@ from tests.support.queues import TestClock
 from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.lane import Lane, Way
 from backstamp.delivery.tell import Teller
-from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.throttle import Capacity, Throttle
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
@@ -163,6 +163,8 @@ def test_the_same_421_twice_after_as_many_messages_is_the_hosts_limit() -> None:
     assert world.told() == []
     world.transacted(enough, sent=20)
     assert world.lane.messages == 20
+    words = "mx[1]:25 said 421 4.7.0 enough for this session"
+    assert world.provider.messages == Capacity(20, words, world.clock.monotonic())
     assert world.told() == [("provider big", "20 messages a connection", 0.0)]
     assert world.sizes() == [10.0, 10.0, 10.0]
     # It may be about connections all the same.
@@ -176,6 +178,8 @@ def test_a_transaction_has_as_many_recipients_as_were_taken() -> None:
     result = Result([OK, OK, refused.reply], OK, Reply(354), OK)
     world.feedback.crowded(world.lane, result, refused)
     assert world.lane.recipients == 2
+    words = "mx[1]:25 said 452 4.5.3 too many"
+    assert world.provider.recipients == Capacity(2, words, world.clock.monotonic())
     assert world.told() == [("provider big", "2 recipients a transaction", 0.0)]
     world.feedback.crowded(world.lane, result, refused)
     world.feedback.crowded(world.lane, Result([refused.reply], OK), refused)
@@ -206,6 +210,24 @@ def test_a_time_that_a_host_names_is_a_pause_where_it_speaks_for_itself(
     assert [one for one in world.told() if one[1] == "paused"] == (
         [("provider big", "paused", seconds)] if seconds else []
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "phase", "slower"),
+    [
+        ("4.2.0 greylisted, slow down", 450, Phase.RCPT, False),
+        ("4.7.1 Greylisted: slow down", 451, Phase.FINAL, False),
+        ("4.7.1 greylisted, slow down", 451, Phase.MAIL, True),
+        ("4.7.1 greylisted, slow down", 421, Phase.RCPT, True),
+        ("4.7.1 slow down", 450, Phase.RCPT, True),
+    ],
+)
+def test_a_mail_that_is_greylisted_slows_nobody_down(
+    text: str, code: int, phase: Phase, *, slower: bool
+) -> None:
+    world = World()
+    world.heard(text, code, phase)
+    assert [one[1] for one in world.told()] == (["one message in 2 s"] if slower else [])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.delivery.judge import again, judge
+from backstamp.delivery.judge import again, impersonal, judge
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Scope, Verdict
 from backstamp.mail.reply import Reply
@@ -52,6 +52,31 @@ def test_nobody_goes_again_for_nothing(answers: Result) -> None:
 
 def test_a_refused_content_is_an_answer_too() -> None:
     assert again(result(OK, ENOUGH, final=Reply(554, "5.7.1 spam")), [0, 1]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        # A refusal of the sender, whatever was said to each recipient after it.
+        (result(UNKNOWN, UNKNOWN, mail=UNKNOWN, final=None), {3, 4}),
+        (result(None, mail=UNKNOWN, final=None), {3}),
+        # One of the content, for all who were taken; where that is one, it may be about a mailbox.
+        (result(OK, OK, final=UNKNOWN), {3, 4}),
+        (result(OK, UNKNOWN, OK, final=UNKNOWN), {3, 5}),
+        (result(OK, UNKNOWN, final=UNKNOWN), set()),
+        (result(OK, final=UNKNOWN), set()),
+        # To RCPT each answer is one recipient's.
+        (result(OK, UNKNOWN, OK), set()),
+        (result(UNKNOWN, UNKNOWN, final=None), set()),
+    ],
+)
+def test_whose_refusal_tells_nothing_of_them(answers: Result, expected: set[int]) -> None:
+    assert impersonal(answers, [3, 4, 5][: len(answers.recipients)]) == expected
+
+
+def test_a_refusal_of_data_is_as_one_of_the_content() -> None:
+    assert impersonal(Result([OK, OK], mail=OK, data=UNKNOWN), [0, 1]) == {0, 1}
+    assert impersonal(Result([OK], mail=OK, data=UNKNOWN), [0]) == set()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backstamp.delivery.lane import Job, Lane, Way
-from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.throttle import Capacity, Throttle
 from backstamp.delivery.turns import Place
 from backstamp.mail.envelope import Flow, Recipient
 from backstamp.policy.destination import DestinationPolicy, Rate
@@ -183,7 +183,7 @@ def test_what_was_not_begun_can_leave() -> None:
 def test_a_transaction_has_no_more_recipients_than_the_host_took() -> None:
     one = lane(recipients_per_transaction=100)
     assert one.recipients == 100
-    one.teaches.recipients = 50
+    one.teaches.recipients = Capacity(50, "452 enough", 0.0)
     assert one.recipients == 50
     one.adopt(way(recipients_per_transaction=10), one.origin)
     assert one.recipients == 10
@@ -191,17 +191,18 @@ def test_a_transaction_has_no_more_recipients_than_the_host_took() -> None:
 
 def test_a_connection_has_no_more_messages_than_the_host_took_twice() -> None:
     one = lane(messages_per_connection=100)
-    assert not one.ended(20)
-    assert not one.ended(30)
+    assert not one.ended(20, 5.0, "421 enough")
+    assert not one.ended(30, 5.0, "421 enough")
     assert one.messages == 100
-    assert one.ended(30)
+    assert one.ended(30, 5.0, "421 enough")
     assert one.messages == 30
-    assert not one.ended(30)
-    assert not one.ended(0)
-    assert not one.ended(0)
-    assert not one.ended(200)
-    assert not one.ended(200)
+    assert not one.ended(30, 5.0, "421 enough")
+    assert not one.ended(0, 5.0, "421 enough")
+    assert not one.ended(0, 5.0, "421 enough")
+    assert not one.ended(200, 5.0, "421 enough")
+    assert not one.ended(200, 5.0, "421 enough")
     assert one.messages == 30
+    assert one.teaches.messages == Capacity(30, "421 enough", 5.0)
     one.adopt(way(messages_per_connection=5), one.origin)
     assert one.messages == 5
 

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
-from backstamp.delivery.facts import State
+from backstamp.delivery.facts import Reason, State
 from backstamp.delivery.hosts import Hosts
 from backstamp.delivery.lane import Lane, Way
 from backstamp.delivery.looking import Books, Looker
 from backstamp.delivery.permits import Permits
 from backstamp.delivery.router import Bound
-from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.throttle import Capacity, Throttle
 from backstamp.mail.envelope import Flow
 from backstamp.mail.outcome import Outcome, Verdict
 from backstamp.mail.reply import Reply
@@ -136,6 +136,21 @@ def test_a_ceiling_has_its_reason_and_its_probe() -> None:
     limit = place.limit()
     assert (limit.ceiling, limit.probe_at) == (2, SHIFT + 120)
     assert limit.learned["fewer"].since == SHIFT + 60
+
+
+def test_how_much_goes_at_a_time_has_its_reason() -> None:
+    place = Place(recipients_per_transaction=100, messages_per_connection=3)
+    assert (place.limit().recipients, place.limit().messages) == (None, None)
+    place.throttle.recipients = Capacity(2, "mx said 452 \x1b too many", 95.0)
+    place.throttle.messages = Capacity(3, "mx said 421 enough", 95.0)
+    limit = place.limit()
+    # Three is what the configuration says, too.
+    assert (limit.recipients, limit.messages) == (2, None)
+    assert limit.learned == {"recipients": Reason("mx said 452   too many", SHIFT + 95)}
+    learned = place.throttle.learned(100.0, SHIFT + 100)
+    assert learned is not None
+    place.books = place.books._replace(throttles={}, remembered={"mx.test": learned})
+    assert place.limit() == limit
 
 
 def test_what_was_learned_before_the_start_is_told_though_nothing_was_sent_since() -> None:

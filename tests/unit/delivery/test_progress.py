@@ -28,6 +28,15 @@ def test_whoever_met_a_hosts_trouble_stays_for_the_next() -> None:
     assert progress.last == BROKEN and progress.failed_by_host
 
 
+def test_only_who_is_done_with_was_refused_for_something_else() -> None:
+    """Who goes to the next host may be refused there for a reason of its own."""
+    progress = Progress({number: Recipient(b"r%d@x.example" % number) for number in range(3)}, {}, {})
+    progress.done({0: REFUSED, 1: BROKEN, 2: DELIVERED}, 1.5, {0, 1})
+    assert progress.impersonal == {0}
+    progress.done({1: REFUSED}, 1.5)
+    assert progress.impersonal == {0}
+
+
 @pytest.mark.parametrize(
     ("first", "second", "told"),
     [

@@ -3,11 +3,12 @@
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.delivery.throttle import SLOWEST, Learned, Lesson, Throttle
+from backstamp.delivery.throttle import KEPT, SLOWEST, Capacity, Learned, Lesson, Throttle
 from backstamp.policy.adapt import Action
 from backstamp.policy.destination import DestinationPolicy, Rate
 from backstamp.policy.window import PROBE
@@ -262,6 +263,33 @@ def test_what_was_taught_outlives_a_restart() -> None:
     again.send(40.0)
     assert again.send_at(40.0) == pytest.approx(100.0)
     assert again.learned(3.0, WALL + 20) == learned
+
+
+def test_how_much_goes_at_a_time_outlives_a_restart_and_not_a_week() -> None:
+    one = throttle()
+    one.recipients = Capacity(2, "452 too many", 90.0)
+    one.messages = Capacity(3, "421 enough", 100.0)
+    learned = one.learned(110.0, WALL)
+    assert learned is not None
+    assert learned.recipients == Capacity(2, "452 too many", WALL - 20)
+    assert learned.messages == Capacity(3, "421 enough", WALL - 10)
+    kept = msgspec.json.decode(msgspec.json.encode([learned]), type=list[Learned])
+    assert kept == [learned]
+    again = throttle()
+    again.recall(kept[0], 3.0, WALL + 30)
+    assert again.learned(3.0, WALL + 30) == learned
+    late = throttle()
+    late.recall(learned, 3.0, WALL - 15 + KEPT)
+    assert (late.recipients, late.messages) == (None, Capacity(3, "421 enough", 3.0 + 5 - KEPT))
+
+
+def test_what_an_earlier_version_kept_is_read() -> None:
+    lessons = '{"fewer":{"why":"421 enough","since":1800000000.0}}'
+    kept = f'[{{"key":"d.example","ceiling":7,"probe_at":1800000060.0,"lessons":{lessons}}}]'
+    [learned] = msgspec.json.decode(kept, type=list[Learned])
+    one = throttle(connections=20)
+    one.recall(learned, 0.0, WALL)
+    assert (one.window.ceiling, one.recipients, one.messages) == (7, None, None)
 
 
 def test_what_is_over_counts_no_more() -> None:

@@ -54,6 +54,13 @@ def test_lines_are_one_text_and_the_code_is_part_of_it() -> None:
     assert rules.decide("", Reply(450, "too\nmany")) is None
 
 
+def test_an_address_in_a_reply_says_nothing() -> None:
+    rules = Adaptations([Adaptation(EVERYBODY, "throttl", Action.SLOWER, 5)])
+    assert rules.decide("", Reply(450, "4.2.0 <throttle-alerts@y.test>: Recipient address rejected")) is None
+    assert rules.decide("", Reply(450, "4.2.0 a@throttle.test: later")) is None
+    assert rules.decide("", Reply(450, "4.2.0 <a@y.test>: throttled")) is not None
+
+
 def test_groups_of_a_pattern_mean_what_they_mean_alone() -> None:
     rules = Adaptations(
         [Adaptation(EVERYBODY, r"(a)b\1", Action.PAUSE, 5), Adaptation(EVERYBODY, r"(c)d\1", Action.PAUSE, 6)]

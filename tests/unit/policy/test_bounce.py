@@ -240,6 +240,9 @@ IN_THE_FIELD = {
         "550 5.7.27 Sender address has null MX",
         "550 Your account has been suspended",
         "450 Reject due to policy violations.",
+        "550-Requested action not taken: mailbox unavailable\n550 invalid DNS MX or A/AAAA resource record",
+        "550 Requested action not taken: mailbox unavailable\nReject due to policy restrictions.\nFor "
+        "explanation visit https://postmaster.gmx.net/",
         "501 5.1.7 Bad sender address syntax",
         "550 The domain c.example does not exist",
         "550 Invalid return address",
