@@ -95,12 +95,12 @@ class LedgerView:
         return Acted(names, None if entry.closed else await self._view(entry))
 
     async def doubts(self) -> Sequence[DoubtView]:
-        """Return who is in doubt: since the start, and since a reply that never came."""
+        """Return who is in doubt since the start, or since a reply never came, oldest message first."""
         found = []
         for entry, ordinals in await self._engine.doubtful():
             if (message := await self._view(entry)) is not None:
                 found += doubts(message, ordinals)
-        return found
+        return sorted(found, key=lambda one: one.queue_id)
 
     async def _view(self, entry: Entry) -> MessageView | None:
         facts = entry.facts
