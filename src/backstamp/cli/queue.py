@@ -9,6 +9,7 @@ import typer
 
 from backstamp.cli import verbs
 from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail
+from backstamp.cli.ids import QueueId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,6 @@ Directory = Annotated[
     str | None, typer.Option("--queue", metavar="DIR", help="Read a stopped queue's directory.")
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Messages to list at most.")]
-QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID")]
 Qmail = Annotated[
     bool, typer.Option("--qmail", help="One line a recipient: stamp and address, as qmail keeps them.")
 ]
@@ -75,7 +75,7 @@ def show(
 
     found: MessageView | None
     if queue is not None:
-        found = next((one for one in _stopped(queue) if one.queue_id == queue_id.upper()), None)
+        found = next((one for one in _stopped(queue) if one.queue_id == queue_id), None)
     else:
         import msgspec
 
