@@ -72,8 +72,6 @@ def _examine(directory: str, *, repair: bool) -> Report:
         fail(f"{directory} is in use: stop the relay before it is repaired")
     except FormatError as error:
         fail(str(error))
-    except FileNotFoundError as error:
-        fail(f"{directory} is no queue: there is no {error.filename}")
     except OSError as error:
         fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
 

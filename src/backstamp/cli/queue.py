@@ -124,9 +124,12 @@ def _stopped(directory: str) -> list[MessageView]:
 def _read(read: Callable[[Files, str], list[T]], directory: str) -> list[T]:
     """Read a stopped queue."""
     from backstamp.queue.files import DiskFiles
+    from backstamp.queue.recovery import FormatError
 
     try:
         return read(DiskFiles(), directory)
+    except FormatError as error:
+        fail(str(error))
     except OSError as error:
         fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
 

@@ -136,7 +136,8 @@ def stopped_doubts(files: Files, root: str) -> list[DoubtView]:
     Of mail that must come at most once also those who are held: a start holds who was in doubt.
 
     Raises:
-        OSError: it is no queue directory, or cannot be read.
+        FormatError: it is a queue of another version, or none.
+        OSError: it cannot be read.
     """
     found = []
     for message in _open(files, root):
@@ -148,6 +149,7 @@ def stopped_doubts(files: Files, root: str) -> list[DoubtView]:
 
 
 def _open(files: Files, root: str) -> list[Found]:
+    recovery.check_format(files, root)
     directory = f"{root}/{recovery.PARTITION}"
     fold = Fold()
     found = []
@@ -160,6 +162,7 @@ def stopped(files: Files, root: str) -> list[MessageView]:
     """Return every message of a queue directory that is not final, oldest first; nothing is changed.
 
     Raises:
-        OSError: it is no queue directory, or cannot be read.
+        FormatError: it is a queue of another version, or none.
+        OSError: it cannot be read.
     """
     return sorted(map(of_found, _open(files, root)), key=lambda message: message.queue_id)

@@ -211,7 +211,9 @@ def test_an_operator_decides(config: Path, tmp_path: Path) -> None:
 
 def test_queue_wants_to_know_which(tmp_path: Path) -> None:
     assert "--config FILE" in one_line(run("queue", "list"))
-    assert one_line(run("queue", "list", "--queue", tmp_path / "none")).endswith("no such file or directory")
+    nowhere = tmp_path / "none"
+    line = one_line(run("queue", "list", "--queue", nowhere))
+    assert line == f"backstamp: {nowhere} is no queue: there is no {nowhere}/FORMAT"
 
 
 def test_sink_says_what_it_cannot(tmp_path: Path) -> None:

@@ -64,3 +64,19 @@ def test_no_verb_begins_where_one_of_its_ids_is_none(config: Path) -> None:
         BAD_CONFIGURATION,
         "backstamp: a queue id has 26 characters, 'bogus' has 5\n",
     )
+
+
+@pytest.mark.parametrize("command", [("list",), ("doubt",), ("show", NOBODY)], ids=" ".join)
+def test_a_directory_that_is_no_queue_is_not_taken_for_an_empty_one(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """The words are those of fsck."""
+    for nothing in (tmp_path / "nowhere", tmp_path):
+        complaint = f"backstamp: {nothing} is no queue: there is no {nothing}/FORMAT\n"
+        assert run("queue", *command, "--queue", nothing) == (BAD_CONFIGURATION, "", complaint)
+        assert run("fsck", nothing) == (BAD_CONFIGURATION, "", complaint)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "FORMAT").write_text("backstamp queue 2\n")
+    said = "FORMAT says 'backstamp queue 2', this version reads 'backstamp queue 1'"
+    complaint = f"backstamp: {tmp_path}/{said}\n"
+    assert run("queue", *command, "--queue", tmp_path) == (BAD_CONFIGURATION, "", complaint)
