@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backstamp.cli.ask import AsJson, fail
+from backstamp.cli.ask import AsJson, fail, one_of
 from backstamp.cli.configuration import load_or_exit
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def fsck(
 
     Without --repair nothing is changed.
     """
+    one_of(config, directory, "DIR")
     if directory is None:
         if config is None:
             fail("say which queue: its directory, or --config FILE")

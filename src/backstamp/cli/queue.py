@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from backstamp.cli import verbs
-from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail
+from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail, one_of
 from backstamp.cli.ids import QueueId
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def list_(config: Config = None, queue: Directory = None, limit: Limit = 100, js
     """List messages that are not finished, oldest first."""
     from backstamp.queue.view import MessageView
 
+    one_of(config, queue, "--queue")
     found: Sequence[MessageView]
     if queue is not None:
         found = _stopped(queue)[:limit]
@@ -73,6 +74,7 @@ def show(
     """Show one message: who has it, who waits, until when."""
     from backstamp.queue.view import MessageView, qmail_form
 
+    one_of(config, queue, "--queue")
     found: MessageView | None
     if queue is not None:
         found = next((one for one in _stopped(queue) if one.queue_id == queue_id), None)
@@ -96,6 +98,7 @@ def doubt(config: Config = None, queue: Directory = None, json: AsJson = False) 
     """Name the recipients in doubt: the final dot went out to them, and no reply came."""
     from backstamp.queue.view import DoubtView
 
+    one_of(config, queue, "--queue")
     found: Sequence[DoubtView]
     if queue is not None:
         from backstamp.queue.views import stopped_doubts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backstamp.cli.ask import UNREACHABLE, AsJson, Config, RefusedError, UnknownError, ask, fail, send
+from backstamp.cli.ask import UNREACHABLE, AsJson, Config, RefusedError, UnknownError, ask, fail, one_of, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +77,7 @@ def list_(
     """List entries by domain and address."""
     import msgspec
 
+    one_of(config, queue, "--queue")
     asked = {"address": address, "domain": domain, "tenant": tenant}
     pages = _running(config, asked, limit) if queue is None else _stopped(queue, asked, limit)
     found = [entry for page in pages for entry in page]
@@ -150,6 +151,7 @@ def export(config: Config = None, queue: Directory = None, output: Output = "-")
 
     from backstamp.policy.suppression_file import export as line
 
+    one_of(config, queue, "--queue")
     new = f"{output}.new"
     try:
         file = sys.stdout.buffer if output == "-" else open(new, "wb")  # noqa: SIM115 - closed below

@@ -80,3 +80,24 @@ def test_a_directory_that_is_no_queue_is_not_taken_for_an_empty_one(
     said = "FORMAT says 'backstamp queue 2', this version reads 'backstamp queue 1'"
     complaint = f"backstamp: {tmp_path}/{said}\n"
     assert run("queue", *command, "--queue", tmp_path) == (BAD_CONFIGURATION, "", complaint)
+
+
+@pytest.mark.parametrize(
+    ("command", "other"),
+    [
+        (("queue", "list", "--queue", "q"), "--queue"),
+        (("queue", "show", NOBODY, "--queue", "q"), "--queue"),
+        (("queue", "doubt", "--queue", "q"), "--queue"),
+        (("suppression", "list", "--queue", "q"), "--queue"),
+        (("suppression", "export", "--queue", "q"), "--queue"),
+        (("fsck", "q"), "DIR"),
+        (("user", "list", "--users", "u"), "--users"),
+        (("user", "add", "me", "--users", "u"), "--users"),
+        (("user", "remove", "me", "--users", "u"), "--users"),
+        (("user", "passwd", "me", "--users", "u"), "--users"),
+    ],
+    ids=" ".join,
+)
+def test_who_names_two_is_not_answered_for_one(config: Path, command: tuple[str, ...], other: str) -> None:
+    complaint = f"backstamp: write one of --config and {other}\n"
+    assert run(*command, "--config", config) == (BAD_CONFIGURATION, "", complaint)
