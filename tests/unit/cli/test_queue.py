@@ -1,13 +1,20 @@
 """`backstamp queue` as an operator types it: what is no queue id, no queue, or too much for one page."""
 
+import json
+import sys
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 from tests.support.process import CONFIG, free_port
+from tests.support.queues import local_queue, message
 from typer.testing import CliRunner
 
-from backstamp.cli import build
+from backstamp.cli import build, queue
 from backstamp.cli.configuration import BAD_CONFIGURATION
+from backstamp.queue import ids
+from backstamp.queue.view import MessageView, RecipientView
 
 NOBODY = "01M851RQPP73GN3XVVNKKD3C5B"
 
@@ -101,3 +108,76 @@ def test_a_directory_that_is_no_queue_is_not_taken_for_an_empty_one(
 def test_who_names_two_is_not_answered_for_one(config: Path, command: tuple[str, ...], other: str) -> None:
     complaint = f"backstamp: write one of --config and {other}\n"
     assert run(*command, "--config", config) == (BAD_CONFIGURATION, "", complaint)
+
+
+def seen(number: int, *times: float | None) -> MessageView:
+    """Return a message that waits, its recipients until some times."""
+    people = tuple(
+        RecipientView(f"r{at}@x.example", "T", "to do", time) for at, time in enumerate(times or (5.0,))
+    )
+    return MessageView(ids.text(number.to_bytes(16, "big")), 1.8e9, "a@b.example", 1234, people)
+
+
+class Relay:
+    """A relay that has some messages; it is asked as the running one, and gives no more at once than that."""
+
+    def __init__(self, messages: int) -> None:
+        self.messages = [msgspec.to_builtins(seen(number)) for number in range(1, messages + 1)]
+        self.asked: list[int] = []
+
+    def __call__(self, _: str | None, path: str) -> dict[str, object]:
+        query = parse_qs(urlsplit(path).query)
+        limit, after = int(query["limit"][0]), query.get("after", [""])[0]
+        assert 1 <= limit <= 1000
+        self.asked.append(limit)
+        return {"messages": [one for one in self.messages if one["queue_id"] > after][:limit]}
+
+
+@pytest.mark.parametrize(
+    ("messages", "limit", "listed", "asked"),
+    [
+        (100, 100, 100, [101, 1]),
+        (101, 100, 100, [101]),
+        (999, 1000, 999, [1000, 2]),
+        (2500, 1000, 1000, [1000, 1]),
+        (2500, 3000, 2500, [1000, 1000, 1000, 501]),
+    ],
+)
+def test_a_list_says_that_it_was_cut(
+    monkeypatch: pytest.MonkeyPatch, messages: int, limit: int, listed: int, asked: list[int]
+) -> None:
+    """And goes on, page by page, as far as it was told to."""
+    relay = Relay(messages)
+    monkeypatch.setattr(queue, "ask", relay)
+    cut = f"the first {limit}; more wait: --limit N\n" if messages > listed else ""
+    code, said, complaint = run("queue", "list", "--config", "x", "--limit", limit)
+    assert (code, len(said.splitlines()), complaint) == (0, listed, cut)
+    assert relay.asked == asked
+    code, said, complaint = run("queue", "list", "--config", "x", "--limit", limit, "--json")
+    assert (code, len(json.loads(said)), complaint) == (0, listed, cut)
+
+
+async def test_a_list_of_files_says_that_it_was_cut(tmp_path: Path) -> None:
+    stopped = await local_queue(tmp_path)
+    for _ in range(3):
+        await stopped.append(message(b"a@x.example"))
+    await stopped.close()
+    code, said, complaint = run("queue", "list", "--queue", tmp_path, "--limit", 2)
+    assert (code, len(said.splitlines()), complaint) == (0, 2, "the first 2; more wait: --limit N\n")
+    assert run("queue", "list", "--queue", tmp_path, "--limit", 3)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("messages", "end"), [(1, "1 message"), (2, "2 messages"), (3, "the first 2; more wait: --limit N")]
+)
+def test_on_a_terminal_ids_are_whole_and_the_last_line_is_true(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], messages: int, end: str
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")  # 80 columns, and nothing but letters
+    monkeypatch.setattr(queue, "ask", Relay(messages))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    queue.list_(config="x", limit=2)
+    said, complaint = capsys.readouterr()
+    assert [one.queue_id in said for one in map(seen, range(1, 4))] == [True, messages > 1, False]
+    assert all(len(line) <= 80 for line in said.splitlines())
+    assert (said.splitlines()[-1], complaint) == (end, "")
