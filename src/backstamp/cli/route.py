@@ -25,14 +25,12 @@ def route(address: Address, config: Config = None, sender: Sender = None, json: 
     """Say which way mail for an address would go: route or MX, addresses, TLS, policy, limits."""
     from urllib.parse import urlencode
 
-    from backstamp.policy.suppression import wanted
+    from backstamp.mail.address import AddressError, parse_written
 
     for written in (address, *([] if sender in (None, "", "<>") else [sender])):
         try:
-            if written.startswith(("@", "*@")):
-                raise ValueError("not an address")
-            wanted(written)
-        except ValueError as error:
+            parse_written(written)
+        except AddressError as error:
             fail(f"{written}: {error}")
     asked = {"address": address} | ({} if sender is None else {"from": sender})
     answer = ask(config, f"/api/v1/route?{urlencode(asked)}")

@@ -78,6 +78,7 @@ def list_(
     import msgspec
 
     one_of(config, queue, "--queue")
+    _check(address)
     asked = {"address": address, "domain": domain, "tenant": tenant}
     pages = _running(config, asked, limit) if queue is None else _stopped(queue, asked, limit)
     found = [entry for page in pages for entry in page]
@@ -251,6 +252,17 @@ def _stopped(directory: str, asked: dict[str, str | None], limit: int | None) ->
         fail(f"{database.path}: {error}")
     finally:
         database.close()
+
+
+def _check(address: str | None) -> None:
+    """End where `--address` is none: the relay and the file would not know whose mistake it is."""
+    from backstamp.policy.suppression import wanted
+
+    try:
+        if address is not None:
+            wanted(address)
+    except ValueError as error:
+        fail(f"{address}: {error}")
 
 
 def _known(answer: dict[str, Any] | None) -> dict[str, Any]:
