@@ -246,8 +246,8 @@ def load(files: Files, root: str, number: int, fold: Fold, *, patient: bool = Fa
     segment = _open(files, root, found, judged, problems)
     problems += [
         Problem(
-            f"{message.unreadable} stamps of a message are no stamps",
-            "they count as to do (held, if at most once)",
+            f"{message.unreadable} of a message's stamps cannot be read",
+            "taken as to do (held, if at most once)",
             ids.text(message.header.queue_id),
         )
         for message in judged.open
