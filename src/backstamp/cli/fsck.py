@@ -8,6 +8,7 @@ import typer
 
 from backstamp.cli.ask import AsJson, fail, one_of
 from backstamp.cli.configuration import load_or_exit
+from backstamp.cli.words import count
 
 if TYPE_CHECKING:
     from backstamp.queue.fsck import Finding, Report, SegmentReport
@@ -87,8 +88,8 @@ def _print(report: Report, *, repair: bool) -> None:
     alive = sum(segment.alive for segment in report.segments)
     damaged = sum(one.damaged for one in report.segments) + sum(one.damage for one in report.findings)
     typer.echo(
-        f"{report.directory}: {_count(len(report.segments), 'segment')},"
-        f" {_count(alive, 'message')} alive, {damaged} damaged; {_count(report.kept, 'file')} in corrupt/"
+        f"{report.directory}: {count(len(report.segments), 'segment')},"
+        f" {count(alive, 'message')} alive, {damaged} damaged; {count(report.kept, 'file')} in corrupt/"
     )
     if damaged and not repair:
         typer.echo(f"stop the relay, then: backstamp fsck --repair {report.directory}", err=True)
@@ -101,7 +102,7 @@ def _state(segment: SegmentReport) -> str:
 
 
 def _contents(segment: SegmentReport) -> str:
-    letters = " ".join(f"{count} {letter}" for letter, count in sorted(segment.stamps.items()))
+    letters = " ".join(f"{number} {letter}" for letter, number in sorted(segment.stamps.items()))
     recipients = f" ({letters})" if letters else ""
     return f"{segment.alive} alive, {segment.done} done{recipients}, {segment.octets} octets"
 
@@ -114,7 +115,3 @@ def _tell(finding: Finding, *, repaired: bool) -> None:
         typer.echo(f"    done: {finding.repair}")
     else:
         typer.echo(f"    {'--repair' if finding.damage else 'a start'}: {finding.repair}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

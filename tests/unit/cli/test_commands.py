@@ -250,7 +250,7 @@ def test_sink_counts() -> None:
                 client.sendmail("a@b.example", ["x@y.example"], "hello\n")
             client.sendmail("a@b.example", ["x@y.example"], "hello\n")
         process.terminate()
-        assert process.stdout.read() == "1 messages, 1 recipients, 7 octets\n"
+        assert process.stdout.read() == "1 message, 1 recipient, 7 octets\n"
         assert process.wait(10) == 0
 
 
@@ -268,9 +268,18 @@ def test_sink_in_tls_from_who_says_who_it_is() -> None:
             client.login("me", "a:secret")
             client.sendmail("a@b.example", ["x@y.example"], "hello\n")
         process.terminate()
-        assert process.stdout.read() == "1 messages, 1 recipients, 7 octets\n"
+        assert process.stdout.read() == "1 message, 1 recipient, 7 octets\n"
         assert process.wait(10) == 0
 
 
 def test_version() -> None:
-    assert run("version").stdout.startswith("backstamp ")
+    said = run("version").stdout
+    assert said.startswith("backstamp ")
+    asked = run("--version")
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, said, "")
+
+
+def test_help_is_of_the_program() -> None:
+    said = run("--help").stdout
+    assert "Backstamp, an outbound SMTP relay." in said
+    assert "--version" in said

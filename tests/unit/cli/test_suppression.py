@@ -122,6 +122,12 @@ def test_what_is_wrong_is_told(running: Running) -> None:
     assert running.run("remove", "joe").exit_code == 1
 
 
+def test_import_of_one(running: Running, tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("one@example.org\n")
+    assert running.run("import", table).output == "1 entry taken\n"
+
+
 def test_export_and_import(running: Running, tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     table.write_text(
