@@ -162,6 +162,7 @@ def _row(message: MessageView) -> tuple[str, ...]:
     stamps = "".join(recipient.stamp for recipient in message.recipients)
     shown = stamps if len(stamps) <= 40 else f"{stamps[:39]}…"
     first = next((one for one in message.recipients if one.stamp in "T?"), message.recipients[0])
+    times = [one.retry_at for one in message.recipients if one.retry_at]
     return (
         message.queue_id,
         _time(message.arrival),
@@ -169,7 +170,7 @@ def _row(message: MessageView) -> tuple[str, ...]:
         shown,
         f"<{message.sender}>" if not message.problem else "(see queue show)",
         f"<{first.address}>",
-        _time(first.retry_at) if first.retry_at else "-",
+        _time(min(times)) if times else "-",
     )
 
 

@@ -181,3 +181,13 @@ def test_on_a_terminal_ids_are_whole_and_the_last_line_is_true(
     assert [one.queue_id in said for one in map(seen, range(1, 4))] == [True, messages > 1, False]
     assert all(len(line) <= 80 for line in said.splitlines())
     assert (said.splitlines()[-1], complaint) == (end, "")
+
+
+def test_the_next_attempt_is_the_earliest() -> None:
+    assert queue._row(seen(1, 7200.0, 3600.0, None))[-1] == "1970-01-01T01:00:00.000Z"
+    assert queue._row(seen(1, None))[-1] == "-"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[1:2], ("suppression", "add"), ("suppression", "remove")])
+def test_help_says_once_that_there_may_be_several(command: tuple[str, ...]) -> None:
+    assert "...}" not in run(*command, "--help")[1]
