@@ -136,3 +136,21 @@ async def test_who_is_in_doubt_is_named_but_not_while_the_reply_may_come(queue: 
     [claim] = await queue.claim(10)
     assert (await queue.load([claim])).doubts == (0,)
     queue.give_back(claim, 0.0)
+
+
+async def test_at_most_once_that_is_held_is_named_among_those_in_doubt(queue: Engine) -> None:
+    """They wait for a decision; ordinary mail that somebody holds waits for none about a doubt."""
+    entry = await queued(queue, b"a@one.example", b"b@one.example", flags=Flag.AT_MOST_ONCE)
+    ordinary = await queued(queue, b"a@one.example")
+    await act(queue, "hold", ordinary, [0])
+    claims = await queue.claim(10)
+    [claim] = [one for one in claims if one.queue_id == entry.queue_id]
+    await queue.load([claim])
+    permit = queue.doubt(claim, [1])
+    assert permit is not None
+    await permit
+    assert await queue.doubtful() == []
+    queue.rest(claim)
+    assert await queue.doubtful() == [(entry, (1,))]
+    await act(queue, "release", entry, [1])
+    assert await queue.doubtful() == []

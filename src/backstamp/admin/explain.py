@@ -8,7 +8,7 @@ from aiohttp import web
 from backstamp.delivery import directions, explain
 from backstamp.delivery.facts import Directions, Explained
 from backstamp.listener import admission
-from backstamp.mail.address import AddressError, parse_path
+from backstamp.mail.address import AddressError, parse_written
 from backstamp.queue.port import DamagedError
 
 SENDER_OF_NOBODY: Final = "<>"
@@ -75,14 +75,11 @@ class ExplainRoutes:
 
 
 def _address(name: str, written: str) -> bytes:
-    """Return an address as it stands between angle brackets. Raises ValueError."""
+    """Return an address of the query. Raises ValueError."""
     try:
-        address, rest = parse_path(f"<{written}>".encode("utf-8", "surrogatepass"), utf8=True)
+        return parse_written(written)
     except AddressError as error:
         raise ValueError(f"{name}: {error}") from None
-    if not address or rest:
-        raise ValueError(f"{name}: not an address")
-    return address
 
 
 def _json(value: object, status: int = 200) -> web.Response:

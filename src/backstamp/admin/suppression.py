@@ -170,12 +170,19 @@ def _asked(request: web.Request) -> Asked:
         raise ValueError(f"limit is a number from 1 to {PAGE_LIMIT}")
     address, domain = query.get("address"), query.get("domain")
     return Asked(
-        address=None if address is None else wanted(address),
+        address=None if address is None else _address(address),
         domain=None if domain is None else to_alabel(domain.encode("utf-8", "replace")),
         tenant=query.get("tenant"),
         after=None if "after" not in query else _key(query["after"]),
         limit=int(limit),
     )
+
+
+def _address(written: str) -> str:
+    try:
+        return wanted(written)
+    except ValueError as error:
+        raise ValueError(f"address: {error}") from None
 
 
 def _token(key: Key) -> str:

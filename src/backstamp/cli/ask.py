@@ -119,6 +119,12 @@ def send(
         raise typer.Exit(UNREACHABLE) from None
 
 
+def one_of(config: str | None, other: str | None, name: str) -> None:
+    """End where both are given, `--config` and what is called `name`: one would be passed over in silence."""
+    if config is not None and other is not None:
+        fail(f"write one of --config and {name}")
+
+
 def fail(text: str) -> NoReturn:
     """End with one line."""
     typer.echo(f"backstamp: {text}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from backstamp.cli.configuration import BAD_CONFIGURATION, ConfigOption, load_or_exit
+from backstamp.cli.words import count
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,7 +64,7 @@ async def _demo(relay: Relay, settings: Settings) -> None:
         group.create_task(relay.run(ready))
         group.create_task(_introduce(relay, settings, ready))
     await sink.close()
-    _say(f"the sink took {sink.messages} messages")
+    _say(f"the sink took {count(sink.messages, 'message')}")
 
 
 async def _introduce(relay: Relay, settings: Settings, ready: asyncio.Event) -> None:

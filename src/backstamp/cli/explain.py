@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail
+from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask
+from backstamp.cli.ids import QueueId
 
-QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID")]
 Recipient = Annotated[
     str, typer.Option("--recipient", "-r", metavar="ADDRESS", help="Only what concerns this recipient.")
 ]
@@ -25,12 +25,6 @@ def explain(
     """Say why a message waits, since when, until when, and what would change it."""
     from urllib.parse import quote
 
-    from backstamp.queue import ids
-
-    try:
-        ids.parse(queue_id)
-    except ValueError as error:
-        fail(str(error))
     answer = ask(config, f"/api/v1/explain/{queue_id}?recipient={quote(recipient, safe='')}")
     if answer is None:
         from backstamp.delivery.explain import absent

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backstamp.cli.ask import AsJson, fail
+from backstamp.cli.ask import AsJson, fail, one_of
 from backstamp.cli.configuration import load_or_exit
+from backstamp.cli.words import count
 
 if TYPE_CHECKING:
     from backstamp.queue.fsck import Finding, Report, SegmentReport
@@ -38,6 +39,7 @@ def fsck(
 
     Without --repair nothing is changed.
     """
+    one_of(config, directory, "DIR")
     if directory is None:
         if config is None:
             fail("say which queue: its directory, or --config FILE")
@@ -72,8 +74,6 @@ def _examine(directory: str, *, repair: bool) -> Report:
         fail(f"{directory} is in use: stop the relay before it is repaired")
     except FormatError as error:
         fail(str(error))
-    except FileNotFoundError as error:
-        fail(f"{directory} is no queue: there is no {error.filename}")
     except OSError as error:
         fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
 
@@ -88,8 +88,8 @@ def _print(report: Report, *, repair: bool) -> None:
     alive = sum(segment.alive for segment in report.segments)
     damaged = sum(one.damaged for one in report.segments) + sum(one.damage for one in report.findings)
     typer.echo(
-        f"{report.directory}: {_count(len(report.segments), 'segment')},"
-        f" {_count(alive, 'message')} alive, {damaged} damaged; {_count(report.kept, 'file')} in corrupt/"
+        f"{report.directory}: {count(len(report.segments), 'segment')},"
+        f" {count(alive, 'message')} alive, {damaged} damaged; {count(report.kept, 'file')} in corrupt/"
     )
     if damaged and not repair:
         typer.echo(f"stop the relay, then: backstamp fsck --repair {report.directory}", err=True)
@@ -102,7 +102,7 @@ def _state(segment: SegmentReport) -> str:
 
 
 def _contents(segment: SegmentReport) -> str:
-    letters = " ".join(f"{count} {letter}" for letter, count in sorted(segment.stamps.items()))
+    letters = " ".join(f"{number} {letter}" for letter, number in sorted(segment.stamps.items()))
     recipients = f" ({letters})" if letters else ""
     return f"{segment.alive} alive, {segment.done} done{recipients}, {segment.octets} octets"
 
@@ -115,7 +115,3 @@ def _tell(finding: Finding, *, repaired: bool) -> None:
         typer.echo(f"    done: {finding.repair}")
     else:
         typer.echo(f"    {'--repair' if finding.damage else 'a start'}: {finding.repair}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from backstamp.cli import verbs
-from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail
+from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail, one_of
+from backstamp.cli.ids import QueueId
+from backstamp.cli.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PAGE = 1000
+"""Messages the relay lists at once, at most."""
+
 Directory = Annotated[
     str | None, typer.Option("--queue", metavar="DIR", help="Read a stopped queue's directory.")
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Messages to list at most.")]
-QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Messages to list at most.")]
 Qmail = Annotated[
     bool, typer.Option("--qmail", help="One line a recipient: stamp and address, as qmail keeps them.")
 ]
@@ -44,23 +48,22 @@ def register(app: typer.Typer) -> None:
 
 def list_(config: Config = None, queue: Directory = None, limit: Limit = 100, json: AsJson = False) -> None:
     """List messages that are not finished, oldest first."""
-    from backstamp.queue.view import MessageView
-
-    found: Sequence[MessageView]
-    if queue is not None:
-        found = _stopped(queue)[:limit]
-    else:
-        import msgspec
-
-        answer = ask(config, f"/api/v1/queue?limit={limit}")
-        found = msgspec.convert((answer or {}).get("messages", []), list[MessageView])
+    one_of(config, queue, "--queue")
+    # One more than is listed tells whether more wait.
+    found = _stopped(queue) if queue is not None else _running(config, limit + 1)
+    listed = found[:limit]
+    cut = f"the first {limit}; more wait: --limit N" if len(found) > limit else ""
+    if not json and sys.stdout.isatty():
+        _table(listed)
+        typer.echo(cut or count(len(listed), "message"))
+        return
     if json:
-        _print_json(found)
-    elif sys.stdout.isatty():
-        _table(found)
+        _print_json(listed)
     else:
-        for message in found:
+        for message in listed:
             typer.echo(" ".join(_row(message)))
+    if cut:
+        typer.echo(cut, err=True)
 
 
 def show(
@@ -73,9 +76,10 @@ def show(
     """Show one message: who has it, who waits, until when."""
     from backstamp.queue.view import MessageView, qmail_form
 
+    one_of(config, queue, "--queue")
     found: MessageView | None
     if queue is not None:
-        found = next((one for one in _stopped(queue) if one.queue_id == queue_id.upper()), None)
+        found = next((one for one in _stopped(queue) if one.queue_id == queue_id), None)
     else:
         import msgspec
 
@@ -96,6 +100,7 @@ def doubt(config: Config = None, queue: Directory = None, json: AsJson = False) 
     """Name the recipients in doubt: the final dot went out to them, and no reply came."""
     from backstamp.queue.view import DoubtView
 
+    one_of(config, queue, "--queue")
     found: Sequence[DoubtView]
     if queue is not None:
         from backstamp.queue.views import stopped_doubts
@@ -115,6 +120,25 @@ def doubt(config: Config = None, queue: Directory = None, json: AsJson = False) 
         typer.echo("H waits for a decision: queue release sends it again, queue remove does not", err=True)
 
 
+def _running(config: str | None, limit: int) -> list[MessageView]:
+    """Return up to `limit` messages of the running relay, page by page."""
+    import msgspec
+
+    from backstamp.queue.view import MessageView
+
+    found: list[MessageView] = []
+    after = ""
+    while len(found) < limit:
+        answer = ask(config, f"/api/v1/queue?limit={min(limit - len(found), _PAGE)}{after}")
+        page = msgspec.convert((answer or {}).get("messages", []), list[MessageView])
+        if not page:
+            # Not earlier: of a page those are left out who finished while it was made.
+            break
+        found += page
+        after = f"&after={page[-1].queue_id}"
+    return found
+
+
 def _stopped(directory: str) -> list[MessageView]:
     from backstamp.queue.views import stopped
 
@@ -124,9 +148,12 @@ def _stopped(directory: str) -> list[MessageView]:
 def _read(read: Callable[[Files, str], list[T]], directory: str) -> list[T]:
     """Read a stopped queue."""
     from backstamp.queue.files import DiskFiles
+    from backstamp.queue.recovery import FormatError
 
     try:
         return read(DiskFiles(), directory)
+    except FormatError as error:
+        fail(str(error))
     except OSError as error:
         fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
 
@@ -135,6 +162,7 @@ def _row(message: MessageView) -> tuple[str, ...]:
     stamps = "".join(recipient.stamp for recipient in message.recipients)
     shown = stamps if len(stamps) <= 40 else f"{stamps[:39]}…"
     first = next((one for one in message.recipients if one.stamp in "T?"), message.recipients[0])
+    times = [one.retry_at for one in message.recipients if one.retry_at]
     return (
         message.queue_id,
         _time(message.arrival),
@@ -142,7 +170,7 @@ def _row(message: MessageView) -> tuple[str, ...]:
         shown,
         f"<{message.sender}>" if not message.problem else "(see queue show)",
         f"<{first.address}>",
-        _time(first.retry_at) if first.retry_at else "-",
+        _time(min(times)) if times else "-",
     )
 
 
@@ -152,13 +180,13 @@ def _table(found: Sequence[MessageView]) -> None:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold")
-    for heading in ("queue id", "arrival", "octets", "stamps", "from", "first waiting", "next attempt"):
+    # An id is there to be copied: it keeps its line, however narrow that makes the others.
+    table.add_column("queue id", no_wrap=True, min_width=26)
+    for heading in ("arrival", "octets", "stamps", "from", "first waiting", "next attempt"):
         table.add_column(heading, overflow="fold")
     for message in found:
         table.add_row(*(Text(cell) for cell in _row(message)))
-    console = Console()
-    console.print(table)
-    console.print(f"{len(found)} messages")
+    Console().print(table)
 
 
 def _details(message: MessageView) -> None:

@@ -26,14 +26,12 @@ def route(address: Address, config: Config = None, sender: Sender = None, json: 
     from urllib.parse import urlencode
 
     from backstamp.listener import admission
-    from backstamp.policy.suppression import wanted
+    from backstamp.mail.address import AddressError, parse_written
 
     for written in (address, *([] if sender in (None, "", "<>") else [sender])):
         try:
-            if written.startswith(("@", "*@")):
-                raise ValueError("not an address")
-            wanted(written)
-        except ValueError as error:
+            parse_written(written)
+        except AddressError as error:
             fail(f"{written}: {error}")
     # No mail for it gets in, whatever way there would be.
     if (refusal := admission.recipient(address.strip().encode(), allowed=True)) is not None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from backstamp.sink.server import Sink
 
 from backstamp.cli.configuration import BAD_CONFIGURATION
+from backstamp.cli.words import count
 
 Listen = Annotated[str, typer.Option("--listen", metavar="ADDR", help="Address and port: 127.0.0.1:2526.")]
 Replies = Annotated[
@@ -120,7 +121,8 @@ async def _run(server: Sink, listen: str) -> None:
     typer.echo("sink on {}:{}".format(*server.address))
     await stop.wait()
     await server.close()
-    typer.echo(f"{server.messages} messages, {server.recipients} recipients, {server.octets} octets")
+    numbers = ((server.messages, "message"), (server.recipients, "recipient"), (server.octets, "octet"))
+    typer.echo(", ".join(count(number, what) for number, what in numbers))
 
 
 def _fail(text: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backstamp.cli.ask import UNREACHABLE, AsJson, Config, RefusedError, UnknownError, ask, fail, send
+from backstamp.cli.ask import UNREACHABLE, AsJson, Config, RefusedError, UnknownError, ask, fail, one_of, send
+from backstamp.cli.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ Directory = Annotated[
     str | None, typer.Option("--queue", metavar="DIR", help="Read a stopped queue's directory.")
 ]
 Addresses = Annotated[
-    list[str], typer.Argument(metavar="ADDRESS...", help="user@domain, or @domain for a whole domain.")
+    list[str], typer.Argument(metavar="ADDRESS", help="user@domain, or @domain for a whole domain.")
 ]
 OfAddress = Annotated[
     str | None, typer.Option("--address", metavar="ADDRESS", help="Only entries of this address.")
@@ -39,7 +40,7 @@ OfTenant = Annotated[
     typer.Option("--tenant", metavar="TENANT", help="Only of this tenant; '': those for all."),
 ]
 ForTenant = Annotated[str, typer.Option("--tenant", metavar="TENANT", help="For this tenant only.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="Entries to list at most.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Entries to list at most.")]
 Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept with the entry.")]
 For = Annotated[
     str | None, typer.Option("--for", metavar="DURATION", help="How long, as 30d; until it is removed.")
@@ -77,6 +78,8 @@ def list_(
     """List entries by domain and address."""
     import msgspec
 
+    one_of(config, queue, "--queue")
+    _check(address)
     asked = {"address": address, "domain": domain, "tenant": tenant}
     pages = _running(config, asked, limit) if queue is None else _stopped(queue, asked, limit)
     found = [entry for page in pages for entry in page]
@@ -150,6 +153,7 @@ def export(config: Config = None, queue: Directory = None, output: Output = "-")
 
     from backstamp.policy.suppression_file import export as line
 
+    one_of(config, queue, "--queue")
     new = f"{output}.new"
     try:
         file = sys.stdout.buffer if output == "-" else open(new, "wb")  # noqa: SIM115 - closed below
@@ -182,7 +186,7 @@ def import_(file: File, config: Config = None, json: AsJson = False) -> None:
             open(file, "rb") as octets,
             send(config, f"{_PATH}/import", octets, kind, timeout=PATIENCE) as answer,
         ):
-            count = msgspec.json.decode(answer.read(), type=dict[str, int])["entries"]
+            taken = msgspec.json.decode(answer.read(), type=dict[str, int])["entries"]
     except RefusedError as error:
         for mistake in error.details.get("mistakes", []):
             typer.echo(f"{file}:{mistake['line']}: {mistake['problem']}", err=True)
@@ -192,7 +196,8 @@ def import_(file: File, config: Config = None, json: AsJson = False) -> None:
         fail(OLD)
     except OSError as error:
         fail(f"{file}: {(error.strerror or str(error)).lower()}")
-    typer.echo(msgspec.json.encode({"entries": count}).decode() if json else f"{count} entries taken")
+    words = f"{count(taken, 'entry', 'entries')} taken"
+    typer.echo(msgspec.json.encode({"entries": taken}).decode() if json else words)
 
 
 def _running(config: str | None, asked: dict[str, str | None], limit: int) -> Iterator[list[Entry]]:
@@ -249,6 +254,17 @@ def _stopped(directory: str, asked: dict[str, str | None], limit: int | None) ->
         fail(f"{database.path}: {error}")
     finally:
         database.close()
+
+
+def _check(address: str | None) -> None:
+    """End where `--address` is none: the relay and the file would not know whose mistake it is."""
+    from backstamp.policy.suppression import wanted
+
+    try:
+        if address is not None:
+            wanted(address)
+    except ValueError as error:
+        fail(f"{address}: {error}")
 
 
 def _known(answer: dict[str, Any] | None) -> dict[str, Any]:

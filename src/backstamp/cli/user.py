@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from backstamp.cli.ask import one_of
 from backstamp.cli.configuration import BAD_CONFIGURATION, load_or_exit
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def passwd(
 
 def _path(config: str | None, users: str | None) -> str:
     """Return which file is meant."""
+    one_of(config, users, "--users")
     if users is not None:
         return users
     if config is None:

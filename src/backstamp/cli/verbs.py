@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backstamp.cli.ask import UNREACHABLE, AsJson, Config, RefusedError, ask
+from backstamp.cli.ids import QueueIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,6 @@ VERBS = {
     "bounce": ("returned", "Give recipients up; the sender gets a report."),
 }
 
-QueueIds = Annotated[list[str], typer.Argument(metavar="QUEUE_ID...")]
 Recipients = Annotated[
     list[str] | None,
     typer.Option("--recipient", "-r", metavar="ADDRESS", help="Only this recipient; may be repeated."),

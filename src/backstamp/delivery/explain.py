@@ -35,6 +35,12 @@ _WORDS = {
     "X": "removed",
 }
 
+_ENDED = {
+    "D": "It was delivered to {}",
+    "B": "It failed for {}, and that was reported where the sender wished it",
+    "X": "An operator removed {}",
+}
+
 _SOON = {
     State.RESOLVING: "As soon as the name servers answer.",
     State.TURN: "As soon as its turn comes.",
@@ -54,6 +60,9 @@ def absent(queue_id: str) -> str:
 def text(facts: Explained) -> str:
     """Return a message explained, in lines of at most 79 columns (but for long words of strangers)."""
     lines = [*_head(facts)]
+    for person in facts.over:
+        ended = _ENDED[person.stamp].format(f"<{person.address}>")
+        lines += ["", *paragraph(f"{ended}; the events of its id tell when and how.")]
     for one in facts.destinations:
         lines += ["", *_block(facts, one)]
     if facts.hidden:

@@ -20,7 +20,7 @@ from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.route import sender_name
 from backstamp.policy.suppression import Suppressed
 from backstamp.queue import ids
-from backstamp.queue.view import DeliveryView, Opened, RecipientView
+from backstamp.queue.view import DeliveryView, Opened, RecipientView, named
 from backstamp.text import printable
 
 BOUND: Final = 20
@@ -70,9 +70,9 @@ class Explainer:
         if opened is None:
             return None
         message = opened.message
-        chosen = [ordinal for ordinal, one in enumerate(message.recipients) if recipient in ("", one.address)]
-        if not chosen:
-            raise ValueError(f"{printable(recipient)} is no recipient of {message.queue_id}")
+        chosen = named(message, [recipient]) if recipient else range(len(message.recipients))
+        # Who is finished is only counted, but for who was asked about.
+        over = [message.recipients[one] for one in chosen] if recipient else []
         groups = [*_groups(opened, chosen)]
         found = [await self._destination(key, opened, *group) for group in groups[:BOUND]]
         letters = [one.stamp for one in message.recipients]
@@ -97,6 +97,7 @@ class Explainer:
             opened.closed,
             books.stopping,
             message.release,
+            tuple(Person(printable(one.address), one.stamp) for one in over if one.stamp not in _OPEN),
         )
 
     async def _destination(

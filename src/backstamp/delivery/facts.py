@@ -194,7 +194,8 @@ class Explained(msgspec.Struct, frozen=True):
 
     `counts` is by stamp; `trouble` what ails the queue's disk, empty if nothing does; `closed`: deliveries
     may not begin. `hidden` destinations are not in `destinations`: there are too many. `release` is before
-    when its sender does not want it sent (RFC 4865), 0 where nothing was said.
+    when its sender does not want it sent (RFC 4865), 0 where nothing was said. `over` are recipients who
+    were asked about by name, and are finished.
     """
 
     queue_id: str
@@ -216,6 +217,7 @@ class Explained(msgspec.Struct, frozen=True):
     closed: bool = False
     stopping: bool = False
     release: float = 0.0
+    over: tuple[Person, ...] = ()
 
 
 # ---- a dry run ----

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from backstamp.mail.address import AddressError, parse_path, to_alabel
+from backstamp.mail.address import parse_written, to_alabel
 
 WIDTH: Final = 78
 WORD: Final = 900
@@ -62,14 +62,7 @@ def address(text: str, *, null: bool = False) -> bytes:
     """
     if not text and null:
         return b""
-    try:
-        found, rest = parse_path(b"<%b>" % text.encode("utf-8", "surrogatepass"), utf8=True)
-    except AddressError as error:
-        if str(error) == "not an address in angle brackets":
-            raise ValueError("is not an address; write user@example.org") from None
-        raise ValueError(f"is not an address: {error}") from None
-    if rest or not found:
-        raise ValueError("is not an address; write user@example.org")
+    found = parse_written(text)
     local, _, domain = found.rpartition(b"@")
     if domain.isascii():
         return found

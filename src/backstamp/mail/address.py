@@ -37,6 +37,10 @@ class AddressError(ValueError):
     """What stands there is no path; the text says what is wrong with it, for a reply."""
 
 
+class NoPathError(AddressError):
+    """It has not even the form of one."""
+
+
 def parse_path(argument: bytes, *, utf8: bool = False) -> tuple[bytes, bytes]:
     """Return the address in `<...>` (empty for `<>`) and the parameters behind it.
 
@@ -49,7 +53,7 @@ def parse_path(argument: bytes, *, utf8: bool = False) -> tuple[bytes, bytes]:
     if found is None and utf8:
         found = _UTF8_PATH.fullmatch(argument)
     if found is None:
-        raise AddressError("not an address in angle brackets")
+        raise NoPathError("not an address in angle brackets")
     local, domain, rest = found.groups(b"")
     if not domain:
         return b"", rest
@@ -67,6 +71,23 @@ def parse_path(argument: bytes, *, utf8: bool = False) -> tuple[bytes, bytes]:
     elif domain[0] == 0x5B:
         _check_literal(domain)
     return address, rest
+
+
+def parse_written(text: str) -> bytes:
+    """Return an address that a person, a program or a file wrote: without brackets, and never empty.
+
+    Raises:
+        AddressError: it is none; the text goes on behind what names it: `from: is not an address; ...`.
+    """
+    try:
+        address, rest = parse_path(b"<%b>" % text.encode("utf-8", "surrogatepass"), utf8=True)
+    except NoPathError:
+        address, rest = b"", b""
+    except AddressError as error:
+        raise AddressError(f"is not an address: {error}") from None
+    if rest or not address:
+        raise AddressError("is not an address; write user@example.org")
+    return address
 
 
 def _check_international(address: bytes, domain: bytes) -> None:

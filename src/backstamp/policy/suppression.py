@@ -15,7 +15,7 @@ from unicodedata import normalize
 
 import msgspec
 
-from backstamp.mail.address import AddressError, parse_path, to_alabel
+from backstamp.mail.address import parse_written, to_alabel
 
 CLASS = "suppressed"
 """The bounce class of who was not sent to because of the list. It is learned from by nobody."""
@@ -128,12 +128,7 @@ def wanted(text: str) -> str:
     whole = address.startswith(("@", "*@"))
     if whole:
         address = "x@" + address.partition("@")[2]
-    try:
-        found, rest = parse_path(f"<{address}>".encode("utf-8", "surrogatepass"), utf8=True)
-    except AddressError as error:
-        raise ValueError(str(error)) from None
-    if not found or rest:
-        raise ValueError("not an address")
+    found = parse_written(address)
     return canonical(found[1:] if whole else found)
 
 

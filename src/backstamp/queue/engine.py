@@ -57,6 +57,7 @@ LARGE = 1024 * 1024
 """Octets of content up to which it is handed out whole; above, piece by piece."""
 
 _ONCE = int(Flag.AT_MOST_ONCE)
+_DOUBTED = (Stamp.DOUBT, Stamp.HELD)
 _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 """Flags by their number: making one costs as much as a dozen other lookups."""
 
@@ -386,18 +387,28 @@ class Engine:
     async def doubtful(self) -> list[tuple[Entry, tuple[int, ...]]]:
         """Return messages of which somebody is in doubt, and who, the oldest segment first.
 
-        Those whose reply may still come are not: their transaction is under way.
+        Of mail that must come at most once also those who are held: who was in doubt waits so for a
+        decision. Those whose reply may still come are not named: their transaction is under way.
         """
         found = {}
         for queue_id, ordinals in self.doubts.items():
             if (entry := self.find(queue_id)) is not None:
                 found[entry] = ordinals
         for segment in self.segments():
-            for entry in segment.entries if bytes([Stamp.DOUBT]) in segment.image else ():
-                if entry is not None and (now := entry.ordinals(Stamp.DOUBT)) and not self.under_way(entry):
-                    found[entry] = tuple(sorted({*found.get(entry, ()), *now}))
-            await asyncio.sleep(0)
+            if not any(stamp in segment.image for stamp in _DOUBTED):
+                continue
+            for start in range(0, len(segment.entries), _SLICE):
+                for entry in segment.entries[start : start + _SLICE]:
+                    if entry is not None and (now := self._in_doubt(entry)):
+                        found[entry] = tuple(sorted({*found.get(entry, ()), *now}))
+                await asyncio.sleep(0)
         return list(found.items())
+
+    def _in_doubt(self, entry: Entry) -> tuple[int, ...]:
+        """Return who of a message is in doubt now, or may be held for that."""
+        held = entry.ordinals(Stamp.HELD) if entry.facts.flags & _ONCE else ()
+        doubted = entry.ordinals(Stamp.DOUBT)
+        return held if doubted and self.under_way(entry) else held + doubted
 
     def under_way(self, entry: Entry) -> bool:
         """Tell whether an attempt or a report of a message is under way, or it may not leave yet (Q5)."""

@@ -244,8 +244,8 @@ def _stamps(found: Scan, judged: Judged) -> Iterator[Finding]:
         if message.unreadable:
             once = message.header.flags & Flag.AT_MOST_ONCE
             yield Finding(
-                f"{message.unreadable} stamps of it are no stamps",
-                f"they count as {'held' if once else 'to do: there may be a second copy'}",
+                f"{message.unreadable} of its stamps cannot be read",
+                f"taken as {'held' if once else 'to do: there may be a second copy'}",
                 True,
                 ids.text(message.header.queue_id),
             )

@@ -41,13 +41,15 @@ def parse(written: str) -> bytes:
     Raises:
         ValueError: it is not 26 characters of the alphabet, or too large.
     """
-    if len(written) != 26 or not written.isascii():
+    if len(written) != 26:
         raise ValueError(f"a queue id has 26 characters, {written!r} has {len(written)}")
     number = 0
-    for character in written.upper():
-        if character not in _VALUES:
+    for character in written:
+        # Upper case makes a letter of the alphabet of some that are none, as of the long s.
+        value = _VALUES.get(character.upper()) if character.isascii() else None
+        if value is None:
             raise ValueError(f"{character!r} does not occur in a queue id")
-        number = number << 5 | _VALUES[character]
+        number = number << 5 | value
     if number >= 1 << 128:
         raise ValueError(f"{written!r} is larger than any queue id")
     return number.to_bytes(16, "big")

@@ -111,15 +111,19 @@ def check_format(files: Files, root: str) -> None:
 
     Raises:
         FormatError: it is a queue of another version, or none.
-        OSError: it cannot be read, or says nothing of a format.
+        OSError: it cannot be read.
     """
-    descriptor = files.open(f"{root}/FORMAT", write=False)
+    try:
+        descriptor = files.open(f"{root}/FORMAT", write=False)
+    except FileNotFoundError:
+        raise FormatError(f"{root} is no queue: there is no {root}/FORMAT") from None
     try:
         line = files.read(descriptor, 100, 0)
     finally:
         files.close(descriptor)
     if line != FORMAT_LINE:
-        raise FormatError(f"{root}/FORMAT says {line[:40]!r}, this version reads {FORMAT_LINE!r}")
+        said, wanted = (octets.decode("utf-8", "backslashreplace").strip() for octets in (line, FORMAT_LINE))
+        raise FormatError(f"{root}/FORMAT says {said[:40]!r}, this version reads {wanted!r}")
 
 
 def numbers(files: Files, directory: str) -> dict[int, set[str]]:
@@ -242,8 +246,8 @@ def load(files: Files, root: str, number: int, fold: Fold, *, patient: bool = Fa
     segment = _open(files, root, found, judged, problems)
     problems += [
         Problem(
-            f"{message.unreadable} stamps of a message are no stamps",
-            "they count as to do (held, if at most once)",
+            f"{message.unreadable} of a message's stamps cannot be read",
+            "taken as to do (held, if at most once)",
             ids.text(message.header.queue_id),
         )
         for message in judged.open

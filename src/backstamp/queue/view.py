@@ -10,6 +10,7 @@ from backstamp.queue import ids
 from backstamp.queue.fold import Found
 from backstamp.queue.port import Delivery, Reason
 from backstamp.queue.stamps import MEANINGS, Stamp
+from backstamp.text import printable
 
 _TRIED = frozenset({Stamp.TODO, Stamp.DOUBT})
 """Stamps of those who are tried again; a delivery's time is none of the others' in it."""
@@ -89,6 +90,32 @@ class Acted(msgspec.Struct, frozen=True):
 
     changed: tuple[str, ...]
     message: MessageView | None
+
+
+def named(message: MessageView, written: Iterable[str]) -> list[int]:
+    """Return the ordinals of recipients by their addresses: in angle brackets or not, domain in any case.
+
+    Raises:
+        ValueError: one of them is none of the message's.
+    """
+    known: dict[str, list[int]] = {}
+    for ordinal, one in enumerate(message.recipients):
+        known.setdefault(_comparable(one.address), []).append(ordinal)
+    found: set[int] = set()
+    for address in written:
+        bare = address.strip()
+        if bare.startswith("<") and bare.endswith(">"):
+            bare = bare[1:-1]
+        if (these := known.get(_comparable(bare))) is None:
+            raise ValueError(f"{printable(address)} is no recipient of {message.queue_id}")
+        found.update(these)
+    return sorted(found)
+
+
+def _comparable(address: str) -> str:
+    """Return an address as it is compared: only the local part's case is its host's (RFC 5321 §2.4)."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}{at}{domain.lower()}"
 
 
 def doubts(message: MessageView, ordinals: Iterable[int]) -> list[DoubtView]:

@@ -17,6 +17,7 @@ from backstamp.queue.view import (
     MessageView,
     Opened,
     doubts,
+    named,
     of_found,
     view,
 )
@@ -82,12 +83,9 @@ class LedgerView:
         entry = self._engine.find(ids.parse(queue_id)) if before is not None else None
         if before is None or entry is None:
             return None
-        addresses = [one.address for one in before.recipients]
-        if unknown := sorted({*(recipients or ())} - {*addresses}):
-            raise ValueError(f"{unknown[0]} is no recipient of {before.queue_id}")
-        chosen = [ordinal for ordinal, one in enumerate(addresses) if recipients is None or one in recipients]
+        chosen = range(len(before.recipients)) if recipients is None else named(before, recipients)
         changed = await operations.act(self._engine, verb, entry, chosen)
-        names = tuple(addresses[ordinal] for ordinal in changed)
+        names = tuple(before.recipients[ordinal].address for ordinal in changed)
         if names:
             self._emit(
                 Operated(time=self._engine.now(), queue_id=before.queue_id, verb=verb, recipients=names)
@@ -95,12 +93,12 @@ class LedgerView:
         return Acted(names, None if entry.closed else await self._view(entry))
 
     async def doubts(self) -> Sequence[DoubtView]:
-        """Return who is in doubt: since the start, and since a reply that never came."""
+        """Return who is in doubt since the start, or since a reply never came, oldest message first."""
         found = []
-        for entry, ordinals in await self._engine.doubtful():
+        for entry, doubted in await self._engine.doubtful():
             if (message := await self._view(entry)) is not None:
-                found += doubts(message, ordinals)
-        return found
+                found += doubts(message, doubted)
+        return sorted(found, key=lambda one: one.queue_id)
 
     async def _view(self, entry: Entry) -> MessageView | None:
         facts = entry.facts
@@ -136,18 +134,20 @@ def stopped_doubts(files: Files, root: str) -> list[DoubtView]:
     Of mail that must come at most once also those who are held: a start holds who was in doubt.
 
     Raises:
-        OSError: it is no queue directory, or cannot be read.
+        FormatError: it is a queue of another version, or none.
+        OSError: it cannot be read.
     """
     found = []
     for message in _open(files, root):
-        ordinals = set(message.doubts)
+        doubted = set(message.doubts)
         if message.header.flags & Flag.AT_MOST_ONCE:
-            ordinals.update(message.ordinals(Stamp.HELD))
-        found += doubts(of_found(message), sorted(ordinals))
+            doubted.update(message.ordinals(Stamp.HELD))
+        found += doubts(of_found(message), sorted(doubted))
     return sorted(found, key=lambda one: one.queue_id)
 
 
 def _open(files: Files, root: str) -> list[Found]:
+    recovery.check_format(files, root)
     directory = f"{root}/{recovery.PARTITION}"
     fold = Fold()
     found = []
@@ -160,6 +160,7 @@ def stopped(files: Files, root: str) -> list[MessageView]:
     """Return every message of a queue directory that is not final, oldest first; nothing is changed.
 
     Raises:
-        OSError: it is no queue directory, or cannot be read.
+        FormatError: it is a queue of another version, or none.
+        OSError: it cannot be read.
     """
     return sorted(map(of_found, _open(files, root)), key=lambda message: message.queue_id)

@@ -98,6 +98,14 @@ async def test_what_is_held_and_what_is_finished(tmp_path: Path) -> None:
         status, answer = await ask(running, f"/api/v1/explain/{queue_id}?recipient=b%40y.test")
         assert [one["state"] for one in answer["facts"]["destinations"]] == ["waits for its next try"]
         assert (await ask(running, f"/api/v1/explain/{queue_id}?recipient=c%40y.test"))[0] == 400
+        status, answer = await ask(running, f"/api/v1/explain/{queue_id}?recipient=%3Cb%40Y.test%3E")
+        assert [one["state"] for one in answer["facts"]["destinations"]] == ["waits for its next try"]
+        assert answer["facts"]["over"] == []
+        await get(admin, f"{path}/remove", "POST", '{"recipients": ["<a@Y.TEST>"]}')
+        status, answer = await ask(running, f"/api/v1/explain/{queue_id}?recipient=a%40y.test")
+        assert (status, answer["facts"]["destinations"]) == (200, [])
+        assert answer["facts"]["over"] == [{"address": "a@y.test", "stamp": "X"}]
+        assert "An operator removed <a@y.test>" in answer["text"]
         await get(admin, f"{path}/remove", "POST", "{}")
         status, answer = await ask(running, f"/api/v1/explain/{queue_id}")
         assert status == 404 and "is not in the queue" in answer["error"]

@@ -130,8 +130,8 @@ async def test_pages(tmp_path: Path) -> None:
         ("GET", "?limit=²", None, 400, "limit is a number"),
         ("GET", "?after=x", None, 400, "after: not what"),
         ("GET", "?after=eA==", None, 400, "after: not what"),
-        ("GET", "?address=joe", None, 400, "not an address"),
-        ("POST", "", {"address": "joe"}, 400, "not an address"),
+        ("GET", "?address=joe", None, 400, "address: is not an address; write user@example.org"),
+        ("POST", "", {"address": "joe"}, 400, "is not an address; write user@example.org"),
         ("POST", "", {"address": "a@b.example", "until": 1}, 400, "until"),
         ("POST", "", {"address": "a@b.example", "expires": NOW}, 400, "has been"),
         ("POST", "", {"address": "a@b.example", "expires": NOW * 1000}, 400, "seconds since 1970"),
@@ -190,7 +190,7 @@ async def test_a_file_with_a_mistake_is_not_taken(tmp_path: Path, monkeypatch: p
         assert status == 400
         answer = json.loads(text)
         assert answer["mistakes"] == [
-            {"line": 2, "problem": "address 'nobody': not an address in angle brackets"}
+            {"line": 2, "problem": "address 'nobody': is not an address; write user@example.org"}
         ]
         assert answer["error"].startswith("nothing was taken: line 2: ")
         monkeypatch.setattr(routes, "FILE_LIMIT", 5)

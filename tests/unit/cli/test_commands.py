@@ -211,7 +211,9 @@ def test_an_operator_decides(config: Path, tmp_path: Path) -> None:
 
 def test_queue_wants_to_know_which(tmp_path: Path) -> None:
     assert "--config FILE" in one_line(run("queue", "list"))
-    assert one_line(run("queue", "list", "--queue", tmp_path / "none")).endswith("no such file or directory")
+    nowhere = tmp_path / "none"
+    line = one_line(run("queue", "list", "--queue", nowhere))
+    assert line == f"backstamp: {nowhere} is no queue: there is no {nowhere}/FORMAT"
 
 
 def test_sink_says_what_it_cannot(tmp_path: Path) -> None:
@@ -248,7 +250,7 @@ def test_sink_counts() -> None:
                 client.sendmail("a@b.example", ["x@y.example"], "hello\n")
             client.sendmail("a@b.example", ["x@y.example"], "hello\n")
         process.terminate()
-        assert process.stdout.read() == "1 messages, 1 recipients, 7 octets\n"
+        assert process.stdout.read() == "1 message, 1 recipient, 7 octets\n"
         assert process.wait(10) == 0
 
 
@@ -266,9 +268,18 @@ def test_sink_in_tls_from_who_says_who_it_is() -> None:
             client.login("me", "a:secret")
             client.sendmail("a@b.example", ["x@y.example"], "hello\n")
         process.terminate()
-        assert process.stdout.read() == "1 messages, 1 recipients, 7 octets\n"
+        assert process.stdout.read() == "1 message, 1 recipient, 7 octets\n"
         assert process.wait(10) == 0
 
 
 def test_version() -> None:
-    assert run("version").stdout.startswith("backstamp ")
+    said = run("version").stdout
+    assert said.startswith("backstamp ")
+    asked = run("--version")
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, said, "")
+
+
+def test_help_is_of_the_program() -> None:
+    said = run("--help").stdout
+    assert "Backstamp, an outbound SMTP relay." in said
+    assert "--version" in said

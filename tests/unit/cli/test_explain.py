@@ -40,9 +40,12 @@ def test_why_a_message_waits_and_which_way_mail_goes(config: Path) -> None:
     ("arguments", "word"),
     [
         (("explain", "nonsense"), "26 characters"),
-        (("route", "nonsense"), "not an address"),
-        (("route", "@y.example"), "not an address"),
-        (("route", "a@y.example", "--from", "b"), "not an address"),
+        (("route", "nonsense"), "nonsense: is not an address; write user@example.org"),
+        (("route", "@y.example"), "@y.example: is not an address; write user@example.org"),
+        (("route", "<a@y.example>"), "<a@y.example>: is not an address; write user@example.org"),
+        (("route", "a@y.example", "--from", "b"), "b: is not an address; write user@example.org"),
+        (("route", "a@192.0.2.1"), "a@192.0.2.1: is not an address: the domain is a number"),
+        (("suppression", "list", "--address", "x y"), "x y: is not an address; write user@example.org"),
         (("route", "a@[127.0.0.1]"), "a@[127.0.0.1]: 550 5.1.2 Address literals are not accepted"),
     ],
 )

@@ -68,7 +68,8 @@ def test_no_queue(tmp_path: Path) -> None:
     assert run(tmp_path / "nowhere", "--repair")[0] == BAD_CONFIGURATION
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "FORMAT").write_text("another\n")
-    assert "FORMAT says" in run(tmp_path)[2]
+    said = f"{tmp_path}/FORMAT says 'another', this version reads 'backstamp queue 1'"
+    assert run(tmp_path)[2] == f"backstamp: {said}\n"
     assert "say which queue" in run()[2]
 
 

@@ -115,11 +115,17 @@ def test_add_list_remove(running: Running) -> None:
 def test_what_is_wrong_is_told(running: Running) -> None:
     done = running.run("add", "joe", "ann@example.org")
     assert done.exit_code == 1
-    assert "backstamp: joe: not an address" in done.stderr
+    assert "backstamp: joe: is not an address; write user@example.org" in done.stderr
     assert "suppressed: ann@example.org" in done.stdout
     assert "--for: " in running.run("add", "joe@example.org", "--for", "soon").stderr
     assert "say which queue" in command("list").stderr
     assert running.run("remove", "joe").exit_code == 1
+
+
+def test_import_of_one(running: Running, tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("one@example.org\n")
+    assert running.run("import", table).output == "1 entry taken\n"
 
 
 def test_export_and_import(running: Running, tmp_path: Path) -> None:
@@ -174,7 +180,8 @@ def test_a_list_in_use_is_not_read_beside_the_relay(running: Running) -> None:
 def test_a_stopped_queue_without_a_list_or_with_a_broken_one(tmp_path: Path) -> None:
     assert command("list", "--queue", tmp_path).output == ""
     assert command("list", "--queue", tmp_path / "nothing").exit_code == 2
-    assert "not an address" in command("list", "--queue", tmp_path, "--address", "x").stderr
+    mistaken = command("list", "--queue", tmp_path, "--address", "x")
+    assert mistaken.stderr == "backstamp: x: is not an address; write user@example.org\n"
     (tmp_path / NAME).write_bytes(b"no database" * 1000)
     done = command("export", "--queue", tmp_path)
     assert done.exit_code == 2

@@ -86,6 +86,8 @@ HELD = (Person("a@y.test", "H"),)
 LATER = {"next_try": NOW + 252, "attempts": 3}
 
 CASES = {
+    "over": message(counts={"D": 1, "B": 1, "T": 1}, over=(Person("a@y.test", "D"), Person("a@Y.test", "B"))),
+    "over_by_an_operator": message(counts={"X": 1, "T": 1}, over=(Person("a@y.test", "X"),)),
     "held": message(to(State.HELD, people=HELD, expires=None, way=None)),
     "held_in_doubt": message(
         to(

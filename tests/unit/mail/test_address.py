@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.mail.address import AddressError, is_literal, parse_path, to_alabel
+from backstamp.mail.address import AddressError, is_literal, parse_path, parse_written, to_alabel
 
 GOOD = [
     b"a@b",
@@ -177,3 +177,27 @@ def test_names_beyond_ascii_that_dns_can_be_asked_for(address: str) -> None:
     assert parse_path(f"<{address}>".encode(), utf8=True) == (address.encode(), b"")
     with pytest.raises(AddressError):
         parse_path(f"<{address}>".encode())
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("joe", "is not an address; write user@example.org"),
+        ("", "is not an address; write user@example.org"),
+        ("x y", "is not an address; write user@example.org"),
+        ("<a@b.example>", "is not an address; write user@example.org"),
+        ("a@b.example> SIZE=1", "is not an address; write user@example.org"),
+        ("a@b.example>", "is not an address; write user@example.org"),
+        ("a@192.0.2.1", "is not an address: the domain is a number"),
+        ("\udcff@b.example", "is not an address: not UTF-8"),
+    ],
+)
+def test_who_must_write_no_brackets_is_not_told_of_them(written: str, said: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        parse_written(written)
+    assert str(caught.value) == said
+
+
+def test_an_address_without_brackets() -> None:
+    assert parse_written("a@b.example") == b"a@b.example"
+    assert parse_written("grün@bücher.example") == "grün@bücher.example".encode()

@@ -259,9 +259,9 @@ async def test_a_queue_in_use_is_not_repaired(tmp_path: Path) -> None:
 
 
 def test_what_is_no_queue(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FormatError, match="there is no"):
         examine(tmp_path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FormatError, match="there is no"):
         mend(tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "FORMAT").write_text("backstamp queue 9\n")

@@ -43,6 +43,13 @@ def test_what_is_no_id(written: str) -> None:
         ids.parse(written)
 
 
+@pytest.mark.parametrize("strange", ["Ö", "ſ", "٣", "U", "\n"])
+def test_a_character_of_another_alphabet_is_named(strange: str) -> None:
+    with pytest.raises(ValueError, match="does not occur in a queue id") as caught:
+        ids.parse("0" * 25 + strange)
+    assert str(caught.value).startswith(repr(strange))
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_an_id_or_a_named_error(written: str) -> None:
     try:

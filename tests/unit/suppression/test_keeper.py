@@ -167,7 +167,9 @@ async def test_a_file_with_mistakes_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(MistakenFileError) as caught:
             await here.list.take(CSV, io.BytesIO(b"ann@example.org\nbob\njoe@example.org\n\ncid\n"))
         assert [one.line for one in caught.value.mistakes] == [2, 5]
-        assert caught.value.mistakes[0] == Mistake(2, "address 'bob': not an address in angle brackets")
+        assert caught.value.mistakes[0] == Mistake(
+            2, "address 'bob': is not an address; write user@example.org"
+        )
         with pytest.raises(MistakenFileError) as caught:
             await here.list.take(CSV, io.BytesIO(b"ann@example.org\n" + b"bob\n" * 1000))
         assert len(caught.value.mistakes) == keeper.MISTAKES
