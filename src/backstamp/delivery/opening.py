@@ -135,10 +135,12 @@ class Opener:
         """Give a slot a session with a host that was not tried yet; return the last failure on the way to it.
 
         Whether there is a session the slot tells; without one and without a failure nobody was left
-        to try. `tried` grows by the hosts that were tried. The caller holds a permit of the lane.
+        to try. `tried` grows by the hosts that were tried: not by those called off in a race, which come
+        again where its winner is no good. The caller holds a permit of the lane.
         """
         await slot.close()
         last: Outcome | None = None
+        called_off: set[Candidate] = set()
         async with aclosing(lane.way.find()) as found:  # type: ignore[type-var]  # it is a generator
             async for host in found:
                 if isinstance(host, Outcome):
@@ -150,7 +152,7 @@ class Opener:
                 group = [one for one in reached if one not in tried]
                 while group:
                     slot.does("connecting", group[0].name, self._clock.monotonic())
-                    connected, last = await self._race(lane, group, tried, last)
+                    connected, last = await self._race(lane, group, tried, called_off, last)
                     if connected is None:
                         break
                     outcome = await self._greet(lane, slot, *connected)
@@ -177,7 +179,12 @@ class Opener:
     # ---- connecting ----
 
     async def _race(
-        self, lane: Lane[Any], group: list[Candidate], tried: set[Candidate], last: Outcome | None
+        self,
+        lane: Lane[Any],
+        group: list[Candidate],
+        tried: set[Candidate],
+        called_off: set[Candidate],
+        last: Outcome | None,
     ) -> tuple[tuple[Candidate, Any] | None, Outcome | None]:
         """Connect to the first address of a host that answers, taking from the group who was tried."""
         running: dict[asyncio.Task[Any], Candidate] = {}
@@ -191,7 +198,8 @@ class Opener:
                     extra += bool(running)
                     candidate = group.pop(0)
                     tried.add(candidate)
-                    known = self._met(lane, candidate)
+                    # Who was called off is still this one's to try, if it was dead: others wait for its word.
+                    known = None if candidate in called_off else self._met(lane, candidate)
                     if known is not None:
                         last = worse(last, known)
                         continue
@@ -206,18 +214,26 @@ class Opener:
                     last = worse(last, self._down(lane, candidate, wire))
             return None, last
         finally:
-            await self._call_off(running)
+            lost = await self._call_off(running)
+            group[:0] = lost
+            tried.difference_update(lost)
+            called_off.update(lost)
             for _ in range(extra):
                 self._give(lane)
 
-    async def _call_off(self, running: dict[asyncio.Task[Any], Candidate]) -> None:
-        """End the connects that lost."""
+    async def _call_off(self, running: dict[asyncio.Task[Any], Candidate]) -> list[Candidate]:
+        """End the connects that lost; return whose, but for those that failed in that moment."""
+        lost = []
         for task in running:
             task.cancel()
-        for task in running:
+        for task, candidate in running.items():
             await asyncio.wait([task])
-            if not task.cancelled() and task.exception() is None and not isinstance(task.result(), Fault):
+            if task.cancelled():
+                lost.append(candidate)
+            elif task.exception() is None and not isinstance(task.result(), Fault):
                 self._net.hang_up(task.result())
+                lost.append(candidate)
+        return lost
 
     def _give(self, lane: Lane[Any]) -> None:
         for throttle in lane.throttles:

@@ -172,7 +172,7 @@ async def test_the_next_address_starts_a_quarter_of_a_second_later() -> None:
     assert opened.address == "b"
     assert world.dialled == [(0.0, "a"), (STAGGER, "b"), (2 * STAGGER, "c")]
     assert world.loop.time() == pytest.approx(STAGGER + 0.6)
-    assert tried == {at("a"), at("b"), at("c")}
+    assert tried == {at("b")}
     assert STAGGER == 0.25
 
 
@@ -251,6 +251,54 @@ async def test_the_loser_is_called_off_or_hung_up() -> None:
     assert world.loop.time() < 2.0
     assert world.throttle.held == 0
     assert len(asyncio.all_tasks()) == 1
+
+
+NO = Refusal(Reply(554, "5.7.1 no"), Phase.GREETING)
+
+
+@virtually
+async def test_who_was_called_off_is_tried_where_the_winner_is_no_good() -> None:
+    world = World((at("a"), at("b"), at("c")))
+    world.delays = {"a": 0.3, "b": 0.3, "c": 0.3}
+    world.opens["a"] = lambda manner: NO
+    tried: set[Candidate] = set()
+    opened = await world.opened(tried)
+    assert opened.address == "b"
+    assert [address for _, address in world.dialled] == ["a", "b", "b", "c"]
+    assert tried == {at("a"), at("b")}
+    assert world.throttle.held == 0
+
+
+@virtually
+async def test_a_loser_that_answered_too_is_tried_where_the_winner_is_no_good() -> None:
+    world = World((at("a"), at("b")))
+    # Both answer in one moment: one connection is hung up, and made again.
+    world.delays = {"a": 1.0, "b": 1.0 - STAGGER}
+    world.opens = dict.fromkeys("ab", lambda manner: NO)
+    tried: set[Candidate] = set()
+    assert (await world.opened(tried)).slot.session is None
+    assert len(world.hung_up) == 1
+    assert len(world.dialled) == 3
+    assert tried == {at("a"), at("b")}
+
+
+@virtually
+async def test_who_was_called_off_is_there_when_the_winners_session_breaks_later() -> None:
+    world = World((at("a"), at("b")))
+    world.delays = {"a": 0.3, "b": 0.3}
+    tried: set[Candidate] = set()
+    assert (await world.opened(tried)).address == "a"
+    assert (await world.opened(tried)).address == "b"
+
+
+@virtually
+async def test_a_dead_host_whose_try_was_called_off_is_still_to_be_tried() -> None:
+    world = World((at("a"), at("b")))
+    world.delays = {"a": 0.3, "b": 0.3}
+    world.opens["a"] = lambda manner: NO
+    world.opener.dead.failed(("", "b", 25), classify.fault(REFUSED, "b"), -100.0, 30.0)
+    assert (await world.opened()).address == "b"
+    assert len(world.opener.dead) == 1, "a, which greets with no"
 
 
 @virtually
