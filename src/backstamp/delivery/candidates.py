@@ -14,11 +14,8 @@ from backstamp.policy.destination import DestinationPolicy
 from backstamp.policy.mx import DnsFault, DnsProblem, Exchangers
 from backstamp.policy.route import Smarthost
 
-ADDRESSES_PER_ATTEMPT = 10
-"""Addresses an attempt tries at most; RFC 5321 §5.1 asks for at least two."""
-
 ADDRESSES_PER_HOST = 5
-"""Addresses of one host among them, so that the next host has its turn."""
+"""Addresses of one host an attempt tries at most, so that the next host has its turn (`delivery.tries`)."""
 
 Hosts = AsyncIterator[tuple[Candidate, ...] | Outcome]
 
@@ -50,16 +47,9 @@ class Finder:
 
         The exchangers are those better than this relay itself (`mx.without_self`).
         """
-        count = 0
         for exchanger in mx.ordered(exchangers, [self._chance() for _ in exchangers.hosts]):
             async for found in self._host(exchanger.name, policy.port, policy, judged=True):
-                if isinstance(found, Outcome):
-                    yield found
-                    continue
-                yield found[: ADDRESSES_PER_ATTEMPT - count]
-                count += len(found)
-                if count >= ADDRESSES_PER_ATTEMPT:
-                    return
+                yield found
 
     async def _host(self, host: str, port: int, policy: DestinationPolicy, *, judged: bool) -> Hosts:
         """Yield a host's addresses together, and a word for each that must not be connected to."""

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from backstamp.clock import Clock
-from backstamp.delivery.candidates import ADDRESSES_PER_ATTEMPT, ADDRESSES_PER_HOST
+from backstamp.delivery.candidates import ADDRESSES_PER_HOST
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.facts import Address, Directions, Fit, Host, Listed, Share
 from backstamp.delivery.looking import Looker
 from backstamp.delivery.outside import Candidate
 from backstamp.delivery.outside import Resolver as Asks
 from backstamp.delivery.router import Bound, Question
+from backstamp.delivery.tries import CONNECTS
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import domain_of
 from backstamp.mail.outcome import Verdict
@@ -104,7 +105,7 @@ class DryRun:
     ) -> AsyncIterator[Host]:
         own = self._dispatcher.router.finder.own_names
         kept = mx.without_self(found.hosts, own)
-        left = ADDRESSES_PER_ATTEMPT
+        left = CONNECTS
         for one in mx.ordered(found, [0.0] * len(found.hosts)):
             if one not in kept:
                 why = (
@@ -117,7 +118,7 @@ class DryRun:
             host = await self._host(
                 one.name, policy.port, one.preference, policy, bound, judged=True, left=left
             )
-            left -= sum(not address.refused for address in host.addresses)
+            left = max(0, left - sum(not address.refused for address in host.addresses))
             yield host
 
     async def _host(
@@ -129,7 +130,7 @@ class DryRun:
         bound: Bound,
         *,
         judged: bool,
-        left: int = ADDRESSES_PER_ATTEMPT,
+        left: int = CONNECTS,
     ) -> Host:
         found = await self._resolver.addresses(name)
         if isinstance(found, DnsFault):
@@ -147,8 +148,12 @@ class DryRun:
         addresses = []
         for one in judgements:
             good += not one.refused
-            enough = not one.refused and good > min(ADDRESSES_PER_HOST, left)
-            addresses.append(Address(one.address, "enough others come before it") if enough else one)
+            enough = ""
+            if not one.refused and good > ADDRESSES_PER_HOST:
+                enough = "enough others come before it"
+            elif not one.refused and good > left:
+                enough = "enough others come before it, until they are known to be dead"
+            addresses.append(Address(one.address, enough) if enough else one)
         problem = "" if found else "it has no address"
         return Host(printable(name), port, preference, (*addresses, *skipped), problem)
 

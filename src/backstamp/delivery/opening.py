@@ -1,9 +1,10 @@
 """Opening a session for a lane: hosts in order, the addresses of each in a race, TLS or not.
 
-Dead hosts are met by their last answer, not by a connect. Addresses of one host race as
-happy eyeballs do (RFC 8305), a quarter of a second apart, and only where a permit is to be had:
-a racing connection is one the host counts. A handshake that breaks where nothing demands
-TLS is answered by clear text on a fresh connection, and remembered for a day.
+Dead hosts are met by their last answer, not by a connect; where many of them are to be tried
+again, they take turns, and whoever is not known to be dead has one all the same. Addresses
+of one host race as happy eyeballs do (RFC 8305), a quarter of a second apart, and only where a
+permit is to be had: a racing connection is one the host counts. A handshake that breaks where
+nothing demands TLS is answered by clear text on a fresh connection, and remembered for a day.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from backstamp.delivery.outside import Candidate, Manner, Net, Session, Source
 from backstamp.delivery.progress import worse
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.tries import Tries
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Outcome
 from backstamp.net.client import Refusal
@@ -131,16 +133,15 @@ class Opener:
         self.dead = Hosts()
         self._clear: OrderedDict[Place, float] = OrderedDict()
 
-    async def open(self, lane: Lane[Any], slot: Slot, tried: set[Candidate]) -> Outcome | None:
+    async def open(self, lane: Lane[Any], slot: Slot, tries: Tries) -> Outcome | None:
         """Give a slot a session with a host that was not tried yet; return the last failure on the way to it.
 
         Whether there is a session the slot tells; without one and without a failure nobody was left
-        to try. `tried` grows by the hosts that were tried: not by those called off in a race, which come
+        to try. `tries` grows by the hosts that were tried: not by those called off in a race, which come
         again where its winner is no good. The caller holds a permit of the lane.
         """
         await slot.close()
         last: Outcome | None = None
-        called_off: set[Candidate] = set()
         async with aclosing(lane.way.find()) as found:  # type: ignore[type-var]  # it is a generator
             async for host in found:
                 if isinstance(host, Outcome):
@@ -149,11 +150,13 @@ class Opener:
                 reached = [one for one in host if self._source(lane, one) is not None]
                 if not reached:
                     last = worse(last, classify.no_source(host[0].name))
-                group = [one for one in reached if one not in tried]
+                group = [one for one in reached if one not in tries.hosts]
                 while group:
                     slot.does("connecting", group[0].name, self._clock.monotonic())
-                    connected, last = await self._race(lane, group, tried, called_off, last)
+                    connected, last = await self._race(lane, group, tries, last)
                     if connected is None:
+                        if lane.way.by_mx and tries.full:
+                            return last
                         break
                     outcome = await self._greet(lane, slot, *connected)
                     if outcome is None:
@@ -179,12 +182,7 @@ class Opener:
     # ---- connecting ----
 
     async def _race(
-        self,
-        lane: Lane[Any],
-        group: list[Candidate],
-        tried: set[Candidate],
-        called_off: set[Candidate],
-        last: Outcome | None,
+        self, lane: Lane[Any], group: list[Candidate], tries: Tries, last: Outcome | None
     ) -> tuple[tuple[Candidate, Any] | None, Outcome | None]:
         """Connect to the first address of a host that answers, taking from the group who was tried."""
         running: dict[asyncio.Task[Any], Candidate] = {}
@@ -197,12 +195,16 @@ class Opener:
                 if group and (not running or _race_permit(lane, self._clock.monotonic())):
                     extra += bool(running)
                     candidate = group.pop(0)
-                    tried.add(candidate)
-                    # Who was called off is still this one's to try, if it was dead: others wait for its word.
-                    known = None if candidate in called_off else self._met(lane, candidate)
+                    dead = self._known(lane, candidate)
+                    if dead is None and lane.way.by_mx and tries.full:
+                        group.clear()
+                        continue
+                    known = self._met(lane, candidate, tries) if dead is not None else None
                     if known is not None:
+                        tries.meets(candidate)
                         last = worse(last, known)
                         continue
+                    tries.tries(candidate, dead=dead is not None)
                     running[asyncio.ensure_future(self._dial(lane, candidate))] = candidate
                 patience = STAGGER if group else None
                 done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -216,8 +218,8 @@ class Opener:
         finally:
             lost = await self._call_off(running)
             group[:0] = lost
-            tried.difference_update(lost)
-            called_off.update(lost)
+            for candidate in lost:
+                tries.calls_off(candidate)
             for _ in range(extra):
                 self._give(lane)
 
@@ -320,9 +322,24 @@ class Opener:
         address, port = candidate.address, candidate.port
         return (lane.key, address, port), (source.address if source is not None else "", address, port)
 
-    def _met(self, lane: Lane[Any], candidate: Candidate) -> Outcome | None:
+    def _known(self, lane: Lane[Any], candidate: Candidate) -> Outcome | None:
+        """Return what a dead host did last, whenever it is to be tried again."""
+        answers = (self.dead.answer(place) for place in self._places(lane, candidate))
+        return next((answer for answer in answers if answer is not None), None)
+
+    def _met(self, lane: Lane[Any], candidate: Candidate, tries: Tries) -> Outcome | None:
+        """Return what a dead host did last; None if it is to be tried, by the caller."""
+        if candidate in tries.called_off:
+            # It has that try already: others wait for its word.
+            return None
         now, pause = self._clock.monotonic(), self._pause(lane)
-        for place in self._places(lane, candidate):
+        places = self._places(lane, candidate)
+        if lane.way.by_mx and tries.full_of_dead:
+            if all(self.dead.due(place, now) for place in places):
+                for one in tries.dead:
+                    self.dead.give_way(self._places(lane, one))
+            return self._known(lane, candidate)
+        for place in places:
             if (outcome := self.dead.met(place, now, pause)) is not None:
                 return outcome
         return None
