@@ -5,13 +5,13 @@ in between (security: DNS rebinding). What may not be connected to is an outcome
 silence.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 
 from backstamp.delivery.outside import Candidate, Resolver
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify, mx
 from backstamp.policy.destination import DestinationPolicy
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchangers
 from backstamp.policy.route import Smarthost
 
 ADDRESSES_PER_HOST = 5
@@ -61,7 +61,8 @@ class Finder:
             yield classify.dns(addresses)
             return
         good = []
-        for address in mx.by_family(addresses, policy.family):
+        order = mx.by_family(addresses.known, policy.family)
+        for address in order:
             why = self.forbidden(address, policy) if judged else None
             if why is not None:
                 yield classify.forbidden(host, address, why)
@@ -69,13 +70,16 @@ class Finder:
                 good.append(Candidate(host, address, port))
         if good:
             yield tuple(good[:ADDRESSES_PER_HOST])
-        elif not addresses or not mx.by_family(addresses, policy.family):
+        elif (fault := mx.unanswered(addresses, policy.family)) is not None:
+            # There may be addresses that nobody could be asked for: that outweighs those that will not do.
+            yield classify.dns(fault)
+        elif not order:
             yield classify.dns(DnsFault(DnsProblem.NO_ADDRESS, host))
 
     def forbidden(self, address: str, policy: DestinationPolicy) -> str | None:
         """Return why mail by MX must not go to an address, None if it may."""
         return mx.forbidden(address, private=policy.private_addresses, own=self._own_addresses)
 
-    async def addresses(self, host: str) -> Sequence[str] | DnsFault:
+    async def addresses(self, host: str) -> Addresses | DnsFault:
         """Return the addresses of a host, as they come from DNS."""
         return await self._resolver.addresses(host)

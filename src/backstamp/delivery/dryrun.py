@@ -137,11 +137,11 @@ class DryRun:
             return Host(
                 printable(name), port, preference, (), f"its name leads nowhere ({found.problem.value})"
             )
-        order = [*mx.by_family(found, policy.family)]
+        order = [*mx.by_family(found.known, policy.family)]
         judgements = [self._address(name, one, port, policy, bound, judged=judged) for one in order]
         skipped = [
             Address(one, f"of a family that is not used ({policy.family.value})")
-            for one in found
+            for one in found.known
             if one not in order
         ]
         good = 0
@@ -154,8 +154,16 @@ class DryRun:
             elif not one.refused and good > left:
                 enough = "enough others come before it, until they are known to be dead"
             addresses.append(Address(one.address, enough) if enough else one)
-        problem = "" if found else "it has no address"
-        return Host(printable(name), port, preference, (*addresses, *skipped), problem)
+        problem = "" if found.known else "it has no address"
+        fault = mx.unanswered(found, policy.family)
+        return Host(
+            printable(name),
+            port,
+            preference,
+            (*addresses, *skipped),
+            problem,
+            "" if fault is None else f"IPv{6 if fault is found.six else 4}: {fault.problem.value}",
+        )
 
     def _address(
         self, name: str, address: str, port: int, policy: DestinationPolicy, bound: Bound, *, judged: bool
