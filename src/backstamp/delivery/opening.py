@@ -3,8 +3,9 @@
 Dead hosts are met by their last answer, not by a connect; where many of them are to be tried
 again, they take turns, and whoever is not known to be dead has one all the same. Addresses
 of one host race as happy eyeballs do (RFC 8305), a quarter of a second apart, and only where a
-permit is to be had: a racing connection is one the host counts. A handshake that breaks where
-nothing demands TLS is answered by clear text on a fresh connection, and remembered for a day.
+permit is to be had: a racing connection is one the host counts. A STARTTLS or a handshake that
+ends the connection is answered by clear text on a fresh one where nothing demands TLS, and
+remembered for a day.
 """
 
 import asyncio
@@ -279,8 +280,8 @@ class Opener:
             credentials=way.credentials,
         )
         opened = await self._net.open(wire, candidate, manner)
-        if isinstance(opened, Fault) and _may_be_clear(manner, opened):
-            why = opened.text
+        if isinstance(opened, Fault | Refusal) and _may_be_clear(manner, opened):
+            why = opened.text if isinstance(opened, Fault) else f"STARTTLS was refused: {opened.reply}"
             wire = await self._dial(lane, candidate)
             if isinstance(wire, Fault):
                 return self._down(lane, candidate, wire)
@@ -373,10 +374,14 @@ class Opener:
             self._tell.host_up(str(candidate), max(down))
 
 
-def _may_be_clear(manner: Manner, fault: Fault) -> bool:
-    """Tell whether clear text may answer a broken TLS: what looks like an attack is not (RFC 3207 §6)."""
+def _may_be_clear(manner: Manner, why: Fault | Refusal) -> bool:
+    """Tell whether clear text may answer a broken TLS: what looks like an attack is not (RFC 3207 §6).
+
+    A host that refuses STARTTLS and hangs up with that (421) is no better than one that breaks the handshake.
+    """
     demanded = manner.tls > Tls.MAY or manner.implicit_tls or manner.credentials is not None
-    return fault.phase is Phase.TLS and fault.problem != "protocol" and manner.starttls and not demanded
+    attack = isinstance(why, Fault) and why.problem == "protocol"
+    return why.phase is Phase.TLS and not attack and manner.starttls and not demanded
 
 
 def _race_permit(lane: Lane[Any], now: float) -> bool:

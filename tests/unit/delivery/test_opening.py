@@ -413,13 +413,35 @@ async def test_broken_tls_is_answered_by_clear_text_on_a_fresh_connection_for_a_
     assert CLEAR == 86400
 
 
+NOT_NOW = Refusal(Reply(421, "4.7.0 closing"), Phase.TLS)
+
+
+@virtually
+async def test_a_starttls_that_is_answered_by_421_is_answered_by_clear_text_too() -> None:
+    world = World((at("a"),))
+    world.opens["a"] = lambda manner: NOT_NOW if manner.starttls else None
+    assert (await world.opened()).address == "a"
+    assert [manner.starttls for manner in world.manners] == [True, False]
+    assert world.opener.clear(at("a"))
+    [told] = world.events
+    assert isinstance(told, events.TlsFailed)
+    assert told.reply == "STARTTLS was refused: 421 4.7.0 closing"
+    # In clear text another refusal is the host's last word.
+    world.opens["a"] = lambda manner: NO
+    found = await world.opened()
+    assert found.outcome is not None
+    assert str(found.outcome.reply) == "554 5.7.1 no"
+    assert len(world.manners) == 3
+
+
+@pytest.mark.parametrize("broken", [BROKEN_TLS, NOT_NOW], ids=["broken", "refused"])
 @pytest.mark.parametrize("demand", [Tls.ENCRYPT, Tls.VERIFY])
-def test_where_tls_is_demanded_nothing_goes_in_clear_text(demand: Tls) -> None:
+def test_where_tls_is_demanded_nothing_goes_in_clear_text(demand: Tls, broken: Fault | Refusal) -> None:
     """Security 8: whatever a host offers, and however its handshake ends."""
 
     async def test(_: object) -> None:
         world = World((at("a"),), tls=demand)
-        world.opens["a"] = lambda manner: BROKEN_TLS
+        world.opens["a"] = lambda manner: broken
         opened = await world.opened()
         assert opened.slot.session is None
         assert opened.outcome is not None
