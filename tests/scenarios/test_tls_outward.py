@@ -81,6 +81,43 @@ async def test_a_broken_handshake_costs_one_connection_and_is_remembered(
         assert "TLS handshake" in told.reply
 
 
+@pytest.mark.parametrize(
+    "octets", [b"454 4.7.0 not now\r\n", b"421 4.7.0 closing\r\n", b""], ids=["454", "421", "no answer"]
+)
+async def test_a_host_that_hangs_up_at_starttls_gets_the_mail_in_clear_text(
+    tmp_path: Path, octets: bytes
+) -> None:
+    async with Host(tls="starttls") as host, configured(tmp_path, to(host), schedule=LATE) as running:
+        host.script.do("STARTTLS", octets=octets, close=True)
+        await send(running.address, ["first@y.test"])
+        await running.until(events.Delivered)
+        assert len(host.lines(b"CONNECT")) == 2
+        for session in list(host.open):
+            session.drop()
+        await send(running.address, ["second@y.test"])
+        await running.until(events.Delivered, 2)
+        assert len(host.lines(b"STARTTLS")) == 1
+        assert not running.events(events.Deferred)
+        assert len(running.events(events.TlsFailed)) == 1
+
+
+@pytest.mark.parametrize("level", ["encrypt", "verify"])
+@pytest.mark.parametrize("octets", [b"454 4.7.0 not now\r\n", b"421 4.7.0 closing\r\n", b""])
+async def test_a_host_that_hangs_up_at_starttls_gets_nothing_in_clear_text_where_tls_is_demanded(
+    tmp_path: Path, octets: bytes, level: str
+) -> None:
+    """Security 8."""
+    async with (
+        Host(tls="starttls") as host,
+        configured(tmp_path, to(host, more=f'tls = "{level}"')) as running,
+    ):
+        host.script.do("STARTTLS", octets=octets, close=True)
+        await send(running.address, ["r@y.test"])
+        await running.until(events.Deferred)
+        nothing_in_clear(host)
+        assert not host.taken
+
+
 async def test_a_host_that_refuses_starttls_gets_the_mail_on_the_same_connection(tmp_path: Path) -> None:
     async with Host(tls="starttls") as host, configured(tmp_path, to(host), schedule=LATE) as running:
         host.script.say("STARTTLS", 454, "4.7.0 not now")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dns.rcode
+import pytest
 from tests.support.client import send
 from tests.support.dns import DnsServer, Zone
 from tests.support.relay import relay, via
@@ -13,7 +14,7 @@ from backstamp.delivery.candidates import Candidate, Finder
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.net.resolver import Resolver
 from backstamp.policy import mx
-from backstamp.policy.destination import DestinationPolicy
+from backstamp.policy.destination import DestinationPolicy, Family
 from backstamp.policy.mx import Exchangers
 from backstamp.policy.route import NextHop, Smarthost
 from backstamp.sink.server import Received, Sink
@@ -27,11 +28,17 @@ ZONE: Zone = {
     "better.test": {"MX": ["5 outside.test.", "10 relay.example.org.", "20 backup.test."]},
     "mapped.test": {"AAAA": ["::ffff:127.0.0.1"]},
     "local.test": {"A": ["127.0.0.1"]},
+    "plain6.test": {"AAAA": ["2001:500:1::53"]},
+    "both.test": {"A": ["198.41.0.4"], "AAAA": ["2001:500:1::53"]},
 }
 
 
-async def found(domain: str, *, private: bool = False) -> list[Candidate | Outcome]:
+async def found(
+    domain: str, *, private: bool = False, family: Family = Family.BOTH, fails: str = ""
+) -> list[Candidate | Outcome]:
     async with DnsServer(ZONE) as names:
+        if fails:
+            names.rcodes[fails] = dns.rcode.SERVFAIL
         resolver = Resolver([names.address], clock=SystemClock())
         finder = Finder(
             resolver,
@@ -42,7 +49,7 @@ async def found(domain: str, *, private: bool = False) -> list[Candidate | Outco
         answer = await resolver.exchangers(domain)
         assert isinstance(answer, Exchangers)
         exchangers = Exchangers(mx.without_self(answer.hosts, finder.own_names), answer.implicit)
-        policy = DestinationPolicy(private_addresses=private)
+        policy = DestinationPolicy(private_addresses=private, family=family)
         return [one async for hosts in finder.by_mx(exchangers, policy) for one in listed(hosts)]
 
 
@@ -65,6 +72,56 @@ async def test_loopback_is_refused_in_every_dress() -> None:
         [outcome] = await found(domain)
         assert isinstance(outcome, Outcome)
         assert "loopback" in outcome.reply.text
+
+
+@pytest.mark.parametrize(
+    ("domain", "family", "fails"),
+    [
+        ("both.test", Family.IPV4, "A"),
+        ("both.test", Family.IPV6, "AAAA"),
+        ("inside.test", Family.BOTH, "A"),
+        ("inside.test", Family.BOTH, "AAAA"),
+        ("inside.test", Family.IPV4_FIRST, "AAAA"),
+    ],
+)
+async def test_addresses_nobody_could_be_asked_for_are_no_lack_of_addresses(
+    domain: str, family: Family, fails: str
+) -> None:
+    """What there is of the other family is of no use; what may be there is to be waited for."""
+    last = (await found(domain, family=family, fails=f"{domain}/{fails}"))[-1]
+    assert isinstance(last, Outcome)
+    assert (last.verdict, last.scope) == (Verdict.DEFERRED, Scope.DESTINATION)
+    assert str(last.reply) == f"451 4.4.3 {domain}: the name servers failed"
+
+
+@pytest.mark.parametrize(
+    ("domain", "family", "fails", "text"),
+    [
+        ("inside.test", Family.IPV4, "AAAA", "a private address"),
+        ("plain6.test", Family.IPV4, "", "no mail host of the domain has an address"),
+    ],
+)
+async def test_a_family_that_is_not_used_is_not_waited_for(
+    domain: str, family: Family, fails: str, text: str
+) -> None:
+    [last] = await found(domain, family=family, fails=f"{domain}/{fails}" if fails else "")
+    assert isinstance(last, Outcome)
+    assert last.verdict is Verdict.FAILED
+    assert text in str(last.reply)
+
+
+async def test_where_one_address_will_do_nobody_waits_for_others() -> None:
+    assert await found("both.test", fails="both.test/AAAA") == [Candidate("both.test", "198.41.0.4", 25)]
+
+
+async def test_half_an_answer_of_dns_defers_mail(tmp_path: Path) -> None:
+    zone: Zone = {"half.test": {"A": ["127.0.0.2"], "AAAA": ["::ffff:169.254.0.1"]}}
+    async with DnsServer(zone) as names, relay(tmp_path, nameservers=[names.address]) as running:
+        names.rcodes["half.test/A"] = dns.rcode.SERVFAIL
+        await send(running.address, ["r@half.test"])
+        await running.until(events.Deferred)
+        assert running.events(events.Deferred)[0].reply.startswith("451 4.4.3 half.test")
+        assert not running.events(events.Failed)
 
 
 async def test_exchangers_worse_than_this_relay_are_not_tried() -> None:

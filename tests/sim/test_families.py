@@ -91,3 +91,24 @@ def test_races_keep_rates_and_counts(seed: int) -> None:
 
     provider = Provider("big", ("*.big.example",), limits)
     simulate(test, seed, policies=PolicyTable(DestinationPolicy(), providers=[provider]), looks=2.0)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_live_backup_is_reached_behind_ten_dead_addresses(silent: bool) -> None:
+    """Each try comes when the pauses of the dead are over: they do not use up every attempt."""
+
+    async def test(sim: Simulation) -> None:
+        sim.world.domain("d.example", "one.d.example", "two.d.example", "backup.d.example")
+        sim.world.host("one.d.example", habits.Dead(silent=silent), addresses=5)
+        sim.world.host("two.d.example", habits.Dead(silent=silent), addresses=5)
+        [backup] = sim.world.host("backup.d.example")
+        async with sim.running():
+            for number in range(3):
+                await sim.feed([traffic.Post(7200.0 * number, (b"u%d@d.example" % number,))])
+            assert await sim.empty(within=7200)
+            assert await sim.idle() == []
+        assert await sim.verdict() == []
+        assert len(backup.takes) == 3
+        assert sim.counts["deferred"] <= 1
+
+    simulate(test)

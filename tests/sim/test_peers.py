@@ -16,7 +16,7 @@ from backstamp.mail.reply import Reply
 from backstamp.net.client import Refusal
 from backstamp.net.transaction import Transaction
 from backstamp.policy.destination import Timeouts, Tls
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchangers
 
 
 def client(world: World, *habits: Habit, **more: object) -> Client:
@@ -340,7 +340,7 @@ async def test_names_change_at_their_time_and_are_kept_for_a_while(world: World)
     assert names.questions == 4
     nobody = await names.exchangers("nowhere.example")
     assert nobody == DnsFault(DnsProblem.NO_DOMAIN, "nowhere.example")
-    assert await names.addresses("old.example") == ("11.0.0.1",)
+    assert await names.addresses("old.example") == Addresses(("11.0.0.1",))
     assert isinstance(await names.addresses("new.example"), DnsFault)
 
 

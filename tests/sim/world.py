@@ -20,7 +20,7 @@ from backstamp.mail.content import Content
 from backstamp.mail.content import size as octets
 from backstamp.mail.fault import Fault
 from backstamp.net.client import Refusal
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchanger, Exchangers
 
 EXTENSIONS = {"PIPELINING": "", "8BITMIME": "", "SIZE": "50000000", "ENHANCEDSTATUSCODES": ""}
 FIRST = ipaddress.ip_address("11.0.0.1")
@@ -160,7 +160,9 @@ class Names:
         self._kept[domain] = (now + self._ttl, answer)
         return answer
 
-    async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
+    async def addresses(self, host: str) -> Addresses | DnsFault:
         """Return the addresses of a host."""
         peers = self._world.hosts.get(host)
-        return tuple(peer.address for peer in peers) if peers else DnsFault(DnsProblem.NO_ADDRESS, host)
+        if not peers:
+            return DnsFault(DnsProblem.NO_ADDRESS, host)
+        return Addresses(tuple(peer.address for peer in peers))

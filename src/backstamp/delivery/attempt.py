@@ -21,13 +21,13 @@ from backstamp.delivery.history import History
 from backstamp.delivery.judge import again, doubtful, impersonal, judge
 from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.opening import Opener, Slot
-from backstamp.delivery.outside import Candidate
 from backstamp.delivery.prepare import Prepared
 from backstamp.delivery.progress import Progress
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.settle import settle
 from backstamp.delivery.suppressed import Suppression, suppressed
 from backstamp.delivery.tell import Teller, text
+from backstamp.delivery.tries import Tries
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome
 from backstamp.mail.release import held_until
@@ -197,14 +197,14 @@ class Attempter:
 
     async def _hosts(self, job: Job, load: Load, progress: Progress, lane: Lane[Any], slot: Slot) -> None:
         """Use the session there is, then other hosts, until everybody is answered for."""
-        tried: set[Candidate] = set()
+        tries = Tries()
         if slot.session is not None and slot.session.usable:
             if not slot.sent and slot.candidate is not None:
-                tried.add(slot.candidate)
+                tries.tries(slot.candidate, dead=False)
             await self._session(job, load, progress, lane, slot)
         retried = False
         while progress.pending and not lane.paused(self._clock.monotonic()):
-            outcome = await self._opener.open(lane, slot, tried)
+            outcome = await self._opener.open(lane, slot, tries)
             if slot.session is not None:
                 await self._session(job, load, progress, lane, slot)
                 continue
@@ -214,7 +214,7 @@ class Attempter:
                 return
             # It broke off before the dot: nothing was sent, and another connection may do.
             retried = True
-            tried.discard(progress.broken)
+            tries.forget(progress.broken)
         if progress.pending and progress.last is None:
             # The session was gone when the pause had begun: nobody was asked, so they wait for its end.
             self._return(job, lane, progress.pending)

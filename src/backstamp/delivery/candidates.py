@@ -5,20 +5,17 @@ in between (security: DNS rebinding). What may not be connected to is an outcome
 silence.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 
 from backstamp.delivery.outside import Candidate, Resolver
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify, mx
 from backstamp.policy.destination import DestinationPolicy
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchangers
 from backstamp.policy.route import Smarthost
 
-ADDRESSES_PER_ATTEMPT = 10
-"""Addresses an attempt tries at most; RFC 5321 §5.1 asks for at least two."""
-
 ADDRESSES_PER_HOST = 5
-"""Addresses of one host among them, so that the next host has its turn."""
+"""Addresses of one host an attempt tries at most, so that the next host has its turn (`delivery.tries`)."""
 
 Hosts = AsyncIterator[tuple[Candidate, ...] | Outcome]
 
@@ -50,16 +47,9 @@ class Finder:
 
         The exchangers are those better than this relay itself (`mx.without_self`).
         """
-        count = 0
         for exchanger in mx.ordered(exchangers, [self._chance() for _ in exchangers.hosts]):
             async for found in self._host(exchanger.name, policy.port, policy, judged=True):
-                if isinstance(found, Outcome):
-                    yield found
-                    continue
-                yield found[: ADDRESSES_PER_ATTEMPT - count]
-                count += len(found)
-                if count >= ADDRESSES_PER_ATTEMPT:
-                    return
+                yield found
 
     async def _host(self, host: str, port: int, policy: DestinationPolicy, *, judged: bool) -> Hosts:
         """Yield a host's addresses together, and a word for each that must not be connected to."""
@@ -71,7 +61,8 @@ class Finder:
             yield classify.dns(addresses)
             return
         good = []
-        for address in mx.by_family(addresses, policy.family):
+        order = mx.by_family(addresses.known, policy.family)
+        for address in order:
             why = self.forbidden(address, policy) if judged else None
             if why is not None:
                 yield classify.forbidden(host, address, why)
@@ -79,13 +70,16 @@ class Finder:
                 good.append(Candidate(host, address, port))
         if good:
             yield tuple(good[:ADDRESSES_PER_HOST])
-        elif not addresses or not mx.by_family(addresses, policy.family):
+        elif (fault := mx.unanswered(addresses, policy.family)) is not None:
+            # There may be addresses that nobody could be asked for: that outweighs those that will not do.
+            yield classify.dns(fault)
+        elif not order:
             yield classify.dns(DnsFault(DnsProblem.NO_ADDRESS, host))
 
     def forbidden(self, address: str, policy: DestinationPolicy) -> str | None:
         """Return why mail by MX must not go to an address, None if it may."""
         return mx.forbidden(address, private=policy.private_addresses, own=self._own_addresses)
 
-    async def addresses(self, host: str) -> Sequence[str] | DnsFault:
+    async def addresses(self, host: str) -> Addresses | DnsFault:
         """Return the addresses of a host, as they come from DNS."""
         return await self._resolver.addresses(host)

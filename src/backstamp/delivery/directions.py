@@ -67,6 +67,8 @@ def _host(host: Host, *, implicit: bool) -> Iterator[str]:
     alone = " (there is no MX: the domain itself)" if implicit else ""
     why = f": not tried, {host.problem}" if host.problem else ""
     yield f"{host.name} port {host.port}{alone}{why}"
+    if host.unanswered:
+        yield f"It may have more addresses: a question to DNS failed ({host.unanswered})."
     for one in host.addresses:
         clear = ", in clear text: its TLS broke of late" if one.clear else ""
         yield f"{one.address}{f': not tried, {one.refused}' if one.refused else ': may be tried'}{clear}"
@@ -74,7 +76,9 @@ def _host(host: Host, *, implicit: bool) -> Iterator[str]:
 
 def _nowhere(facts: Directions) -> Iterator[str]:
     if all(one.refused for host in facts.hosts for one in host.addresses):
-        yield "Nowhere now: there is no address that may be tried."
+        waits = any(host.unanswered for host in facts.hosts)
+        until = " Mail waits until DNS answers." if waits else ""
+        yield f"Nowhere now: there is no address that may be tried.{until}"
 
 
 def _equal(facts: Directions) -> Iterator[str]:

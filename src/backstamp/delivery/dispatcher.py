@@ -30,6 +30,7 @@ from backstamp.delivery.suppressed import Suppression
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Learned
 from backstamp.delivery.throttles import Throttles
+from backstamp.delivery.tries import Tries
 from backstamp.mail.outcome import Outcome
 from backstamp.net.timer import Timer
 from backstamp.policy import classify
@@ -328,7 +329,7 @@ class Dispatcher:
     async def _open(self, lane: AnyLane, slot: Slot) -> Outcome | None:
         """Open a session before anybody's mail is looked at; return what kept it from being opened."""
         try:
-            return await self.opener.open(lane, slot, set())
+            return await self.opener.open(lane, slot, Tries())
         except Exception as error:  # a bug in one lane costs no other anything
             await slot.close()
             self._tell.alarm(b"\0" * 16, f"opening a session broke: {error!r}", "tried again on schedule")

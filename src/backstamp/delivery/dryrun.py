@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from backstamp.clock import Clock
-from backstamp.delivery.candidates import ADDRESSES_PER_ATTEMPT, ADDRESSES_PER_HOST
+from backstamp.delivery.candidates import ADDRESSES_PER_HOST
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.facts import Address, Directions, Fit, Host, Listed, Share
 from backstamp.delivery.looking import Looker
 from backstamp.delivery.outside import Candidate
 from backstamp.delivery.outside import Resolver as Asks
 from backstamp.delivery.router import Bound, Question
+from backstamp.delivery.tries import CONNECTS
 from backstamp.mail.address import to_alabel
 from backstamp.mail.envelope import domain_of
 from backstamp.mail.outcome import Verdict
@@ -104,7 +105,7 @@ class DryRun:
     ) -> AsyncIterator[Host]:
         own = self._dispatcher.router.finder.own_names
         kept = mx.without_self(found.hosts, own)
-        left = ADDRESSES_PER_ATTEMPT
+        left = CONNECTS
         for one in mx.ordered(found, [0.0] * len(found.hosts)):
             if one not in kept:
                 why = (
@@ -117,7 +118,7 @@ class DryRun:
             host = await self._host(
                 one.name, policy.port, one.preference, policy, bound, judged=True, left=left
             )
-            left -= sum(not address.refused for address in host.addresses)
+            left = max(0, left - sum(not address.refused for address in host.addresses))
             yield host
 
     async def _host(
@@ -129,28 +130,40 @@ class DryRun:
         bound: Bound,
         *,
         judged: bool,
-        left: int = ADDRESSES_PER_ATTEMPT,
+        left: int = CONNECTS,
     ) -> Host:
         found = await self._resolver.addresses(name)
         if isinstance(found, DnsFault):
             return Host(
                 printable(name), port, preference, (), f"its name leads nowhere ({found.problem.value})"
             )
-        order = [*mx.by_family(found, policy.family)]
+        order = [*mx.by_family(found.known, policy.family)]
         judgements = [self._address(name, one, port, policy, bound, judged=judged) for one in order]
         skipped = [
             Address(one, f"of a family that is not used ({policy.family.value})")
-            for one in found
+            for one in found.known
             if one not in order
         ]
         good = 0
         addresses = []
         for one in judgements:
             good += not one.refused
-            enough = not one.refused and good > min(ADDRESSES_PER_HOST, left)
-            addresses.append(Address(one.address, "enough others come before it") if enough else one)
-        problem = "" if found else "it has no address"
-        return Host(printable(name), port, preference, (*addresses, *skipped), problem)
+            enough = ""
+            if not one.refused and good > ADDRESSES_PER_HOST:
+                enough = "enough others come before it"
+            elif not one.refused and good > left:
+                enough = "enough others come before it, until they are known to be dead"
+            addresses.append(Address(one.address, enough) if enough else one)
+        problem = "" if found.known else "it has no address"
+        fault = mx.unanswered(found, policy.family)
+        return Host(
+            printable(name),
+            port,
+            preference,
+            (*addresses, *skipped),
+            problem,
+            "" if fault is None else f"IPv{6 if fault is found.six else 4}: {fault.problem.value}",
+        )
 
     def _address(
         self, name: str, address: str, port: int, policy: DestinationPolicy, bound: Bound, *, judged: bool

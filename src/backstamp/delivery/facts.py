@@ -249,6 +249,8 @@ class Host(msgspec.Struct, frozen=True):
     preference: int | None = None
     addresses: tuple[Address, ...] = ()
     problem: str = ""
+    unanswered: str = ""
+    """A family whose addresses DNS failed to tell for now, and how; empty if these are all."""
 
 
 class Share(msgspec.Struct, frozen=True):

@@ -4,11 +4,12 @@ A dead host costs every attempt that meets it a connect timeout, and every messa
 that one its turn. So whoever meets a host that gave no session a moment ago takes the answer
 of whoever met it last, and goes on to the next host at once; when the pause is over one
 attempt tries it, the others wait for that one's word. Sessions that are open do not ask.
+Where more are to be tried again than one attempt may, they take turns.
 For whom a host is dead is part of its place: who else may have a session there must not wait.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -32,6 +33,8 @@ class Dead(msgspec.Struct):
     since: float
     again: float
     """When it may be tried again."""
+    gives_way: bool = False
+    """Others are to be tried first: whoever meets it next goes on to them."""
 
 
 class Hosts:
@@ -55,14 +58,38 @@ class Hosts:
             return None
         if dead.again > now:
             return dead.outcome
+        if dead.gives_way:
+            dead.gives_way = False
+            return dead.outcome
         # The caller's try is the only one for a while.
         dead.again = now + pause
         return None
 
+    def answer(self, place: Place) -> Outcome | None:
+        """Return what a dead host did last, without a claim to try it; None if it is not dead."""
+        dead = self._dead.get(place)
+        return None if dead is None else dead.outcome
+
+    def due(self, place: Place, now: float) -> bool:
+        """Tell whether `met` would have it tried."""
+        dead = self._dead.get(place)
+        return dead is None or (dead.again <= now and not dead.gives_way)
+
+    def give_way(self, places: Iterable[Place]) -> None:
+        """Let others be tried before these, once: an attempt had to leave them out."""
+        for place in places:
+            if (dead := self._dead.get(place)) is not None:
+                dead.gives_way = True
+
     def failed(self, place: Place, outcome: Outcome, now: float, pause: float) -> bool:
         """Note that a host gave no session; tell whether that is news."""
         dead = self._dead.pop(place, None)
-        self._dead[place] = Dead(outcome, now if dead is None else dead.since, now + pause)
+        self._dead[place] = Dead(
+            outcome,
+            now if dead is None else dead.since,
+            now + pause,
+            dead is not None and dead.gives_way,
+        )
         if len(self._dead) > self._size:
             self._dead.popitem(last=False)
         return dead is None

@@ -1,9 +1,11 @@
 """Opening a session for a lane: hosts in order, the addresses of each in a race, TLS or not.
 
-Dead hosts are met by their last answer, not by a connect. Addresses of one host race as
-happy eyeballs do (RFC 8305), a quarter of a second apart, and only where a permit is to be had:
-a racing connection is one the host counts. A handshake that breaks where nothing demands
-TLS is answered by clear text on a fresh connection, and remembered for a day.
+Dead hosts are met by their last answer, not by a connect; where many of them are to be tried
+again, they take turns, and whoever is not known to be dead has one all the same. Addresses
+of one host race as happy eyeballs do (RFC 8305), a quarter of a second apart, and only where a
+permit is to be had: a racing connection is one the host counts. A STARTTLS or a handshake that
+ends the connection is answered by clear text on a fresh one where nothing demands TLS, and
+remembered for a day.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from backstamp.delivery.outside import Candidate, Manner, Net, Session, Source
 from backstamp.delivery.progress import worse
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.tries import Tries
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Outcome
 from backstamp.net.client import Refusal
@@ -131,11 +134,12 @@ class Opener:
         self.dead = Hosts()
         self._clear: OrderedDict[Place, float] = OrderedDict()
 
-    async def open(self, lane: Lane[Any], slot: Slot, tried: set[Candidate]) -> Outcome | None:
+    async def open(self, lane: Lane[Any], slot: Slot, tries: Tries) -> Outcome | None:
         """Give a slot a session with a host that was not tried yet; return the last failure on the way to it.
 
         Whether there is a session the slot tells; without one and without a failure nobody was left
-        to try. `tried` grows by the hosts that were tried. The caller holds a permit of the lane.
+        to try. `tries` grows by the hosts that were tried: not by those called off in a race, which come
+        again where its winner is no good. The caller holds a permit of the lane.
         """
         await slot.close()
         last: Outcome | None = None
@@ -147,11 +151,13 @@ class Opener:
                 reached = [one for one in host if self._source(lane, one) is not None]
                 if not reached:
                     last = worse(last, classify.no_source(host[0].name))
-                group = [one for one in reached if one not in tried]
+                group = [one for one in reached if one not in tries.hosts]
                 while group:
                     slot.does("connecting", group[0].name, self._clock.monotonic())
-                    connected, last = await self._race(lane, group, tried, last)
+                    connected, last = await self._race(lane, group, tries, last)
                     if connected is None:
+                        if lane.way.by_mx and tries.full:
+                            return last
                         break
                     outcome = await self._greet(lane, slot, *connected)
                     if outcome is None:
@@ -177,7 +183,7 @@ class Opener:
     # ---- connecting ----
 
     async def _race(
-        self, lane: Lane[Any], group: list[Candidate], tried: set[Candidate], last: Outcome | None
+        self, lane: Lane[Any], group: list[Candidate], tries: Tries, last: Outcome | None
     ) -> tuple[tuple[Candidate, Any] | None, Outcome | None]:
         """Connect to the first address of a host that answers, taking from the group who was tried."""
         running: dict[asyncio.Task[Any], Candidate] = {}
@@ -190,11 +196,16 @@ class Opener:
                 if group and (not running or _race_permit(lane, self._clock.monotonic())):
                     extra += bool(running)
                     candidate = group.pop(0)
-                    tried.add(candidate)
-                    known = self._met(lane, candidate)
+                    dead = self._known(lane, candidate)
+                    if dead is None and lane.way.by_mx and tries.full:
+                        group.clear()
+                        continue
+                    known = self._met(lane, candidate, tries) if dead is not None else None
                     if known is not None:
+                        tries.meets(candidate)
                         last = worse(last, known)
                         continue
+                    tries.tries(candidate, dead=dead is not None)
                     running[asyncio.ensure_future(self._dial(lane, candidate))] = candidate
                 patience = STAGGER if group else None
                 done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -206,18 +217,26 @@ class Opener:
                     last = worse(last, self._down(lane, candidate, wire))
             return None, last
         finally:
-            await self._call_off(running)
+            lost = await self._call_off(running)
+            group[:0] = lost
+            for candidate in lost:
+                tries.calls_off(candidate)
             for _ in range(extra):
                 self._give(lane)
 
-    async def _call_off(self, running: dict[asyncio.Task[Any], Candidate]) -> None:
-        """End the connects that lost."""
+    async def _call_off(self, running: dict[asyncio.Task[Any], Candidate]) -> list[Candidate]:
+        """End the connects that lost; return whose, but for those that failed in that moment."""
+        lost = []
         for task in running:
             task.cancel()
-        for task in running:
+        for task, candidate in running.items():
             await asyncio.wait([task])
-            if not task.cancelled() and task.exception() is None and not isinstance(task.result(), Fault):
+            if task.cancelled():
+                lost.append(candidate)
+            elif task.exception() is None and not isinstance(task.result(), Fault):
                 self._net.hang_up(task.result())
+                lost.append(candidate)
+        return lost
 
     def _give(self, lane: Lane[Any]) -> None:
         for throttle in lane.throttles:
@@ -261,8 +280,8 @@ class Opener:
             credentials=way.credentials,
         )
         opened = await self._net.open(wire, candidate, manner)
-        if isinstance(opened, Fault) and _may_be_clear(manner, opened):
-            why = opened.text
+        if isinstance(opened, Fault | Refusal) and _may_be_clear(manner, opened):
+            why = opened.text if isinstance(opened, Fault) else f"STARTTLS was refused: {opened.reply}"
             wire = await self._dial(lane, candidate)
             if isinstance(wire, Fault):
                 return self._down(lane, candidate, wire)
@@ -304,9 +323,24 @@ class Opener:
         address, port = candidate.address, candidate.port
         return (lane.key, address, port), (source.address if source is not None else "", address, port)
 
-    def _met(self, lane: Lane[Any], candidate: Candidate) -> Outcome | None:
+    def _known(self, lane: Lane[Any], candidate: Candidate) -> Outcome | None:
+        """Return what a dead host did last, whenever it is to be tried again."""
+        answers = (self.dead.answer(place) for place in self._places(lane, candidate))
+        return next((answer for answer in answers if answer is not None), None)
+
+    def _met(self, lane: Lane[Any], candidate: Candidate, tries: Tries) -> Outcome | None:
+        """Return what a dead host did last; None if it is to be tried, by the caller."""
+        if candidate in tries.called_off:
+            # It has that try already: others wait for its word.
+            return None
         now, pause = self._clock.monotonic(), self._pause(lane)
-        for place in self._places(lane, candidate):
+        places = self._places(lane, candidate)
+        if lane.way.by_mx and tries.full_of_dead:
+            if all(self.dead.due(place, now) for place in places):
+                for one in tries.dead:
+                    self.dead.give_way(self._places(lane, one))
+            return self._known(lane, candidate)
+        for place in places:
             if (outcome := self.dead.met(place, now, pause)) is not None:
                 return outcome
         return None
@@ -340,10 +374,14 @@ class Opener:
             self._tell.host_up(str(candidate), max(down))
 
 
-def _may_be_clear(manner: Manner, fault: Fault) -> bool:
-    """Tell whether clear text may answer a broken TLS: what looks like an attack is not (RFC 3207 §6)."""
+def _may_be_clear(manner: Manner, why: Fault | Refusal) -> bool:
+    """Tell whether clear text may answer a broken TLS: what looks like an attack is not (RFC 3207 §6).
+
+    A host that refuses STARTTLS and hangs up with that (421) is no better than one that breaks the handshake.
+    """
     demanded = manner.tls > Tls.MAY or manner.implicit_tls or manner.credentials is not None
-    return fault.phase is Phase.TLS and fault.problem != "protocol" and manner.starttls and not demanded
+    attack = isinstance(why, Fault) and why.problem == "protocol"
+    return why.phase is Phase.TLS and not attack and manner.starttls and not demanded
 
 
 def _race_permit(lane: Lane[Any], now: float) -> bool:

@@ -4,14 +4,13 @@ A connection is made in two steps, so that the addresses of a host can race for 
 before anybody is greeted. Whatever fails is a value.
 """
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from backstamp.mail.fault import Fault
 from backstamp.net.client import Refusal
 from backstamp.net.transaction import Dotting, Result, Settled, Transaction
 from backstamp.policy.manner import Candidate, Manner, Source
-from backstamp.policy.mx import DnsFault, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, Exchangers
 
 __all__ = ["Candidate", "Manner", "Net", "Resolver", "Session", "Source"]
 
@@ -64,6 +63,6 @@ class Resolver(Protocol):
         """Return the mail exchangers of a domain."""
         ...
 
-    async def addresses(self, host: str) -> Sequence[str] | DnsFault:
+    async def addresses(self, host: str) -> Addresses | DnsFault:
         """Return the addresses of a host."""
         ...

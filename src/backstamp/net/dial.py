@@ -5,6 +5,7 @@ is for others to say.
 """
 
 import asyncio
+import os
 import socket
 
 from backstamp.mail.fault import Fault, Phase
@@ -18,7 +19,7 @@ async def dial(
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:  # a machine without IPv6: the next candidate may do
-        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
+        return Fault(Phase.CONNECT, "refused", f"no connection: {reason(error)}")
     try:
         sock.setblocking(False)
         # Commands are written in groups already; waiting for more would only add delay (Nagle).
@@ -28,7 +29,7 @@ async def dial(
                 sock.bind((source, 0))
             except OSError as error:
                 sock.close()
-                why = f"no connection can be made from {source}: {error.strerror or error}"
+                why = f"no connection can be made from {source}: {reason(error)}"
                 return Fault(Phase.CONNECT, "refused", why)
         async with asyncio.timeout(seconds):
             await asyncio.get_running_loop().sock_connect(sock, (address, port))
@@ -37,8 +38,16 @@ async def dial(
         return Fault(Phase.CONNECT, "timeout", f"no connection within {seconds:g} seconds")
     except OSError as error:
         sock.close()
-        return Fault(Phase.CONNECT, "refused", f"no connection: {error.strerror or error}")
+        return Fault(Phase.CONNECT, "refused", f"no connection: {reason(error)}")
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def reason(error: OSError) -> str:
+    """Return why the system refused, in its words, lower case.
+
+    By number where there is one: the loop overwrites the words of a failed connect with the address.
+    """
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()

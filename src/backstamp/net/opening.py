@@ -2,7 +2,7 @@
 
 Whatever keeps a host from giving one is a value. A host that fails in the handshake is not
 tried in clear text here: that takes another connection, and whoever asked decides on it
-(`Phase.TLS`). Under MAY a host that only refuses STARTTLS goes on in clear text.
+(`Phase.TLS`). Under MAY a host that refuses STARTTLS and stays goes on in clear text.
 """
 
 import socket
@@ -92,6 +92,7 @@ async def _demand(client: Client, manner: Manner, contexts: Contexts) -> None:
             # Whether it shakes hands now, nobody knows.
             raise NoSessionError(Fault(Phase.TLS, "handshake", f"STARTTLS was answered by {reply.code}"))
         if manner.tls is Tls.MAY and reply.code != 421:
+            await _stays(client, reply.code)
             return
         raise NoSessionError(Refusal(reply, Phase.TLS))
     await client.begin_tls(contexts.demanded(manner.tls))
@@ -102,6 +103,22 @@ async def _demand(client: Client, manner: Manner, contexts: Contexts) -> None:
             # In TLS 1.3 the client is done first: how the server found the handshake shows only now.
             raise NoSessionError(Fault(Phase.TLS, "handshake", error.value.text)) from None
         raise
+
+
+async def _stays(client: Client, code: int) -> None:
+    """See that a host did not hang up behind its refusal of STARTTLS. Raises NoSessionError.
+
+    Its end may be on the way yet; mail would meet it, and look as if the host broke off then.
+    """
+    gone = Fault(Phase.TLS, "disconnected", f"the server closed the connection behind its {code} to STARTTLS")
+    try:
+        reply = await client.ask(Phase.TLS, b"NOOP")
+    except NoSessionError as error:
+        if isinstance(error.value, Fault) and error.value.problem == "disconnected":
+            raise NoSessionError(gone) from None
+        raise
+    if reply.code == 421:
+        raise NoSessionError(gone)
 
 
 async def _authenticate(client: Client, credentials: Credentials) -> None:

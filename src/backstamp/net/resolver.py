@@ -24,7 +24,7 @@ import dns.rrset
 
 from backstamp.clock import Clock
 from backstamp.net.cache import Cache
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchanger, Exchangers
 
 EXCHANGERS: Final = 50
 """Mail exchangers kept of one domain."""
@@ -70,7 +70,7 @@ class Resolver:
         self._resolver.timeout = timeout / 2
         self._resolver.cache = None
         self._exchangers: Cache[Exchangers | DnsFault] = Cache(clock.monotonic, size=CACHE_SIZE)
-        self._addresses: Cache[tuple[str, ...] | DnsFault] = Cache(clock.monotonic, size=CACHE_SIZE)
+        self._addresses: Cache[Addresses | DnsFault] = Cache(clock.monotonic, size=CACHE_SIZE)
 
     async def exchangers(self, domain: str) -> Exchangers | DnsFault:
         """Return the mail exchangers of a domain (A-labels, lower case), best first, at most 50.
@@ -84,13 +84,17 @@ class Resolver:
             return DnsFault(DnsProblem.BAD_NAME, domain)
         return await self._exchangers.get(domain, lambda: self._ask_exchangers(domain))
 
-    async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
-        """Return a host's addresses, IPv6 and IPv4 in turn; an address stands for itself."""
+    async def addresses(self, host: str) -> Addresses | DnsFault:
+        """Return a host's addresses, IPv6 and IPv4 in turn; an address stands for itself.
+
+        Where one family has answers and the other failed for now, that fault is told beside them:
+        whoever cannot use those addresses must not take them for all there are.
+        """
         known = self._addresses.peek(host)
         if known is not None:
             return known
         try:
-            return (str(ipaddress.ip_address(host)),)
+            return Addresses((str(ipaddress.ip_address(host)),))
         except ValueError:
             pass
         if _NAME.fullmatch(host) is None:
@@ -124,22 +128,25 @@ class Resolver:
             return DnsFault(DnsProblem.NO_ADDRESS, domain), seconds
         return Exchangers(tuple(hosts[:EXCHANGERS])), seconds
 
-    async def _ask_addresses(self, host: str) -> tuple[tuple[str, ...] | DnsFault, float]:
+    async def _ask_addresses(self, host: str) -> tuple[Addresses | DnsFault, float]:
         async with asyncio.TaskGroup() as group:
             six = group.create_task(self._ask(host, dns.rdatatype.AAAA))
             four = group.create_task(self._ask(host, dns.rdatatype.A))
         lists: list[list[str]] = []
-        faults = []
+        faults: list[DnsFault] = []
+        temporary: list[DnsFault | None] = []
         seconds = TTL_MAXIMUM
         for records, ttl in (six.result(), four.result()):
             seconds = min(seconds, ttl)
             if isinstance(records, DnsFault):
                 faults.append(records)
+                temporary.append(None if records.problem in _PERMANENT else records)
             else:
                 lists.append([record.to_text() for record in records or ()])
+                temporary.append(None)
         addresses = _in_turn(lists)
         if addresses:
-            return addresses, seconds
+            return Addresses(addresses, *temporary), seconds
         # Some name servers deny a name when asked for AAAA; only two denials are one.
         faults.sort(key=lambda fault: fault.problem in _PERMANENT)
         return (faults[0] if faults else DnsFault(DnsProblem.NO_ADDRESS, host)), seconds

@@ -47,6 +47,14 @@ class DnsFault(msgspec.Struct, frozen=True):
     text: str
 
 
+class Addresses(msgspec.Struct, frozen=True):
+    """A host's addresses, IPv6 and IPv4 in turn; of a family whose question failed for now, the fault."""
+
+    known: tuple[str, ...]
+    six: DnsFault | None = None
+    four: DnsFault | None = None
+
+
 def ordered(found: Exchangers, chances: Sequence[float]) -> tuple[Exchanger, ...]:
     """Return exchangers in the order to try: by preference, equal ones by their chance (RFC 5321 §5.1).
 
@@ -84,6 +92,12 @@ def by_family(addresses: Sequence[str], family: Family) -> tuple[str, ...]:
             both = min(len(six), len(four))
             turns = [one for pair in zip(first, second, strict=False) for one in pair]
             return (*turns, *first[both:], *second[both:])
+
+
+def unanswered(found: Addresses, family: Family) -> DnsFault | None:
+    """Return why there may be more addresses of a family that is used than are known, None if that is all."""
+    six = found.six if family is not Family.IPV4 else None
+    return six or (found.four if family is not Family.IPV6 else None)
 
 
 def site(found: Exchangers) -> str:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import dns.rcode
 import pytest
 from tests.support.client import send
 from tests.support.dns import DnsServer, Zone
@@ -215,6 +216,35 @@ async def test_no_way(named: RunningRelay, domain: str, lost: str, final: bool) 
     facts = await way(named, f"a%40{domain}")
     assert facts["lost"].startswith(lost)
     assert (facts["final"], facts["way"]) == (final, None)
+
+
+async def test_a_question_to_dns_that_failed_is_told(tmp_path: Path) -> None:
+    zone: Zone = {"half.test": {"A": ["127.0.0.2"], "AAAA": ["::ffff:169.254.0.1"]}}
+    async with DnsServer(zone) as names, relay(tmp_path, nameservers=[names.address], admin=True) as running:
+        names.rcodes["half.test/A"] = dns.rcode.SERVFAIL
+        status, answer = await ask(running, "/api/v1/route?address=a%40half.test")
+        assert status == 200
+        [host] = answer["facts"]["hosts"]
+        assert (host["unanswered"], host["problem"]) == ("IPv4: SERVFAIL", "")
+        assert "a question to DNS failed (IPv4: SERVFAIL)" in " ".join(answer["text"].split())
+
+
+async def test_where_more_hosts_than_an_attempt_tries_are_named_the_last_ones_say_when(
+    tmp_path: Path,
+) -> None:
+    zone: Zone = {
+        "many.test": {"MX": ["10 a.many.test.", "20 b.many.test.", "30 c.many.test."]},
+        **{
+            f"{host}.many.test": {"A": [f"127.0.{number}.{one}" for one in range(1, 7)]}
+            for number, host in enumerate("abc", 1)
+        },
+    }
+    async with DnsServer(zone) as names, relay(tmp_path, nameservers=[names.address], admin=True) as running:
+        first, _, third = (await way(running, "a%40many.test"))["hosts"]
+    enough = "enough others come before it"
+    assert [one["refused"] for one in first["addresses"]] == [""] * 5 + [enough]
+    until = f"{enough}, until they are known to be dead"
+    assert [one["refused"] for one in third["addresses"]] == [until] * 5 + [enough]
 
 
 async def test_without_mx_the_domain_itself_is_the_host(named: RunningRelay) -> None:

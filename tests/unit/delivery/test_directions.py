@@ -80,6 +80,22 @@ CASES = {
         lost="556 5.1.10 y.test: the domain accepts no mail (null MX)",
         final=True,
     ),
+    "dns_half_fails": Directions(
+        "a@y.test",
+        None,
+        "y.test",
+        NOW,
+        hosts=(
+            Host(
+                "mx1.y.test",
+                25,
+                10,
+                (Address("2001:db8::1", "of a family that is not used (ipv4)"),),
+                unanswered="IPv4: SERVFAIL",
+            ),
+        ),
+        way=WAY,
+    ),
     "dns_fails": Directions("a@y.test", None, "y.test", NOW, lost="451 4.4.3 y.test: servers failed"),
     "to_nobody_who_may_be_tried": Directions("a@y.test", None, "y.test", NOW, hosts=HOSTS[1:], way=WAY),
     "by_a_smarthost_and_suppressed": Directions(

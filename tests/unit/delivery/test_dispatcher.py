@@ -20,7 +20,7 @@ from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
 from backstamp.policy.destination import DestinationPolicy, PolicyTable, Rate
-from backstamp.policy.mx import DnsFault, Exchanger, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, Exchanger, Exchangers
 from backstamp.policy.retry import RetryPolicy
 from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
 from backstamp.queue.memory import MemoryQueue
@@ -40,9 +40,9 @@ class Names:
     async def exchangers(self, domain: str) -> Exchangers | DnsFault:
         return Exchangers((Exchanger(0, domain),))
 
-    async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
+    async def addresses(self, host: str) -> Addresses | DnsFault:
         number = len(self._known) + 1
-        return (self._known.setdefault(host, f"127.0.{number // 256}.{number % 256}"),)
+        return Addresses((self._known.setdefault(host, f"127.0.{number // 256}.{number % 256}"),))
 
 
 class Session:
@@ -424,8 +424,8 @@ async def test_lanes_that_wait_for_a_permit_have_it_when_a_race_is_over(make: Ca
     """The permit of an address that lost is not kept while the one that won has a message to send."""
 
     class Two(Names):
-        async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
-            return ("127.0.0.1", "127.0.0.2") if host == "two.example" else ("127.0.1.1",)
+        async def addresses(self, host: str) -> Addresses | DnsFault:
+            return Addresses(("127.0.0.1", "127.0.0.2") if host == "two.example" else ("127.0.1.1",))
 
     world = make(names=Two(), connections=2, idle=1.0)
     world.hang_up = lambda _: None  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from backstamp.delivery.tell import Teller
 from backstamp.mail.envelope import Recipient
 from backstamp.mail.outcome import Outcome, Verdict
 from backstamp.mail.reply import Reply
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchanger, Exchangers
 from backstamp.policy.retry import RetryPolicy
 from backstamp.queue import ids
 from backstamp.queue.memory import MemoryQueue
@@ -32,8 +32,8 @@ class Names:
             return DnsFault(DnsProblem.SERVER_FAILURE, domain)
         return Exchangers((Exchanger(0, domain),))
 
-    async def addresses(self, host: str) -> tuple[str, ...]:
-        return ("127.0.0.1",)
+    async def addresses(self, host: str) -> Addresses:
+        return Addresses(("127.0.0.1",))
 
 
 class World:

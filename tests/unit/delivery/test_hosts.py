@@ -29,6 +29,23 @@ def test_when_the_pause_is_over_one_tries() -> None:
     assert hosts.met(HOST, 100.0, 30.0) is None
 
 
+def test_who_gives_way_is_passed_over_once() -> None:
+    hosts = Hosts()
+    assert hosts.due(HOST, 0.0)
+    assert hosts.answer(HOST) is None
+    hosts.give_way([HOST])
+    hosts.failed(HOST, WHY, 0.0, 30.0)
+    assert (hosts.due(HOST, 29.9), hosts.due(HOST, 30.0)) == (False, True)
+    hosts.give_way([HOST])
+    # A failure that comes late changes nothing.
+    hosts.failed(HOST, LATER, 10.0, 30.0)
+    assert not hosts.due(HOST, 40.0)
+    assert hosts.answer(HOST) is LATER
+    assert hosts.met(HOST, 40.0, 30.0) is LATER
+    assert hosts.due(HOST, 40.0)
+    assert hosts.met(HOST, 40.0, 30.0) is None
+
+
 def test_a_session_ends_it() -> None:
     hosts = Hosts()
     hosts.failed(HOST, WHY, 5.0, 30.0)

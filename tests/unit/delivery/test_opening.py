@@ -14,6 +14,7 @@ from backstamp.delivery.opening import CLEAR, STAGGER, Opener, Slot
 from backstamp.delivery.outside import Candidate, Manner, Source
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
+from backstamp.delivery.tries import CONNECTS, DEAD, Tries
 from backstamp.mail.fault import Fault, Phase
 from backstamp.mail.outcome import Outcome, Scope, Verdict
 from backstamp.mail.reply import Reply
@@ -112,13 +113,13 @@ class World:
     def hang_up(self, wire: str) -> None:
         self.hung_up.append(wire)
 
-    async def opened(self, tried: set[Candidate] | None = None, lane: Lane[Any] | None = None) -> "Opened":
+    async def opened(self, tried: Tries | None = None, lane: Lane[Any] | None = None) -> "Opened":
         """Open a session, with a permit."""
         lane = lane or self.lane
         slot = Slot(lane)
         self.throttle.held += 1
         try:
-            outcome = await self.opener.open(lane, slot, set() if tried is None else tried)
+            outcome = await self.opener.open(lane, slot, Tries() if tried is None else tried)
         finally:
             self.throttle.held -= 1
         return Opened(slot, outcome)
@@ -167,12 +168,12 @@ async def test_the_first_address_is_enough_if_it_answers() -> None:
 async def test_the_next_address_starts_a_quarter_of_a_second_later() -> None:
     world = World((at("a"), at("b"), at("c")))
     world.delays = {"a": 10.0, "b": 0.6, "c": 10.0}
-    tried: set[Candidate] = set()
+    tried = Tries()
     opened = await world.opened(tried)
     assert opened.address == "b"
     assert world.dialled == [(0.0, "a"), (STAGGER, "b"), (2 * STAGGER, "c")]
     assert world.loop.time() == pytest.approx(STAGGER + 0.6)
-    assert tried == {at("a"), at("b"), at("c")}
+    assert tried.hosts == {at("b")}
     assert STAGGER == 0.25
 
 
@@ -253,6 +254,54 @@ async def test_the_loser_is_called_off_or_hung_up() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+NO = Refusal(Reply(554, "5.7.1 no"), Phase.GREETING)
+
+
+@virtually
+async def test_who_was_called_off_is_tried_where_the_winner_is_no_good() -> None:
+    world = World((at("a"), at("b"), at("c")))
+    world.delays = {"a": 0.3, "b": 0.3, "c": 0.3}
+    world.opens["a"] = lambda manner: NO
+    tried = Tries()
+    opened = await world.opened(tried)
+    assert opened.address == "b"
+    assert [address for _, address in world.dialled] == ["a", "b", "b", "c"]
+    assert tried.hosts == {at("a"), at("b")}
+    assert world.throttle.held == 0
+
+
+@virtually
+async def test_a_loser_that_answered_too_is_tried_where_the_winner_is_no_good() -> None:
+    world = World((at("a"), at("b")))
+    # Both answer in one moment: one connection is hung up, and made again.
+    world.delays = {"a": 1.0, "b": 1.0 - STAGGER}
+    world.opens = dict.fromkeys("ab", lambda manner: NO)
+    tried = Tries()
+    assert (await world.opened(tried)).slot.session is None
+    assert len(world.hung_up) == 1
+    assert len(world.dialled) == 3
+    assert tried.hosts == {at("a"), at("b")}
+
+
+@virtually
+async def test_who_was_called_off_is_there_when_the_winners_session_breaks_later() -> None:
+    world = World((at("a"), at("b")))
+    world.delays = {"a": 0.3, "b": 0.3}
+    tried = Tries()
+    assert (await world.opened(tried)).address == "a"
+    assert (await world.opened(tried)).address == "b"
+
+
+@virtually
+async def test_a_dead_host_whose_try_was_called_off_is_still_to_be_tried() -> None:
+    world = World((at("a"), at("b")))
+    world.delays = {"a": 0.3, "b": 0.3}
+    world.opens["a"] = lambda manner: NO
+    world.opener.dead.failed(("", "b", 25), classify.fault(REFUSED, "b"), -100.0, 30.0)
+    assert (await world.opened()).address == "b"
+    assert len(world.opener.dead) == 1, "a, which greets with no"
+
+
 @virtually
 async def test_a_bug_in_a_connect_keeps_no_permit() -> None:
     world = World((at("a"), at("b")))
@@ -291,8 +340,8 @@ async def test_hosts_do_not_race_but_follow_each_other() -> None:
 @virtually
 async def test_who_was_tried_is_not_tried_again() -> None:
     world = World((at("a"), at("b")))
-    assert (await world.opened({at("a")})).address == "b"
-    again = await world.opened({at("a"), at("b")})
+    assert (await world.opened(Tries([at("a")]))).address == "b"
+    again = await world.opened(Tries([at("a"), at("b")]))
     assert (again.slot.session, again.outcome) == (None, None)
 
 
@@ -300,7 +349,7 @@ async def test_who_was_tried_is_not_tried_again() -> None:
 async def test_a_session_that_is_there_is_closed_first() -> None:
     world = World((at("a"),))
     slot = (await world.opened()).slot
-    await world.opener.open(world.lane, slot, {at("a")})
+    await world.opener.open(world.lane, slot, Tries([at("a")]))
     assert slot.session is None
     assert world.sessions[0].closed
     assert world.lane.sessions == 0
@@ -364,13 +413,35 @@ async def test_broken_tls_is_answered_by_clear_text_on_a_fresh_connection_for_a_
     assert CLEAR == 86400
 
 
+NOT_NOW = Refusal(Reply(421, "4.7.0 closing"), Phase.TLS)
+
+
+@virtually
+async def test_a_starttls_that_is_answered_by_421_is_answered_by_clear_text_too() -> None:
+    world = World((at("a"),))
+    world.opens["a"] = lambda manner: NOT_NOW if manner.starttls else None
+    assert (await world.opened()).address == "a"
+    assert [manner.starttls for manner in world.manners] == [True, False]
+    assert world.opener.clear(at("a"))
+    [told] = world.events
+    assert isinstance(told, events.TlsFailed)
+    assert told.reply == "STARTTLS was refused: 421 4.7.0 closing"
+    # In clear text another refusal is the host's last word.
+    world.opens["a"] = lambda manner: NO
+    found = await world.opened()
+    assert found.outcome is not None
+    assert str(found.outcome.reply) == "554 5.7.1 no"
+    assert len(world.manners) == 3
+
+
+@pytest.mark.parametrize("broken", [BROKEN_TLS, NOT_NOW], ids=["broken", "refused"])
 @pytest.mark.parametrize("demand", [Tls.ENCRYPT, Tls.VERIFY])
-def test_where_tls_is_demanded_nothing_goes_in_clear_text(demand: Tls) -> None:
+def test_where_tls_is_demanded_nothing_goes_in_clear_text(demand: Tls, broken: Fault | Refusal) -> None:
     """Security 8: whatever a host offers, and however its handshake ends."""
 
     async def test(_: object) -> None:
         world = World((at("a"),), tls=demand)
-        world.opens["a"] = lambda manner: BROKEN_TLS
+        world.opens["a"] = lambda manner: broken
         opened = await world.opened()
         assert opened.slot.session is None
         assert opened.outcome is not None
@@ -431,7 +502,7 @@ async def test_the_memory_of_broken_tls_is_bounded() -> None:
     monkey.setattr(opening, "REMEMBERED", 1)
     world.opens = dict.fromkeys("ab", lambda manner: BROKEN_TLS if manner.starttls else None)
     await world.opened()
-    await world.opened({at("a")})
+    await world.opened(Tries([at("a")]))
     assert (world.opener.clear(at("a")), world.opener.clear(at("b"))) == (False, True)
     monkey.undo()
 
@@ -489,6 +560,88 @@ async def test_a_session_that_breaks_before_mail_is_a_dead_host() -> None:
     assert (await world.opened()).slot.session is None
     assert len(world.opener.dead) == 1
     assert world.throttle.window.size == 5.0
+
+
+# ---- many dead hosts before one that is well ----
+
+
+class Mx(World):
+    """Hosts named by MX records, each with some addresses; all are dead but those of `well`."""
+
+    def __init__(self, *counts: int, well: frozenset[str] = frozenset()) -> None:
+        hosts = [
+            tuple(at(f"{number}.{one}", f"mx{number}.example") for one in range(count))
+            for number, count in enumerate(counts)
+        ]
+        super().__init__(*hosts)
+        self.lane = self.another(by_mx=True)
+        self.connects = {one.address: REFUSED for host in hosts for one in host if one.address not in well}
+
+    async def attempt(self, wait: float) -> tuple[str, list[str]]:
+        """Wait, and open a session; return with whom, and who was connected to for it."""
+        await asyncio.sleep(wait)
+        before = len(self.dialled)
+        opened = await self.opened()
+        address = opened.address if opened.slot.session is not None else ""
+        await opened.slot.close()
+        return address, [one for _, one in self.dialled[before:]]
+
+
+def addresses(host: int, count: int = 5) -> list[str]:
+    return [f"{host}.{one}" for one in range(count)]
+
+
+@virtually
+async def test_an_attempt_makes_ten_connects_at_most_to_hosts_it_knows_nothing_of() -> None:
+    world = Mx(*[5] * 50, well=frozenset({"2.0"}))
+    assert await world.attempt(0.0) == ("", [*addresses(0), *addresses(1)])
+    assert (CONNECTS, DEAD) == (10, 10)
+
+
+@pytest.mark.parametrize("wait", [1.0, 3600.0], ids=["in the pause", "later"])
+def test_dead_hosts_do_not_keep_a_live_one_from_its_turn(wait: float) -> None:
+    """Met by their answer or tried again: whoever is not known to be dead is tried all the same."""
+
+    async def test(_: object) -> None:
+        world = Mx(5, 5, 1, well=frozenset({"2.0"}))
+        assert (await world.attempt(0.0))[0] == ""
+        for _ in range(5):
+            assert (await world.attempt(wait))[0] == "2.0"
+        world.connects.clear()
+        assert (await world.attempt(3600.0))[0] == "0.0", "and the better one is tried again"
+
+    run(test)
+
+
+@virtually
+async def test_dead_hosts_take_turns_where_they_are_too_many() -> None:
+    """The last one was dead once, and is well again: those before it do not use up every attempt."""
+    world = Mx(5, 5, 5)
+    for _ in range(3):
+        await world.attempt(3600.0)
+    del world.connects["2.4"]
+    found = [await world.attempt(3600.0) for _ in range(2)]
+    assert [address for address, _ in found] == ["", "2.4"] or found[0][0] == "2.4"
+    found += [await world.attempt(3600.0) for _ in range(6)]
+    assert all(len(connects) <= CONNECTS + DEAD for _, connects in found)
+    assert all(address == "2.4" for address, _ in found[1:])
+    # The others are not forgotten.
+    assert {one for _, connects in found[2:] for one in connects} > {*addresses(0), *addresses(1)}
+
+
+@virtually
+async def test_of_hundreds_of_dead_addresses_every_attempt_tries_a_few_more() -> None:
+    world = Mx(*[5] * 50)
+    made = [len((await world.attempt(3600.0))[1]) for _ in range(30)]
+    assert max(made) == CONNECTS + DEAD
+    assert {address for _, address in world.dialled} == set(world.connects)
+
+
+@virtually
+async def test_hosts_an_operator_named_are_all_tried() -> None:
+    world = Mx(5, 5, 1, well=frozenset({"2.0"}))
+    world.lane = world.another()
+    assert (await world.attempt(0.0))[0] == "2.0"
 
 
 # ---- loops ----

@@ -10,7 +10,7 @@ from backstamp.delivery.router import FRESH, STALE, Bound, Router, Tables
 from backstamp.mail.outcome import Outcome
 from backstamp.policy import classify
 from backstamp.policy.destination import DestinationPolicy, PolicyTable, Provider, Rule, Tls
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchanger, Exchangers
 from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
 from backstamp.policy.source import PoolAddress, SourcePool, SourceTable
 
@@ -28,8 +28,8 @@ class Names:
     async def exchangers(self, domain: str) -> Exchangers | DnsFault:
         return self.exchangers_of.get(domain) or Exchangers((Exchanger(10, f"mx.{domain}"),))
 
-    async def addresses(self, host: str) -> tuple[str, ...] | DnsFault:
-        return (ADDRESS,)
+    async def addresses(self, host: str) -> Addresses | DnsFault:
+        return Addresses((ADDRESS,))
 
 
 def router(names: Names | None = None, **tables: Any) -> Router:

@@ -115,4 +115,4 @@ async def test_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as machine:
         machine.setattr(socket, "socket", refuse)
         found = await connect("::1", 25, timeouts=QUICK)
-    assert found == Fault(Phase.CONNECT, "refused", "no connection: Address family not supported by protocol")
+    assert found == Fault(Phase.CONNECT, "refused", "no connection: address family not supported by protocol")

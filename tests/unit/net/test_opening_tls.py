@@ -223,6 +223,25 @@ async def test_starttls_refused_goes_on_in_clear_text_under_may_only(peer: Peer,
         assert await peer.connect(tls) == Refusal(Reply(code, "5.7.0 not now"), Phase.TLS)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("words", [b"", b"421 4.3.2 closing\r\n"], ids=["silent", "with a word"])
+async def test_a_host_that_hangs_up_behind_its_refusal_of_starttls(late: bool, words: bytes) -> None:
+    """Its end may be on the way when the refusal is read: that is no session to send mail over."""
+
+    async def play(session: ExactSession) -> None:
+        await session.hear()
+        await session.say(b"454 4.7.0 not now\r\n")
+        if late or words:
+            await session.hear()
+            await session.say(words)
+
+    async with ExactPeer(play, ehlo=OFFERS) as peer:
+        for _ in range(20):
+            found = await connect(*peer.address, timeouts=QUICK, tls=Tls.MAY)
+            text = "the server closed the connection behind its 454 to STARTTLS"
+            assert found == Fault(Phase.TLS, "disconnected", text)
+
+
 async def test_421_to_starttls_ends_the_session(peer: Peer) -> None:
     peer.sink.script.say("STARTTLS", 421, "4.3.2 closing")
     assert await peer.connect() == Refusal(Reply(421, "4.3.2 closing"), Phase.TLS)

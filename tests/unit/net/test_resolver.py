@@ -15,7 +15,7 @@ from tests.support.dns import DnsServer, Zone
 from tests.support.queues import TestClock
 
 from backstamp.net.resolver import Resolver
-from backstamp.policy.mx import DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchanger, Exchangers
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -178,11 +178,11 @@ def test_names_that_cannot_be_asked_are_not(run: Run, verb: str, name: str) -> N
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("mx.example.test", ("2001:db8::1", "192.0.2.1")),
-        ("MX.Example.TEST.", ("2001:db8::1", "192.0.2.1")),
-        ("host-alias.test", ("2001:db8::1", "192.0.2.1")),
-        ("plain.test", ("192.0.2.5",)),
-        ("six.test", ("2001:db8::6",)),
+        ("mx.example.test", Addresses(("2001:db8::1", "192.0.2.1"))),
+        ("MX.Example.TEST.", Addresses(("2001:db8::1", "192.0.2.1"))),
+        ("host-alias.test", Addresses(("2001:db8::1", "192.0.2.1"))),
+        ("plain.test", Addresses(("192.0.2.5",))),
+        ("six.test", Addresses(("2001:db8::6",))),
         ("text.test", fault(DnsProblem.NO_ADDRESS, "text.test")),
         ("missing.test", fault(DnsProblem.NO_DOMAIN, "missing.test")),
         ("loop-b.test", fault(DnsProblem.ALIAS_LOOP, "loop-b.test")),
@@ -204,8 +204,8 @@ def test_families_take_turns_and_the_newer_begins(run: Run) -> None:
             resolver = Resolver([server.address], clock=TestClock())
             found = await resolver.addresses("wide.test")
             assert not isinstance(found, DnsFault)
-            assert [":" in one for one in found] == [True, False, True, False, False, False]
-            assert set(found) == {*ZONE["wide.test"]["A"], *ZONE["wide.test"]["AAAA"]}
+            assert [":" in one for one in found.known] == [True, False, True, False, False, False]
+            assert set(found.known) == {*ZONE["wide.test"]["A"], *ZONE["wide.test"]["AAAA"]}
             await resolver.close()
 
     run(story())
@@ -213,15 +213,36 @@ def test_families_take_turns_and_the_newer_begins(run: Run) -> None:
 
 @pytest.mark.parametrize("literal", ["192.0.2.7", "2001:db8::7", "127.0.0.1"])
 def test_an_address_stands_for_itself(run: Run, literal: str) -> None:
-    assert not ask(run, "addresses", literal, (literal,)).questions
+    assert not ask(run, "addresses", literal, Addresses((literal,))).questions
 
 
-@pytest.mark.parametrize("rcode", [dns.rcode.SERVFAIL, dns.rcode.NXDOMAIN])
-def test_one_family_is_enough(run: Run, rcode: dns.rcode.Rcode) -> None:
+def test_one_family_is_enough(run: Run) -> None:
+    """Some name servers deny a name when asked for AAAA: that is no trouble of theirs."""
+
     def broken(server: DnsServer) -> None:
-        server.rcodes["mx.example.test/AAAA"] = rcode
+        server.rcodes["mx.example.test/AAAA"] = dns.rcode.NXDOMAIN
 
-    ask(run, "addresses", "mx.example.test", ("192.0.2.1",), prepare=broken)
+    ask(run, "addresses", "mx.example.test", Addresses(("192.0.2.1",)), prepare=broken)
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [("A", DnsProblem.SERVER_FAILURE), ("AAAA", DnsProblem.SERVER_FAILURE), ("A", DnsProblem.TIMEOUT)],
+)
+def test_a_failure_beside_addresses_is_told(run: Run, kind: str, problem: DnsProblem) -> None:
+    """Whoever uses the other family only must not take silence for an answer."""
+
+    def broken(server: DnsServer) -> None:
+        if problem is DnsProblem.TIMEOUT:
+            server.silent.add(f"mx.example.test/{kind}")
+        else:
+            server.rcodes[f"mx.example.test/{kind}"] = dns.rcode.SERVFAIL
+
+    failed = fault(problem, "mx.example.test")
+    expected = (
+        Addresses(("2001:db8::1",), four=failed) if kind == "A" else Addresses(("192.0.2.1",), six=failed)
+    )
+    ask(run, "addresses", "mx.example.test", expected, prepare=broken, timeout=2.0)
 
 
 def test_a_failure_beside_a_denial_is_a_failure(run: Run) -> None:

@@ -231,3 +231,22 @@ def test_domains_with_the_same_order_have_the_same_site_whatever_their_numbers()
 def test_the_order_of_the_answer_makes_no_other_site(found: tuple[Exchanger, ...], order: list[int]) -> None:
     turned = tuple(found[place] for place in order if place < len(found))
     assert mx.site(Exchangers(turned)) == mx.site(Exchangers(found))
+
+
+@pytest.mark.parametrize(
+    ("family", "six", "four"),
+    [
+        (Family.BOTH, True, True),
+        (Family.IPV6_FIRST, True, True),
+        (Family.IPV4_FIRST, True, True),
+        (Family.IPV6, True, False),
+        (Family.IPV4, False, True),
+    ],
+)
+def test_an_answer_that_is_owed_counts_for_a_family_that_is_used(
+    family: Family, six: bool, four: bool
+) -> None:
+    fault = mx.DnsFault(mx.DnsProblem.TIMEOUT, "mx.example")
+    assert mx.unanswered(mx.Addresses((), six=fault), family) == (fault if six else None)
+    assert mx.unanswered(mx.Addresses((), four=fault), family) == (fault if four else None)
+    assert mx.unanswered(mx.Addresses(()), family) is None
