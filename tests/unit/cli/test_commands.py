@@ -91,6 +91,20 @@ def test_a_queue_directory_of_somebody_else(config: Path, tmp_path: Path) -> Non
     assert "FORMAT says" in one_line(run("serve", "--config", config))
 
 
+def test_a_suppression_list_that_cannot_be_opened(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "queue/suppression.sqlite").mkdir(parents=True)
+    line = one_line(run("serve", "--config", config))
+    assert line == f"backstamp: queue directory {tmp_path / 'queue'}: the suppression list: is a directory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_suppression_list_that_is_not_ours(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "queue/suppression.sqlite").touch(mode=0o000)
+    line = one_line(run("serve", "--config", config))
+    assert line.endswith("the suppression list: permission denied")
+
+
 class Serving:
     """`backstamp serve`, started, and its events one by one."""
 
