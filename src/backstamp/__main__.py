@@ -23,7 +23,7 @@ def main() -> None:
     if (config := _served(arguments)) is not None:
         from backstamp.config import apart
 
-        reading = apart.begin(config)
+        reading = apart.begin(config, starting=True)
         from backstamp import serving
 
         return serving.main(config, reading)
