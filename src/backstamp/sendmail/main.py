@@ -32,8 +32,6 @@ from backstamp.sendmail.options import Mode, Options
 
 DEFAULT_FILE = "/etc/backstamp/backstamp.toml"
 VARIABLE = "BACKSTAMP_CONFIG"
-PROGRAMS = frozenset({"sendmail", "mailq", "newaliases"})
-"""Names by which the command is this one, whatever its arguments."""
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
