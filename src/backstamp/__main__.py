@@ -9,7 +9,7 @@ anything is, a relay hears signals: who starts it may ask it to end at once.
 import os
 import sys
 
-from backstamp import signals
+from backstamp import signals, streams
 from backstamp.sendmail import PROGRAMS
 
 
@@ -23,6 +23,7 @@ def main() -> None:
         sys.exit(sendmail(name, arguments) if name in PROGRAMS else sendmail("sendmail", arguments[1:]))
     if arguments[:1] == ["serve"]:
         signals.ours.hear()
+    streams.keep()
     if (config := _served(arguments)) is not None:
         from backstamp.config import apart
 

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,16 @@ def run(*arguments: str | Path, timeout: float = 30) -> subprocess.CompletedProc
         timeout=timeout,
         check=False,
     )
+
+
+def in_shell(output: str, *arguments: str | Path) -> list[str]:
+    """Return a command with its output redirected; the shell becomes it."""
+    return ["/bin/sh", "-c", f'exec "$@" {output}', "sh", *PROGRAM, *map(str, arguments)]
+
+
+def shell(output: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = in_shell(output, *arguments)
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -221,6 +232,41 @@ def test_an_operator_decides(config: Path, tmp_path: Path) -> None:
         assert again.returncode == 1
         assert serving.stop()["waiting"] == 0
     assert run("queue", "doubt", "--queue", tmp_path / "queue", "--json").stdout == "[]\n"
+
+
+def test_what_nobody_takes_is_said_in_one_line(config: Path, tmp_path: Path) -> None:
+    with Serving(config) as serving:
+        serving.stop()
+    queue = ["queue", "list", "--queue", tmp_path / "queue"]
+    for output in (">&-", ">/dev/full"):
+        for words in (["check", "--config", config], [*queue, "--json"], ["queue", "--help"]):
+            done = shell(output, *words)
+            assert done.returncode == 1
+            [line] = done.stderr.splitlines()
+            assert line.startswith("backstamp: standard output: ")
+        # Where nothing waits nothing is printed, and that is no trouble.
+        done = shell(f"{output} <&-", *queue)
+        assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
+def test_a_relay_whose_events_nobody_takes_runs_on(config: Path, output: str) -> None:
+    port = int(config.read_text().rpartition('address = "127.0.0.1:')[2].partition('"')[0])
+    with subprocess.Popen(in_shell(output, "serve", "--config", config), stderr=subprocess.PIPE) as process:
+        lost = 0.0
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                    [line] = [one for one in answer if one.startswith(b"backstamp_events_lost_total ")]
+                if lost := float(line.split()[1]):
+                    break
+            except OSError:
+                assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait(10)) == (b"", 0)
+        assert lost >= 1
 
 
 def test_queue_wants_to_know_which(tmp_path: Path) -> None:
