@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from backstamp import running, signals
 from backstamp.app import Relay, StartError
 from backstamp.config import ConfigurationError, Settings, apart
-from backstamp.telemetry.events import Alarm
+from backstamp.telemetry.events import Alarm, Reloaded
 from backstamp.telemetry.log import EventLog
 
 BAD_CONFIGURATION: Final = 2
@@ -95,6 +95,11 @@ class Reloading:
                 self._relay.reload(await asyncio.to_thread(apart.load, self._config))
             except ConfigurationError as error:
                 problem = "; ".join(str(problem) for problem in error.problems)
-                now = int(time.time() * 1e6)
                 action = "the configuration in force stays"
-                self._log.emit(Alarm(time=now, problem=problem, action=action))
+                self._log.emit(Alarm(time=_now(), problem=problem, action=action))
+            else:
+                self._log.emit(Reloaded(time=_now(), config=self._config))
+
+
+def _now() -> int:
+    return int(time.time() * 1e6)

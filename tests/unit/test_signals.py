@@ -50,6 +50,7 @@ started = Relay._started
 Relay._started = lambda self: (started(self), self.stop())
 """
 WHOLE = (["recovered", "started", "stopped"], "", 0)
+AGAIN = (["recovered", "started", "reloaded", "stopped"], "", 0)
 NOTHING: tuple[list[str], str, int] = ([], "", 0)
 
 
@@ -88,7 +89,7 @@ def test_an_end_asked_for_while_it_starts_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [BEGIN, OPEN])
 def test_a_reload_asked_for_at_the_start_waits_for_the_relay(tmp_path: Path, at: dict[str, str]) -> None:
     """The reload ends this relay: without one it would run on."""
-    assert serve(tmp_path, at, "[signal.SIGHUP]", more=RELOADED) == WHOLE
+    assert serve(tmp_path, at, "[signal.SIGHUP]", more=RELOADED) == AGAIN
 
 
 def test_signals_while_it_ends_change_nothing(tmp_path: Path) -> None:
