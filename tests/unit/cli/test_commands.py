@@ -275,6 +275,9 @@ def test_sink_says_what_it_cannot(tmp_path: Path) -> None:
         assert "address already in use" in one_line(run("sink", "--listen", f"127.0.0.1:{port}"))
     assert "--listen" in one_line(run("sink", "--listen", "nowhere"))
     assert "--reply" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "RCPT"))
+    for wrong in ("RCPT=999 x", "RCPT=199 x"):
+        assert "200 to 599" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", wrong))
+    assert run("sink", "--listen", "127.0.0.1:0", "--delay", "-1").returncode == 2
     assert "one of CONNECT" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "TURN=500 no"))
     assert "USER:PASSWORD" in one_line(run("sink", "--listen", "127.0.0.1:0", "--auth", "me"))
 
