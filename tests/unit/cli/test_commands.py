@@ -190,6 +190,7 @@ def test_a_relay_that_does_not_run_is_said_in_one_line(config: Path) -> None:
     done = run("queue", "list", "--config", config)
     assert done.returncode == 1
     assert "no relay answers" in done.stderr
+    assert "(connection refused); " in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
