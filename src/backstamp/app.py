@@ -88,7 +88,8 @@ class Relay:
         self.suppression: SuppressionList
         self._learned: LearnedFile
         self._dispatcher: Dispatcher
-        self._resolver: Resolver
+        # Made before anything is opened: the end closes it, however far the start came.
+        self._resolver = Resolver(settings.nameservers, clock=self._clock)
         self._admin: AdminServer | None = None
         self._entropy = _Entropy()
         self._opener = Opener()
@@ -197,7 +198,6 @@ class Relay:
 
     def _compose(self) -> None:
         settings, clock, emit = self._settings, self._clock, self._log.emit
-        self._resolver = Resolver(settings.nameservers, clock=clock)
         self._learned = LearnedFile(DiskFiles(), settings.queue_directory, clock=clock, emit=emit)
         self._dispatcher = Dispatcher(
             self.queue,
@@ -364,7 +364,8 @@ def _reason(error: OSError) -> str:
         errno.EADDRNOTAVAIL: "not an address of this machine",
         errno.EROFS: "the file system is read-only",
     }
-    return reasons.get(error.errno or 0) or (error.strerror or str(error)).lower()
+    # Without a number the text is ours, and has a path in it.
+    return reasons.get(error.errno or 0) or (error.strerror or "").lower() or str(error)
 
 
 def _first(errors: BaseExceptionGroup[StartError]) -> StartError:

@@ -114,7 +114,13 @@ class Entrance:
             self._authority.open()
 
     async def run(self) -> None:
-        """Look now and then at what nobody else would look at."""
+        """Look now and then at what nobody else would look at, at the users file every second."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look(), name="look")
+            if self._authority is not None:
+                group.create_task(self._authority.run(), name="users")
+
+    async def _look(self) -> None:
         while True:
             for refusal in self._crowd.due(self._clock.monotonic()):
                 self._emit(limited(refusal, self._clock.wall()))

@@ -17,6 +17,7 @@ from backstamp.clock import Clock
 from backstamp.delivery.throttle import Learned
 from backstamp.queue.files import Files
 from backstamp.telemetry.events import Alarm, Event
+from backstamp.text import reason
 
 NAME: Final = "learned.json"
 GATHER: Final = 5.0
@@ -44,7 +45,9 @@ class LearnedFile:
         except FileNotFoundError:
             return []
         except OSError as error:
-            self._alarm(f"cannot be read: {error}", "what destinations taught is learned again")
+            self._alarm(
+                f"cannot be read: {reason(error, place=False)}", "what destinations taught is learned again"
+            )
             return []
         try:
             octets = self._files.read(descriptor, min(SIZE, self._files.size(descriptor)), 0)
@@ -52,7 +55,10 @@ class LearnedFile:
         except (OSError, msgspec.DecodeError) as error:
             with contextlib.suppress(OSError):
                 self._files.rename(self._path, f"{self._path}.damaged")
-            self._alarm(f"cannot be used: {error}", f"kept as {NAME}.damaged; what it said is learned again")
+            self._alarm(
+                f"cannot be used: {reason(error, place=False)}",
+                f"kept as {NAME}.damaged; what it said is learned again",
+            )
             return []
         finally:
             self._files.close(descriptor)
@@ -84,7 +90,10 @@ class LearnedFile:
             files.rename(draft, self._path)
             files.sync_directory(self._root)
         except OSError as error:
-            self._alarm(f"cannot be written: {error}", "what destinations taught is kept in memory only")
+            self._alarm(
+                f"cannot be written: {reason(error, place=False)}",
+                "what destinations taught is kept in memory only",
+            )
 
     def _alarm(self, problem: str, action: str) -> None:
         now = int(self._clock.wall() * 1e6)

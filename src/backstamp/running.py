@@ -7,11 +7,11 @@ import asyncio
 import contextlib
 import gc
 import resource
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final, TextIO
 
+from backstamp import signals
 from backstamp.app import Relay
 from backstamp.telemetry.log import EventLog
 from backstamp.telemetry.metrics import Metrics
@@ -55,11 +55,10 @@ def loop(main: Coroutine[Any, Any, None]) -> None:
 
 
 def on_signals(relay: Relay, reload: Callable[[], None]) -> None:
-    """SIGTERM and SIGINT end a relay in order, SIGHUP reloads."""
+    """SIGTERM and SIGINT end a relay in order, SIGHUP reloads; those that came before it was there, too."""
+    # Not the loop's own handlers, which go with it: the end of a process is longer than its loop's.
     running = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        running.add_signal_handler(name, relay.stop)
-    running.add_signal_handler(signal.SIGHUP, reload)
+    signals.ours.answer(running.call_soon_threadsafe, end=relay.stop, reload=reload)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

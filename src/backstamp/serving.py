@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from backstamp import running
+from backstamp import running, signals
 from backstamp.app import Relay, StartError
 from backstamp.config import ConfigurationError, Settings, apart
-from backstamp.telemetry.events import Alarm
+from backstamp.telemetry.events import Alarm, Reloaded
 from backstamp.telemetry.log import EventLog
 
 BAD_CONFIGURATION: Final = 2
@@ -26,14 +26,25 @@ def main(config: str, reading: Callable[[], Settings]) -> None:
     `config` is read already (`apart.begin`): it takes as long as loading this module. Raises SystemExit.
     """
     try:
-        settings = reading()
-    except ConfigurationError as error:
-        _refuse("\n".join(str(problem) for problem in error.problems))
-    try:
-        with running.event_log(sys.stdout) as (log, metrics):
-            running.loop(_serve(Relay(settings, log, metrics), config, log))
+        _run(config, reading)
     except StartError as error:
         _refuse(f"backstamp: {error}")
+    finally:
+        signals.ours.finish()
+
+
+def _run(config: str, reading: Callable[[], Settings]) -> None:
+    try:
+        settings = reading()
+    except ConfigurationError as error:
+        # A supervisor's signal may have ended the reader, too: that is no mistake in the file.
+        if signals.ours.ending:
+            return
+        _refuse("\n".join(str(problem) for problem in error.problems))
+    if signals.ours.ending:
+        return
+    with running.event_log(sys.stdout) as (log, metrics):
+        running.loop(_serve(Relay(settings, log, metrics), config, log))
 
 
 def _refuse(why: str) -> NoReturn:
@@ -42,19 +53,24 @@ def _refuse(why: str) -> NoReturn:
 
 
 async def _serve(relay: Relay, config: str, log: EventLog) -> None:
-    reloading = Reloading(relay, config, log)
+    ready = asyncio.Event()
+    reloading = Reloading(relay, config, log, ready)
     running.on_signals(relay, reloading.ask)
-    await relay.run()
+    await relay.run(ready)
     await reloading.end()
 
 
 class Reloading:
-    """Reads the configuration again when asked: one reading at a time, and the last word counts."""
+    """Reads the configuration again when asked: one reading at a time, and the last word counts.
 
-    def __init__(self, relay: Relay, config: str, log: EventLog) -> None:
+    What is asked before the relay is `ready` is done then: there is nothing yet to be changed.
+    """
+
+    def __init__(self, relay: Relay, config: str, log: EventLog, ready: asyncio.Event) -> None:
         self._relay = relay
         self._config = config
         self._log = log
+        self._ready = ready
         self._asked = False
         self._task: asyncio.Task[None] | None = None
 
@@ -71,6 +87,7 @@ class Reloading:
             await asyncio.wait([self._task])
 
     async def _work(self) -> None:
+        await self._ready.wait()
         while self._asked:
             self._asked = False
             try:
@@ -78,6 +95,11 @@ class Reloading:
                 self._relay.reload(await asyncio.to_thread(apart.load, self._config))
             except ConfigurationError as error:
                 problem = "; ".join(str(problem) for problem in error.problems)
-                now = int(time.time() * 1e6)
                 action = "the configuration in force stays"
-                self._log.emit(Alarm(time=now, problem=problem, action=action))
+                self._log.emit(Alarm(time=_now(), problem=problem, action=action))
+            else:
+                self._log.emit(Reloaded(time=_now(), config=self._config))
+
+
+def _now() -> int:
+    return int(time.time() * 1e6)

@@ -1,4 +1,4 @@
-"""Text from strangers, made fit to be shown."""
+"""Text from strangers and from the system, made fit to be shown."""
 
 import re
 from typing import Final
@@ -11,3 +11,11 @@ def printable(text: str, limit: int = 500) -> str:
     """Return text fit for a log line or a report: no control characters, at most `limit` characters."""
     clean = _UNPRINTABLE.sub(" ", text).strip()
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def reason(error: BaseException, *, place: bool = True) -> str:
+    """Return what an error says, in plain words: of the system's without number, with its file if `place`."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    words = error.strerror[:1].lower() + error.strerror[1:]
+    return f"{words} ({error.filename})" if place and error.filename else words

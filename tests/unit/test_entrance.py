@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from ipaddress import ip_network
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,9 +15,9 @@ from backstamp import entrance as entrances
 from backstamp.clock import SystemClock
 from backstamp.config import Settings
 from backstamp.entrance import Entrance
-from backstamp.listener.settings import HttpSettings, Limits, ListenerSettings
+from backstamp.listener.settings import AuthSettings, HttpSettings, Limits, ListenerSettings
 from backstamp.policy.destination import Rate
-from backstamp.telemetry.events import Event, Limited
+from backstamp.telemetry.events import Alarm, Event, Limited
 
 
 async def come(entrance: Entrance, number: int) -> Talker:
@@ -37,6 +38,34 @@ def entered(settings: Settings) -> tuple[Entrance, list[Event]]:
         grace=1.0,
     )
     return entrance, events
+
+
+async def test_the_users_file_is_looked_at_where_nobody_asks(tmp_path: Path) -> None:
+    file = tmp_path / "users"
+    file.write_text("")
+    listen = ListenerSettings("relay.example.org", "127.0.0.1", 0)
+    entrance, events = entered(
+        Settings(
+            hostname=listen.hostname,
+            queue_directory="none",
+            listeners=(listen,),
+            auth=AuthSettings(users=str(file)),
+        )
+    )
+    entrance.open()
+    running = asyncio.create_task(entrance.run())
+    try:
+        file.unlink()
+        async with asyncio.timeout(30):
+            while not events:
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await entrance.close()
+    [alarm] = events
+    assert isinstance(alarm, Alarm)
+    assert alarm.problem == f"{file}: no such file; backstamp user add makes it"
 
 
 async def test_a_rate_holds_over_smtp_and_http() -> None:

@@ -3,11 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstamp.text import printable
+from backstamp.text import printable, reason
 
 
 def test_controls_become_one_space() -> None:
     assert printable("a\r\n\x1b[31mb\x00\x7f\x9bc ") == "a [31mb c"
+
+
+def test_what_the_system_says_comes_in_plain_words() -> None:
+    denied = PermissionError(13, "Permission denied", "/var/Queue")
+    assert reason(denied) == "permission denied (/var/Queue)"
+    assert reason(denied, place=False) == "permission denied"
+    assert reason(OSError("the Text is ours")) == reason(ValueError("the Text is ours")) == "the Text is ours"
 
 
 def test_nothing_turns_the_direction_of_a_line() -> None:

@@ -5,10 +5,12 @@ heavy; rooms are imported inside the command that needs them. Exit codes: 0 done
 wrong, 2 wrong usage or a configuration that cannot be used.
 """
 
+import sys
 from collections.abc import Callable
 
 import typer
 
+from backstamp import streams
 from backstamp.cli import (
     check,
     demo,
@@ -41,6 +43,9 @@ COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
 """What registers commands, in the order of `--help`."""
 
 
+FAILED = 1
+
+
 def build() -> typer.Typer:
     """Return the whole application."""
     app = typer.Typer(
@@ -58,4 +63,15 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; the entry point of `backstamp` and `python -m backstamp`."""
-    build()()
+    output = streams.Output()
+    output.stand_in()
+    try:
+        try:
+            build()()
+        finally:
+            sys.stdout.flush()
+    except OSError:
+        if not (why := output.give_up()):
+            raise
+        typer.echo(f"backstamp: standard output: {why}", err=True)
+        sys.exit(FAILED)

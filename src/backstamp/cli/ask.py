@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 import typer
 
 from backstamp.cli.configuration import BAD_CONFIGURATION, load_or_exit
+from backstamp.text import reason
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -51,7 +52,7 @@ def ask(
     except UnknownError:
         return None
     except OSError as error:
-        fail(f"the relay's answer broke off: {error}")
+        fail(f"the relay's answer broke off: {reason(error)}")
 
 
 class UnknownError(Exception):
@@ -111,9 +112,10 @@ def send(
             raise refused from None
         fail(f"the relay at {where} answered {error.code}: {said.decode('utf-8', 'replace')[:200]}")
     except OSError as error:
-        reason = getattr(error, "reason", error)
+        why = getattr(error, "reason", error)
+        because = reason(why) if isinstance(why, Exception) else str(why)
         typer.echo(
-            f"backstamp: no relay answers at {where} ({reason}); {STOPPED} {settings.queue_directory}",
+            f"backstamp: no relay answers at {where} ({because}); {STOPPED} {settings.queue_directory}",
             err=True,
         )
         raise typer.Exit(UNREACHABLE) from None

@@ -12,6 +12,6 @@ def register(app: typer.Typer) -> None:
 
 def check(config: ConfigOption) -> None:
     """Check a configuration file: every mistake with file, line and key; exit 2 if there is one."""
-    settings = load_or_exit(config)
+    settings = load_or_exit(config, starting=True)
     listeners = ", ".join(listener.place for listener in settings.listeners)
     typer.echo(f"{config}: fine; listens on {listeners}, queue in {settings.queue_directory}")

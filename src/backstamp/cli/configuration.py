@@ -17,8 +17,10 @@ ConfigOption = Annotated[
 ]
 
 
-def load_or_exit(path: str) -> Settings:
+def load_or_exit(path: str, *, starting: bool = False) -> Settings:
     """Return the settings of a file; where it has mistakes print them all, one a line.
+
+    `starting` looks at what only a relay's start needs, too.
 
     Raises:
         typer.Exit: with code 2, after printing.
@@ -27,7 +29,7 @@ def load_or_exit(path: str) -> Settings:
     from backstamp.config.load import load
 
     try:
-        return load(path)
+        return load(path, starting=starting)
     except ConfigurationError as error:
         for problem in error.problems:
             typer.echo(problem, err=True)

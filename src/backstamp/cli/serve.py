@@ -14,7 +14,7 @@ def serve(config: ConfigOption) -> None:
     """Run the relay until SIGTERM; events go to standard output, one a line."""
     from backstamp.config import apart
 
-    reading = apart.begin(config)
+    reading = apart.begin(config, starting=True)
     from backstamp import serving
 
     serving.main(config, reading)

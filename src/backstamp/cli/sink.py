@@ -22,13 +22,15 @@ Replies = Annotated[
         help="Answer CONNECT, EHLO, MAIL, RCPT, DATA or DOT so: RCPT=450 4.2.0 later.",
     ),
 ]
-First = Annotated[int | None, typer.Option("--first", metavar="N", help="Use each --reply N times only.")]
+First = Annotated[
+    int | None, typer.Option("--first", min=1, metavar="N", help="Use each --reply N times only.")
+]
 Delay = Annotated[
-    float, typer.Option("--delay", metavar="SECONDS", help="Wait before answering the final dot.")
+    float, typer.Option("--delay", min=0, metavar="SECONDS", help="Wait before answering the final dot.")
 ]
 Dropping = Annotated[bool, typer.Option("--drop-after-dot", help="Close at the final dot, without a reply.")]
 Connections = Annotated[
-    int | None, typer.Option("--connections", metavar="N", help="Tell 421 above N connections.")
+    int | None, typer.Option("--connections", min=0, metavar="N", help="Tell 421 above N connections.")
 ]
 Tls = Annotated[
     Literal["none", "starttls", "implicit"],
@@ -84,8 +86,8 @@ def sink(
     for item in reply or ():
         verb, _, words = item.partition("=")
         code, _, text = words.partition(" ")
-        if not (code.isdecimal() and len(code) == 3):
-            _fail(f"--reply {item}: write VERB=CODE TEXT, RCPT=450 4.2.0 later")
+        if not (code.isascii() and code.isdecimal() and len(code) == 3 and "2" <= code[0] <= "5"):
+            _fail(f"--reply {item}: write VERB=CODE TEXT with a code of 200 to 599, RCPT=450 4.2.0 later")
         if verb.upper() not in VERBS:
             _fail(f"--reply {item}: the verb is one of {', '.join(VERBS)}")
         script.say(verb.upper(), int(code), text, times=first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -48,7 +48,9 @@ For = Annotated[
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is standard output.")
 ]
-File = Annotated[str, typer.Argument(metavar="FILE", help="NDJSON as exported, or *.csv.")]
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="NDJSON as exported, or *.csv; - is standard input (NDJSON).")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -181,23 +183,36 @@ def import_(file: File, config: Config = None, json: AsJson = False) -> None:
     from backstamp.policy.suppression_file import CSV, NDJSON
 
     kind = CSV if file.lower().endswith(".csv") else NDJSON
+    source = "standard input" if file == "-" else file
     try:
         with (
-            open(file, "rb") as octets,
+            _opened(file) as octets,
             send(config, f"{_PATH}/import", octets, kind, timeout=PATIENCE) as answer,
         ):
             taken = msgspec.json.decode(answer.read(), type=dict[str, int])["entries"]
     except RefusedError as error:
         for mistake in error.details.get("mistakes", []):
-            typer.echo(f"{file}:{mistake['line']}: {mistake['problem']}", err=True)
-        typer.echo(f"backstamp: {file}: {error if not error.details else 'nothing was taken'}", err=True)
+            typer.echo(f"{source}:{mistake['line']}: {mistake['problem']}", err=True)
+        typer.echo(f"backstamp: {source}: {error if not error.details else 'nothing was taken'}", err=True)
         raise typer.Exit(UNREACHABLE) from None
     except UnknownError:
         fail(OLD)
     except OSError as error:
-        fail(f"{file}: {(error.strerror or str(error)).lower()}")
+        fail(f"{source}: {(error.strerror or str(error)).lower()}")
     words = f"{count(taken, 'entry', 'entries')} taken"
     typer.echo(msgspec.json.encode({"entries": taken}).decode() if json else words)
+
+
+def _opened(file: str) -> BinaryIO:
+    """Return a file whose length can be told before it is sent; standard input is read into one."""
+    import shutil
+    import tempfile
+
+    if file != "-":
+        return open(file, "rb")
+    kept = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    shutil.copyfileobj(sys.stdin.buffer, kept)
+    return cast("BinaryIO", kept)
 
 
 def _running(config: str | None, asked: dict[str, str | None], limit: int) -> Iterator[list[Entry]]:
@@ -250,8 +265,12 @@ def _stopped(directory: str, asked: dict[str, str | None], limit: int | None) ->
             yield page
             limit = None if limit is None else limit - len(page)
             after = (page[-1].address, page[-1].tenant)
-    except (OSError, ValueError, DamagedFileError, sqlite3.Error) as error:
+    except BlockingIOError:
+        fail(f"{database.path}: a relay has it open; ask that one with --config FILE")
+    except (ValueError, DamagedFileError, sqlite3.Error) as error:
         fail(f"{database.path}: {error}")
+    except OSError as error:
+        fail(f"{database.path}: {error.strerror.lower()}" if error.strerror else str(error))
     finally:
         database.close()
 

@@ -114,6 +114,8 @@ def remove(name: Name, config: Config = None, users: File = None) -> None:
     from backstamp.listener.accounts import UsersError
 
     path = _path(config, users)
+    if _accounts(path).get(_name(name)) is None:
+        _fail(f"{path}: {name} is no user")
 
     def gone(old: Account | None) -> None:
         if old is None:
@@ -198,12 +200,27 @@ def _account(user: User, password_stdin: bool, *, scram: bool) -> Account:
         except UnicodeDecodeError:
             _fail("the password on standard input is not UTF-8", BAD_CONFIGURATION)
     else:
-        text = typer.prompt(f"Password of {user.name}", hide_input=True, confirmation_prompt=True, err=True)
+        text = _asked(f"Password of {user.name}")
     try:
         password(text)
         return account(user, text, os.urandom, scram=scram)
     except UsersError as error:
         _fail(str(error), BAD_CONFIGURATION)
+
+
+def _asked(question: str) -> str:
+    """Ask twice on the terminal for what is not to be shown there."""
+    import getpass
+    import warnings
+
+    with warnings.catch_warnings():
+        # Without a terminal it would be asked for on standard input, where it could be seen.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            return str(typer.prompt(question, hide_input=True, confirmation_prompt=True, err=True))
+        except getpass.GetPassWarning:
+            typer.echo(err=True)
+            _fail("no terminal to ask for a password on; --password-stdin reads it", BAD_CONFIGURATION)
 
 
 def _change(path: str, name: str, make: Callable[[Account | None], Account | None]) -> None:

@@ -5,26 +5,33 @@ relay, needed for a moment. And a reload in the relay's own process would hold u
 child says on its standard output what came of it, as a pickle: the settings, or all mistakes.
 """
 
+import contextlib
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from backstamp.config.problem import ConfigurationError, Problem
 from backstamp.config.settings import Settings
 
+_STARTING: Final = "starting"
+"""Told to the child as its second argument."""
 
-def begin(path: str) -> Callable[[], Settings]:
-    """Have a file read; return what waits for the settings.
+
+def begin(path: str, *, starting: bool = False) -> Callable[[], Settings]:
+    """Have a file read; return what waits for the settings. `starting` as for `load.load`.
 
     That raises ConfigurationError with every mistake, as `load.load` does; one where the child broke.
     """
     # -P: a directory named backstamp where the relay is started from is not the program.
-    command = [sys.executable, "-P", "-m", __name__, path]
+    command = [sys.executable, "-P", "-m", __name__, path, *([_STARTING] if starting else [])]
     child = subprocess.Popen(  # noqa: S603 - this program, and its own argument
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        process_group=0,  # a Ctrl-C is the relay's to hear
     )
 
     def end() -> Settings:
@@ -50,13 +57,13 @@ def main() -> None:
     """Read the file named on the command line; the child's part."""
     from backstamp.config.load import load as read
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C is the relay's to tell of
     said: Settings | tuple[Problem, ...]
     try:
-        said = read(sys.argv[1])
+        said = read(sys.argv[1], starting=_STARTING in sys.argv[2:])
     except ConfigurationError as error:
         said = error.problems
-    with os.fdopen(1, "wb") as out:
+    # Whom it was for may be gone.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(1, "wb") as out:
         out.write(pickle.dumps(said))
 
 

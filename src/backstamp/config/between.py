@@ -7,11 +7,13 @@ are told together with those in single values. What a route's keys must keep is 
 import difflib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from backstamp.config import names, units
 from backstamp.config.lines import Path, written
 from backstamp.config.words import shown
+
+_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - nothing is bound here
 
 Mistakes = list[tuple[Path, str]]
 
@@ -45,7 +47,7 @@ def repetitions(document: Mapping[str, Any]) -> Mistakes:
         if isinstance(table := document.get(name), dict):
             listens += _parsed((name, "address"), table.get("address"), units.socket_address)
     listens = [(path, value) for path, value in listens if not str(value).endswith(":0")]
-    found = _repeated(listens)
+    found = _repeated(listens) + _taken_in(listens)
     for array, key, parse in (
         ("destination", "match", names.match),
         ("provider", "name", names.name),
@@ -197,6 +199,24 @@ def _parsed(path: Path, value: object, parse: Callable[[object], Hashable]) -> l
         return [(path, parse(value))]
     except ValueError:
         return []
+
+
+def _taken_in(listens: Sequence[tuple[Path, Hashable]]) -> Mistakes:
+    """Return addresses beside a wildcard of their family and port: the system gives a port once.
+
+    Ports of IPv4 and IPv6 are apart: `[::]` takes no IPv4 here, so both wildcards may stand together.
+    """
+    places = [(path, value) for path, value in listens if isinstance(value, units.Address) and value.port]
+    found: Mistakes = []
+    for index, (path, value) in enumerate(places):
+        for first, other in places[:index]:
+            wild = [one.host for one in (other, value) if one.host in _WILDCARDS]
+            same = value.port == other.port and (":" in value.host) == (":" in other.host)
+            if same and len(wild) == 1:
+                text = f"{shown(str(value))} is taken with {written(first)}, for {wild[0]} is every address"
+                found.append((path, f"{text}; write one of them, or another port"))
+                break
+    return found
 
 
 def _repeated(values: Sequence[tuple[Path, Hashable]]) -> Mistakes:

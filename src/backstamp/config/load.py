@@ -3,7 +3,8 @@
 Three readers in turn: TOML (one mistake, the standard parser stops at the first), the
 tables, alone and between them (all mistakes at once), then the records of the rooms. Each
 mistake carries file, line and key. Of the machine only the files of passwords and certificates
-are looked at: whether a port is free or a directory can be written is found by those who use it.
+are looked at, before a start those of users and sockets too: whether a port is free or a directory
+can be written is found by those who use it.
 """
 
 import os
@@ -22,6 +23,7 @@ from backstamp.config import (
     passwords,
     shipped,
     smarthosts,
+    surroundings,
 )
 from backstamp.config.complaints import complaints
 from backstamp.config.model import File
@@ -35,8 +37,8 @@ _HINTS = {
 }
 
 
-def load(path: str | os.PathLike[str]) -> Settings:
-    """Return the settings of a file.
+def load(path: str | os.PathLike[str], *, starting: bool = False) -> Settings:
+    """Return the settings of a file; `starting` looks at what only a start needs, too.
 
     Raises:
         ConfigurationError: carries every mistake, in the order of the file.
@@ -48,11 +50,11 @@ def load(path: str | os.PathLike[str]) -> Settings:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigurationError((Problem(file, 0, "", f"cannot be read: {reason}"),)) from None
-    return parse(content, file)
+    return parse(content, file, starting=starting)
 
 
-def parse(content: bytes, file: str) -> Settings:
-    """Return the settings a file's octets mean; `file` names it in problems.
+def parse(content: bytes, file: str, *, starting: bool = False) -> Settings:
+    """Return the settings a file's octets mean; `file` names it in problems, `starting` as for `load`.
 
     Raises:
         ConfigurationError: carries every mistake, in the order of the file.
@@ -73,6 +75,8 @@ def parse(content: bytes, file: str) -> Settings:
     secrets, unread = passwords.read(document)
     token_secret, unread_too = passwords.token_secret(document)
     mistakes += unread + unread_too + listening.mistakes(document) + certificates.mistakes(document)
+    if starting:
+        mistakes += surroundings.mistakes(document)
     try:
         model = File.model_validate(document)
     except ValidationError as error:

@@ -76,6 +76,12 @@ class Authority:
         if self._users is not None:
             self._users.open()
 
+    async def run(self) -> None:
+        """Look at the users file again and again, so that an alarm does not wait for the next client."""
+        while self._users is not None:
+            await self._sleep(users.PERIOD)
+            self._users.poll()
+
     async def close(self) -> None:
         """Let go of threads and connections."""
         if self._passwords is not None:

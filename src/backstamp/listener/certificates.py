@@ -112,7 +112,7 @@ class Certificates:
         """
         settings = self.settings
         if settings.client_ca:
-            pem.read_authorities(settings.client_ca)
+            pem.read_certificates(settings.client_ca)
         shown = tuple(pem.read_pair(*pair) for pair in settings.pairs)
         contexts = [server_tls.server_context(*pair, settings.client_ca) for pair in settings.pairs]
         by_name: dict[str, ssl.SSLContext] = {}

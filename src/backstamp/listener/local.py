@@ -9,6 +9,10 @@ import errno
 import os
 import socket
 import stat
+from typing import Final
+
+_NOWHERE: Final = "its directory is not there; make it first"
+_NO_SOCKET: Final = "a file that is no socket is there; remove it, or write another path"
 
 
 class SocketFile:
@@ -33,7 +37,7 @@ class SocketFile:
                 raise
         except FileNotFoundError:
             self.socket.close()
-            raise OSError(errno.ENOENT, "its directory is not there; make it first") from None
+            raise OSError(errno.ENOENT, _NOWHERE) from None
         except OSError:
             self.socket.close()
             raise
@@ -47,6 +51,22 @@ class SocketFile:
                 os.unlink(self.path)
 
 
+def obstacle(path: str) -> str:
+    """Return why a socket file cannot be made at a path, empty if nothing is seen that says so.
+
+    Changes nothing, and does not ask whether somebody listens there: that may be the relay in question.
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return "" if os.path.isdir(os.path.dirname(path)) else _NOWHERE
+    except NotADirectoryError:
+        return _NOWHERE
+    except OSError:
+        return ""
+    return "" if stat.S_ISSOCK(found.st_mode) else _NO_SOCKET
+
+
 def _clear(path: str) -> None:
     """Remove the socket of a process that is gone."""
     try:
@@ -54,7 +74,7 @@ def _clear(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise OSError(errno.EEXIST, "a file that is no socket is there; remove it, or write another path")
+        raise OSError(errno.EEXIST, _NO_SOCKET)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
         # A backlog that is full (EAGAIN) is somebody's too.

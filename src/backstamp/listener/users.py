@@ -1,9 +1,10 @@
 """The table of users in memory, and the file behind it: read again when it changed, written whole.
 
-Whoever asks for the table makes the file be looked at, once a second at most. A file that is
-broken or gone changes nothing but for an alarm: who could send still can, and one more alarm
-tells when it is well again. A writer locks the directory, writes another file that then
-takes the place of the old one, and follows no symbolic link.
+Whoever asks for the table makes the file be looked at, once a second at most, and where nobody
+asks a relay looks by itself (`Authority.run`). A file that is broken or gone changes nothing but
+for an alarm: who could send still can, and one more alarm tells when it is well again. A writer
+locks the directory, writes another file that then takes the place of the old one, and follows no
+symbolic link.
 """
 
 import contextlib
@@ -90,6 +91,11 @@ class Users:
     @property
     def table(self) -> UserTable:
         """The users, as the file stood at most a second ago."""
+        self.poll()
+        return self._table
+
+    def poll(self) -> None:
+        """Read the file again if it is another one; it is looked at once a second at most."""
         now = self._monotonic()
         if now >= self._next:
             self._next = now + PERIOD
@@ -97,7 +103,6 @@ class Users:
             if seen != self._seen:
                 self._seen = seen
                 self._read()
-        return self._table
 
     def _read(self) -> None:
         try:

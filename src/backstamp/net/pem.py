@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from backstamp.net.server_tls import Certificate, CertificateError, ClientCertificate
@@ -24,14 +25,8 @@ def read_pair(certificate: str, key: str) -> Certificate:
     Raises:
         CertificateError: one cannot be read, is no PEM, has a passphrase, or they are not a pair.
     """
-    chain = _certificates(certificate)
-    octets = _content(key)
-    try:
-        private = load_pem_private_key(octets, None)
-    except TypeError:
-        raise CertificateError(key, "has a passphrase; write it without one") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError(key, "is no private key in PEM") from None
+    chain = read_certificates(certificate)
+    private = read_key(key)
     try:
         shown = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
@@ -45,13 +40,31 @@ def read_pair(certificate: str, key: str) -> Certificate:
     )
 
 
-def read_authorities(file: str) -> None:
-    """Look at a file of authorities.
+def read_certificates(file: str) -> list[x509.Certificate]:
+    """Return the certificates of a file: a chain, or authorities.
 
     Raises:
         CertificateError: it cannot be read, or holds no certificates in PEM.
     """
-    _certificates(file)
+    try:
+        return x509.load_pem_x509_certificates(_content(file))
+    except ValueError:
+        raise CertificateError(file, "is no certificate in PEM") from None
+
+
+def read_key(file: str) -> PrivateKeyTypes:
+    """Return the private key of a file.
+
+    Raises:
+        CertificateError: it cannot be read, is no PEM, or has a passphrase.
+    """
+    octets = _content(file)
+    try:
+        return load_pem_private_key(octets, None)
+    except TypeError:
+        raise CertificateError(file, "has a passphrase; write it without one") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError(file, "is no private key in PEM") from None
 
 
 def identity(found: ssl.SSLObject) -> ClientCertificate | None:
@@ -78,13 +91,6 @@ def _content(file: str) -> bytes:
     if len(octets) > LARGEST:
         raise CertificateError(file, f"has more than {LARGEST} octets")
     return octets
-
-
-def _certificates(file: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(_content(file))
-    except ValueError:
-        raise CertificateError(file, "is no certificate in PEM") from None
 
 
 def _names(file: str, certificate: x509.Certificate) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from backstamp.queue.draft import UndecidedError
 from backstamp.queue.engine import Engine
 from backstamp.queue.segment import Segment
 from backstamp.queue.store import Job, Removal
+from backstamp.text import reason
 
 _SLICE: Final = 256
 """Messages moved between two turns of the loop."""
@@ -93,7 +94,9 @@ class Compactor:
             self._unreadable.update(segment.number for segment in chosen)
             self._engine.alarm(str(error), "it is looked at when it is sent, or by fsck")
         except OSError as error:
-            self._engine.alarm(f"segments could not be compacted: {error}", "they stay, and are tried again")
+            self._engine.alarm(
+                f"segments could not be compacted: {reason(error)}", "they stay, and are tried again"
+            )
             _let_go(chosen, moved)
             raise
         _let_go(chosen, moved)

@@ -16,6 +16,7 @@ from backstamp.queue.record import Header, Kind, checksum, encode_header
 from backstamp.queue.segment import CAPACITY, NEW_SUFFIX, Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.store import append_seal
+from backstamp.text import reason
 
 _BLOCK: Final = 1024 * 1024
 """Octets gathered for one write."""
@@ -118,7 +119,7 @@ def publish(files: Files, segment: Segment) -> None:
             files.unlink(path)
             files.sync_directory(segment.directory)
         except OSError:
-            raise UndecidedError(f"segment {segment.number}: {error}") from error
+            raise UndecidedError(f"segment {segment.number}: {reason(error)}") from error
         discard(files, segment)
         raise
     segment.sealed = True

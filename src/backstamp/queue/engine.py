@@ -43,6 +43,7 @@ from backstamp.queue.port import (
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Alarm, Event
+from backstamp.text import reason
 
 REPORT_AFTER = 300.0
 """Seconds after which a failure is reported though some recipients were not tried yet."""
@@ -354,7 +355,7 @@ class Engine:
                         continue
                     envelope, content = damage.envelope, b""
                 except OSError as error:
-                    problem = f"a message could not be read for its report: {error}"
+                    problem = f"a message could not be read for its report: {reason(error)}"
                     self.alarm(problem, "tried again in a minute", ids.text(entry.queue_id))
                     self._postpone(debt)
                     continue

@@ -21,6 +21,7 @@ from backstamp.queue.reader import Damaged, Scan
 from backstamp.queue.record import SALT_SIZE, Kind
 from backstamp.queue.segment import KEYS_SUFFIX, MAIL_SUFFIX, NEW_SUFFIX, STAMPS_SIZE
 from backstamp.queue.stamps import Stamp
+from backstamp.text import reason
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -132,7 +133,7 @@ def damaged_keys(files: Files, root: str) -> Iterator[DamagedKeys]:
             continue  # its keys were over, and it was removed meanwhile
         except OSError as error:
             finding = Finding(
-                f"keys in file {number} cannot be read: {error}", "mend what keeps them from it"
+                f"keys in file {number} cannot be read: {reason(error)}", "mend what keeps them from it"
             )
             yield DamagedKeys(finding, Scan(number, b"", 0, [], [], 0, False, b"", False))
             continue
@@ -157,7 +158,9 @@ def walk(files: Files, root: str) -> Iterator[Examined | SegmentReport]:
         except FileNotFoundError:
             continue  # it was finished and removed meanwhile
         except OSError as error:
-            finding = Finding(f"it cannot be read: {error}", "nothing: mend what keeps it from being read")
+            finding = Finding(
+                f"it cannot be read: {reason(error)}", "nothing: mend what keeps it from being read"
+            )
             yield SegmentReport(number, 0, 0, 0, {}, (finding,))
 
 

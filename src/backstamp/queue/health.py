@@ -16,6 +16,7 @@ from backstamp.queue.bell import Gate
 from backstamp.queue.store import Job, Marks, Probe
 from backstamp.queue.trouble import LOCAL, Trouble
 from backstamp.telemetry.events import Alarm, Event, Resumed
+from backstamp.text import reason
 
 
 class Health:
@@ -86,7 +87,7 @@ class Health:
     def append_failed(self, error: OSError) -> Reply:
         """An append failed; return what its client is told."""
         if not self._trouble.probing:
-            self.alarm(f"a message could not be written: {error}", "its client was told to try again")
+            self.alarm(f"a message could not be written: {reason(error)}", "its client was told to try again")
         reply = self._trouble.refused(error)
         self._watch_disk()
         return reply

@@ -14,6 +14,7 @@ from backstamp.queue.once import Once
 from backstamp.queue.recovery import KeptKeys, Problem
 from backstamp.queue.segment import Segment
 from backstamp.queue.store import Job, Keep
+from backstamp.text import reason
 
 _ROUNDS: Final = 3
 """How often a file is tried."""
@@ -58,7 +59,7 @@ class Keeping:
                     if last:
                         await asyncio.sleep(self._pause)
                         continue
-                    what = f"keys in file {number} cannot be read: {error}"
+                    what = f"keys in file {number} cannot be read: {reason(error)}"
                     self._tell(Problem(what, "who sends one of them again sends a second message"))
                 else:
                     for problem in found.problems:

@@ -22,6 +22,7 @@ from backstamp.queue.recovery import Loaded
 from backstamp.queue.segment import Segment
 from backstamp.queue.stamps import Stamp
 from backstamp.telemetry.events import Event, InDoubt, Recovered
+from backstamp.text import reason
 
 _SLICE: Final = 256
 """Messages entered between two turns of the loop."""
@@ -109,7 +110,8 @@ class Loading:
         except OSError as error:
             if not patient:
                 engine.alarm(
-                    f"segment {number} cannot be read: {error}", "its mail waits for the next start; see fsck"
+                    f"segment {number} cannot be read: {reason(error)}",
+                    "its mail waits for the next start; see fsck",
                 )
             return False
         segment = self._tally.segments[number] = loaded.segment

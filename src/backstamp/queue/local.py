@@ -48,6 +48,7 @@ from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.spool import Spool
 from backstamp.queue.store import SEGMENT_SIZE, Append, Job, Marks, Removal, Sealed, Store
 from backstamp.telemetry.events import Event
+from backstamp.text import reason
 
 T = TypeVar("T")
 
@@ -416,7 +417,7 @@ class LocalQueue(Engine):
             return
         if not self._unkept:
             self.alarm(
-                f"the keys of segment {segment.number} could not be kept: {error}",
+                f"the keys of segment {segment.number} could not be kept: {reason(error)}",
                 "it stays until they can be; tried again every minute",
             )
         self._unkept.add(segment)

@@ -31,6 +31,7 @@ from backstamp.queue.record import (
     encode_sources,
 )
 from backstamp.queue.stamps import Stamp
+from backstamp.text import reason
 
 _NOBODY = encode_envelope(Envelope(b"", ()))
 
@@ -78,7 +79,7 @@ def _segment(
             _write(files, directory, one, draft.begin(files, directory, number, salt), now)
         recovery.drop(files, directory, report.number)
     except (OSError, draft.UndecidedError) as error:
-        failed = Finding(f"it could not be repaired: {error}", "run it again when the disk works")
+        failed = Finding(f"it could not be repaired: {reason(error)}", "run it again when the disk works")
         return msgspec.structs.replace(report, findings=(*report.findings, failed))
     return msgspec.structs.replace(report, repaired=True)
 
@@ -97,7 +98,7 @@ def _keys(files: Files, root: str, finding: DamagedKeys, keeper: Keeper) -> Find
             keeper.write([record.keys for record in found.records])
         files.unlink(path)
     except OSError as error:
-        return Finding(f"{finding.told.what}; it could not be repaired: {error}", "run it again")
+        return Finding(f"{finding.told.what}; it could not be repaired: {reason(error)}", "run it again")
     return msgspec.structs.replace(finding.told, damage=False)
 
 

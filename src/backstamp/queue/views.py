@@ -22,6 +22,7 @@ from backstamp.queue.view import (
     view,
 )
 from backstamp.telemetry.events import Event, Operated
+from backstamp.text import reason
 
 
 class LedgerView:
@@ -108,7 +109,7 @@ class LedgerView:
         except DamagedError as error:
             envelope, problem = error.envelope or _unknown(facts.recipients), str(error)
         except OSError as error:
-            envelope, problem = _unknown(facts.recipients), f"the record cannot be read: {error}"
+            envelope, problem = _unknown(facts.recipients), f"the record cannot be read: {reason(error)}"
         if envelope is None:
             return None
         stamps = [entry.stamp(ordinal) for ordinal in range(facts.recipients)]

@@ -32,8 +32,6 @@ from backstamp.sendmail.options import Mode, Options
 
 DEFAULT_FILE = "/etc/backstamp/backstamp.toml"
 VARIABLE = "BACKSTAMP_CONFIG"
-PROGRAMS = frozenset({"sendmail", "mailq", "newaliases"})
-"""Names by which the command is this one, whatever its arguments."""
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
@@ -88,7 +86,7 @@ def _instead(*arguments: str) -> int:
 
 def _deliver(asked: Options, place: where.Where) -> int:
     sender = None if asked.sender is None else _sender(asked.sender, place.hostname)
-    recipients = _listed(asked.recipients, place.hostname, USAGE)
+    recipients = _listed(asked.recipients, place.hostname)
     if not recipients and not asked.extract:
         raise SendmailError(USAGE, "nobody is named: write recipients, or -t to take them from the message")
     content = Gathered(message.wire(_input(), dot_ends=asked.dot_ends))
@@ -96,7 +94,7 @@ def _deliver(asked: Options, place: where.Where) -> int:
     if content.long and head.end == len(content.first):
         raise SendmailError(DATA, f"the header has more than {MEMORY} octets")
     if asked.extract:
-        recipients += _listed(head.recipients(), place.hostname, DATA)
+        recipients += _listed(head.recipients(), place.hostname)
         if not recipients:
             raise SendmailError(USAGE, "nobody is named in the message: To, Cc and Bcc have no address")
     field = b"" if head.has(b"from") else _from(asked, sender, place.hostname)
@@ -139,17 +137,18 @@ def _sender(text: str, hostname: str) -> str:
     """Return the reverse-path of -f; empty for `<>` and for nothing."""
     if text.strip() in ("", "<>"):
         return ""
-    found = _listed([text], hostname, USAGE)
+    found = _listed([text], hostname)
     if len(found) != 1:
-        raise SendmailError(USAGE, f"-f: {text!r} is not one address")
+        raise SendmailError(DATA, f"-f: {text!r} is not one address")
     return found[0]
 
 
-def _listed(texts: Sequence[str], hostname: str, code: int) -> list[str]:
+def _listed(texts: Sequence[str], hostname: str) -> list[str]:
+    # An address is data wherever it stands: whoever calls has it from others, as what is in a message.
     try:
         return [one for text in texts for one in addresses(text, hostname)]
     except AddressListError as error:
-        raise SendmailError(code, str(error)) from None
+        raise SendmailError(DATA, str(error)) from None
 
 
 def _once(recipients: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import enum
 from collections.abc import Sequence
 from typing import Final, NamedTuple, NoReturn
 
+from backstamp.queue import ids
 from backstamp.sendmail.failure import UNAVAILABLE, USAGE, SendmailError
 
 _VALUED: Final = "ABCFLNORVXbefhopqr"
@@ -153,6 +154,10 @@ def _queue(options: Options, value: str) -> Options:
     if value[:1].isdecimal():
         return options._replace(mode=Mode.NOTHING)
     if value[:1] == "I" and len(value) > 1:
+        try:
+            ids.parse(value[1:])
+        except ValueError as error:  # told here: the command that becomes of it has other exit codes
+            _usage(f"-qI: {error}")
         return options._replace(mode=Mode.RETRY, queue_id=value[1:])
     _usage(f"-q{value[:1]}: not supported")
 

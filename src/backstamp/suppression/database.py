@@ -6,6 +6,7 @@ Every commit is synced (WAL, synchronous=FULL). One process at a time has the fi
 locking), which also spares the shared-memory file: reading needs no room on a full disk.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -88,6 +89,7 @@ class Database:
 
         Raises:
             DamagedFileError: it is none of SQLite, or damaged, or the disk does not give it.
+            BlockingIOError: somebody else has it open.
             OSError: it cannot be opened, or is that of another version.
         """
         if not os.path.lexists(self.path):
@@ -101,6 +103,8 @@ class Database:
             self.close()
             if damaged(error):
                 raise DamagedFileError(str(error)) from None
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise BlockingIOError(errno.EAGAIN, "somebody else has it open", self.path) from None
             raise OSError(f"{self.path}: {error}") from None
         except BaseException:
             self.close()

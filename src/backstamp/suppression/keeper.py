@@ -21,7 +21,7 @@ from backstamp.queue.aside import CORRUPT
 from backstamp.queue.files import Files
 from backstamp.suppression.database import NAME, SIDES, Asked, Bounce, DamagedFileError, Database, Key
 from backstamp.telemetry.events import Alarm, Event, Suppressed, Unsuppressed
-from backstamp.text import printable
+from backstamp.text import printable, reason
 
 GATHER: Final = 1.0
 """Seconds bounces gather before they are written: one sync for all of them."""
@@ -137,7 +137,7 @@ class SuppressionList:
                     self._table.add(entry)
                     self._emit(self._told(entry))
         except OSError as error:
-            self._trouble(f"bounces were not written into the suppression list: {error}")
+            self._trouble(f"bounces were not written into the suppression list: {reason(error)}")
         else:
             self._troubled = False
 
@@ -148,7 +148,7 @@ class SuppressionList:
                 while ended := await self._do(self._database.expire, self._clock.wall(), self.policy.within):
                     self._table.remove(ended)
         except OSError as error:
-            self._trouble(f"the suppression list was not swept: {error}")
+            self._trouble(f"the suppression list was not swept: {reason(error)}")
 
     # ---- for operators ----
 

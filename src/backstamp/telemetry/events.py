@@ -22,6 +22,12 @@ class Started(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, ta
     waiting: int
 
 
+class Reloaded(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="reloaded"):
+    """The configuration was read again and is in force, but for what an alarm before says needs a restart."""
+
+    config: str
+
+
 class Stopped(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="stopped"):
     """The relay drained and closed; `waiting` recipients stay queued."""
 

@@ -80,6 +80,8 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return (
                 f"version {event.version} on {', '.join(event.addresses)}, {event.waiting} recipients waiting"
             )
+        case events.Reloaded():
+            return f"{event.config} is in force"
         case events.Stopped():
             return f"{event.waiting} recipients stay queued"
         case events.Recovered():

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,16 @@ def run(*arguments: str | Path, timeout: float = 30) -> subprocess.CompletedProc
         timeout=timeout,
         check=False,
     )
+
+
+def in_shell(output: str, *arguments: str | Path) -> list[str]:
+    """Return a command with its output redirected; the shell becomes it."""
+    return ["/bin/sh", "-c", f'exec "$@" {output}', "sh", *PROGRAM, *map(str, arguments)]
+
+
+def shell(output: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = in_shell(output, *arguments)
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -91,6 +102,20 @@ def test_a_queue_directory_of_somebody_else(config: Path, tmp_path: Path) -> Non
     assert "FORMAT says" in one_line(run("serve", "--config", config))
 
 
+def test_a_suppression_list_that_cannot_be_opened(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "queue/suppression.sqlite").mkdir(parents=True)
+    line = one_line(run("serve", "--config", config))
+    assert line == f"backstamp: queue directory {tmp_path / 'queue'}: the suppression list: is a directory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_suppression_list_that_is_not_ours(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "queue/suppression.sqlite").touch(mode=0o000)
+    line = one_line(run("serve", "--config", config))
+    assert line.endswith("the suppression list: permission denied")
+
+
 class Serving:
     """`backstamp serve`, started, and its events one by one."""
 
@@ -149,16 +174,11 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_where_it_cannot(
         # Nobody may relay any more: the next session knows.
         config.write_text(good.replace('allow = ["127.0.0.0/8"]', 'allow = ["192.0.2.0/24"]'))
         serving.process.send_signal(signal.SIGHUP)
+        assert serving.until("reloaded")["config"] == str(config)
         with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
             client.ehlo("client.test")
-        for _ in range(200):
-            time.sleep(0.05)
-            with smtplib.SMTP("127.0.0.1", serving.port, timeout=10) as client:
-                client.ehlo("client.test")
-                client.mail("a@b.example")
-                code, _words = client.rcpt("c@d.example")
-            if code == 550:
-                break
+            client.mail("a@b.example")
+            code, _words = client.rcpt("c@d.example")
         assert code == 550
         config.write_text(good.replace(f":{serving.port}", f":{free_port()}"))
         serving.process.send_signal(signal.SIGHUP)
@@ -170,6 +190,7 @@ def test_a_relay_that_does_not_run_is_said_in_one_line(config: Path) -> None:
     done = run("queue", "list", "--config", config)
     assert done.returncode == 1
     assert "no relay answers" in done.stderr
+    assert "(connection refused); " in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -209,6 +230,41 @@ def test_an_operator_decides(config: Path, tmp_path: Path) -> None:
     assert run("queue", "doubt", "--queue", tmp_path / "queue", "--json").stdout == "[]\n"
 
 
+def test_what_nobody_takes_is_said_in_one_line(config: Path, tmp_path: Path) -> None:
+    with Serving(config) as serving:
+        serving.stop()
+    queue = ["queue", "list", "--queue", tmp_path / "queue"]
+    for output in (">&-", ">/dev/full"):
+        for words in (["check", "--config", config], [*queue, "--json"], ["queue", "--help"]):
+            done = shell(output, *words)
+            assert done.returncode == 1
+            [line] = done.stderr.splitlines()
+            assert line.startswith("backstamp: standard output: ")
+        # Where nothing waits nothing is printed, and that is no trouble.
+        done = shell(f"{output} <&-", *queue)
+        assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
+def test_a_relay_whose_events_nobody_takes_runs_on(config: Path, output: str) -> None:
+    port = int(config.read_text().rpartition('address = "127.0.0.1:')[2].partition('"')[0])
+    with subprocess.Popen(in_shell(output, "serve", "--config", config), stderr=subprocess.PIPE) as process:
+        lost = 0.0
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                    [line] = [one for one in answer if one.startswith(b"backstamp_events_lost_total ")]
+                if lost := float(line.split()[1]):
+                    break
+            except OSError:
+                assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait(10)) == (b"", 0)
+        assert lost >= 1
+
+
 def test_queue_wants_to_know_which(tmp_path: Path) -> None:
     assert "--config FILE" in one_line(run("queue", "list"))
     nowhere = tmp_path / "none"
@@ -222,6 +278,9 @@ def test_sink_says_what_it_cannot(tmp_path: Path) -> None:
         assert "address already in use" in one_line(run("sink", "--listen", f"127.0.0.1:{port}"))
     assert "--listen" in one_line(run("sink", "--listen", "nowhere"))
     assert "--reply" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "RCPT"))
+    for wrong in ("RCPT=999 x", "RCPT=199 x"):
+        assert "200 to 599" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", wrong))
+    assert run("sink", "--listen", "127.0.0.1:0", "--delay", "-1").returncode == 2
     assert "one of CONNECT" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "TURN=500 no"))
     assert "USER:PASSWORD" in one_line(run("sink", "--listen", "127.0.0.1:0", "--auth", "me"))
 

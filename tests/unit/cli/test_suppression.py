@@ -174,7 +174,20 @@ def test_a_list_in_use_is_not_read_beside_the_relay(running: Running) -> None:
     running.run("add", "joe@example.org")
     done = command("list", "--queue", running.queue)
     assert done.exit_code == 2
-    assert "locked" in done.stderr
+    assert done.stderr == (
+        f"backstamp: {running.queue}/{NAME}: a relay has it open; ask that one with --config FILE\n"
+    )
+
+
+def test_standard_input_is_imported(running: Running) -> None:
+    line = '{"address": "joe@example.org"}\n'
+    asked = ["suppression", "import", "-", "--config", str(running.config)]
+    done = CliRunner().invoke(build(), asked, input=line)
+    assert (done.output, done.exit_code) == ("1 entries taken\n", 0)
+    done = CliRunner().invoke(build(), asked, input=line + "?\n")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("standard input:2: ")
+    assert "backstamp: standard input: nothing was taken" in done.stderr
 
 
 def test_a_stopped_queue_without_a_list_or_with_a_broken_one(tmp_path: Path) -> None:

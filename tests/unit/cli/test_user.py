@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,33 @@ def test_what_is_refused_makes_no_file(
     assert why in said.stderr
     assert "s3" not in said.output
     assert not os.path.exists(users)
+
+
+def test_without_a_terminal_it_says_how_a_password_is_given(users: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "backstamp", "user", "add", "ann", "--users", str(users)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,  # without a terminal, whoever runs the tests
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "backstamp: no terminal to ask for a password on; --password-stdin reads it"
+    )
+    assert "Warning" not in done.stderr
+    assert "Aborted" not in done.stderr
+    assert not users.exists()
+
+
+def test_nobody_is_removed_from_a_file_that_is_not_there(users: Path) -> None:
+    said = run("remove", "ann", "--users", users)
+    assert (said.exit_code, said.stderr) == (
+        1,
+        f"backstamp: {users}: no such file; backstamp user add makes it\n",
+    )
 
 
 def test_a_password_that_is_not_utf8(users: Path) -> None:

@@ -43,6 +43,29 @@ def test_repetitions_are_found_in_every_spelling():
     ]
 
 
+def test_a_wildcard_takes_in_the_addresses_of_its_family_and_port():
+    document = {
+        "listen": [
+            {"address": "127.0.0.1:25"},
+            {"address": "0.0.0.0:25"},
+            {"address": "127.0.0.1:26"},
+            {"address": "[::]:26"},
+            {"address": "[::]:25"},
+            {"address": "0.0.0.0:0"},
+            {"address": "127.0.0.1:0"},
+            {"address": "unix:/run/x.sock"},
+        ],
+        "admin": {"address": "[::1]:26"},
+        "http": {"address": "0.0.0.0:26"},
+    }
+    end = "is every address; write one of them, or another port"
+    assert repetitions(document) == [
+        (("listen", 1, "address"), f'"0.0.0.0:25" is taken with listen[0].address, for 0.0.0.0 {end}'),
+        (("admin", "address"), f'"[::1]:26" is taken with listen[3].address, for :: {end}'),
+        (("http", "address"), f'"0.0.0.0:26" is taken with listen[2].address, for 0.0.0.0 {end}'),
+    ]
+
+
 def test_routes_are_the_same_by_sender_and_destination():
     document = {
         "route": [

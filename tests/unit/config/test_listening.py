@@ -131,6 +131,28 @@ key = "{two[1]}"
     ]
 
 
+def test_both_files_of_a_pair_are_told_at_once(tmp_path: Path):
+    (tmp_path / "none.pem").write_text("nothing")
+    text = f"""\
+tls = "implicit"
+certificate = "{tmp_path}/missing.pem"
+key = "{tmp_path}/none.pem"
+[[listen]]
+address = "127.0.0.1:2526"
+tls = "implicit"
+certificate = "{tmp_path}/missing.pem"
+key = "{tmp_path}/missing.pem"
+"""
+    with pytest.raises(ConfigurationError) as raised:
+        parse(document(text), "x.toml")
+    missing = f'certificate: "{tmp_path}/missing.pem" cannot be read: no such file or directory'
+    assert [str(problem) for problem in raised.value.problems] == [
+        f"x.toml:7: listen[0].{missing}",
+        f'x.toml:8: listen[0].key: "{tmp_path}/none.pem" is no private key in PEM',
+        f"x.toml:12: listen[1].{missing}",
+    ]
+
+
 @pytest.mark.parametrize("strange", [None, 5, [5], [{"tls": "starttls", "certificate": 5, "key": ""}], [{}]])
 def test_what_names_no_file_is_passed_over(strange):
     assert certificates.mistakes({"listen": strange}) == []

@@ -40,6 +40,12 @@ def wrong(body: object, **wishes: Any) -> dict[str, str]:
     return {one.path: one.problem for one in caught.value.mistakes}
 
 
+def test_of_a_key_given_twice_the_last_counts() -> None:
+    """docs/http.md says so."""
+    body = b'{"from": "a@x.example", "to": ["no"], "to": ["b@y.example"], "text": ""}'
+    assert request.read(body, Wishes()).recipients == (b"b@y.example",)
+
+
 def test_one_message_to_everybody_named() -> None:
     order = read(
         {

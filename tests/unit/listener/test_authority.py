@@ -33,6 +33,10 @@ PEER, EVIL = "192.0.2.1", "192.0.2.66"
 SECRETS = ("s3cret", "gu3ss", "t0ken")
 
 
+class EndError(Exception):
+    """Enough was seen."""
+
+
 class World:
     """An authority on time of its own; its endpoint is a table."""
 
@@ -83,6 +87,29 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     # Security 11: whatever happened, no secret stands in an event, however it is shown.
     told = "".join(f"{one!r}{lines.json(one)!r}{lines.text(one)!r}" for one in made.events)
     assert not any(secret in told for secret in SECRETS)
+
+
+async def test_a_broken_users_file_is_told_without_anybody_who_asks(world: World) -> None:
+    """And so is one that is well again: the file is looked at every second."""
+    good = world.path.read_text()
+
+    async def sleep(seconds: float) -> None:
+        world.now += seconds
+        world.slept.append(seconds)
+        if len(world.slept) == 2:
+            world.path.write_text("broken\n")
+        elif len(world.slept) == 4:
+            world.path.write_text(good)
+        elif len(world.slept) == 6:
+            raise EndError
+
+    world.authority._sleep = sleep
+    with pytest.raises(EndError):
+        await world.authority.run()
+    assert world.slept == [1.0] * 6
+    first, second = (one.problem for one in world.events if isinstance(one, Alarm))
+    assert "users: line 1: not a JSON object" in first
+    assert second.endswith("users: can be used again")
 
 
 async def test_a_right_password(world: World) -> None:

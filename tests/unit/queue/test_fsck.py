@@ -235,7 +235,7 @@ async def test_a_repair_that_finds_no_room_changes_nothing_and_can_be_run_again(
     files.creating = errno.ENOSPC
     report = mend(tmp_path, files)
     assert not report.sound
-    assert "No space" in report.segments[0].findings[-1].what
+    assert "repaired: no space" in report.segments[0].findings[-1].what
     assert (tmp_path / MAIL).exists()
     assert mend(tmp_path).sound
     assert len(waiting(tmp_path)) == len(sent) - 1

@@ -11,6 +11,8 @@ from backstamp.sendmail.options import Mode, Options, parse
 
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs/sendmail.md").read_text()
 
+ID = "01M851RQPP73GN3XVVNKKD3C5B"
+
 
 @pytest.mark.parametrize(
     ("line", "asked"),
@@ -36,7 +38,7 @@ DOCUMENT = (Path(__file__).resolve().parents[3] / "docs/sendmail.md").read_text(
         ("-bH", Options(mode=Mode.NOTHING)),
         ("-I", Options(mode=Mode.NOTHING)),
         ("-q30m", Options(mode=Mode.NOTHING)),
-        ("-qIABC", Options(mode=Mode.RETRY, queue_id="ABC")),
+        (f"-qI{ID}", Options(mode=Mode.RETRY, queue_id=ID)),
         (
             "-oem -oi -odb -O DeliveryMode=b -om -G -U -n -m -Am -h 5 -e m -p x -L x -Xlog",
             Options(dot_ends=False),
@@ -80,6 +82,8 @@ def test_an_empty_sender_is_not_a_missing_one() -> None:
         "-qRexample.org",
         "-qS",
         "-qI",
+        "-qIbogus",
+        "-qI" + "!" * 26,
         "-bs -t",
         "-bp a@x.org",
         "--config",

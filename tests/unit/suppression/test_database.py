@@ -179,7 +179,7 @@ def test_a_file_of_another_version_is_not_touched(database: Database, path: str)
 
 def test_a_file_somebody_else_has(database: Database, path: str) -> None:
     database.put([JOE])
-    with pytest.raises(OSError, match="locked"):
+    with pytest.raises(BlockingIOError, match="somebody else has it open"):
         Database(path).open()
 
 

@@ -12,6 +12,7 @@ from backstamp.telemetry.events import Event
 NOW = 1_764_000_000_123_456
 EVENTS: list[Event] = [
     events.Started(time=NOW, version="1", addresses=("127.0.0.1:25",), waiting=3),
+    events.Reloaded(time=NOW, config="/etc/backstamp/backstamp.toml"),
     events.Stopped(time=NOW, waiting=3),
     events.Accepted(
         time=NOW, queue_id="Q", client="127.0.0.1", sender="a@b.example", recipients=2, size=10, duration=0.5

@@ -1,0 +1,44 @@
+"""What a start needs of the machine, besides the files every load reads: looked at before it, by `check`.
+
+The users file, which `user add` may yet have to make, and the places of socket files. A reload and
+the commands that only ask a configuration do not look: for them neither is a mistake.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from backstamp.config import units
+from backstamp.config.between import Mistakes, rows
+from backstamp.config.words import shown
+from backstamp.listener import local
+from backstamp.listener.accounts import UsersError
+from backstamp.listener.users import load
+
+
+def mistakes(document: Mapping[str, Any]) -> Mistakes:
+    """Return what would keep a relay from starting with these tables."""
+    return [*_users(document), *_sockets(document)]
+
+
+def _users(document: Mapping[str, Any]) -> Mistakes:
+    table = document.get("auth")
+    path = table.get("users") if isinstance(table, dict) else None
+    if not isinstance(path, str) or not path:
+        return []
+    try:
+        load(path)
+    except UsersError as error:
+        return [(("auth", "users"), str(error))]
+    return []
+
+
+def _sockets(document: Mapping[str, Any]) -> Mistakes:
+    found: Mistakes = []
+    for index, table in rows(document, "listen"):
+        try:
+            host, port = units.listen_address(table.get("address"))
+        except ValueError:
+            continue
+        if not port and host.startswith("/") and (why := local.obstacle(host)):
+            found.append((("listen", index, "address"), f"{shown(f'unix:{host}', 200)}: {why}"))
+    return found
