@@ -183,7 +183,7 @@ def test_standard_input_is_imported(running: Running) -> None:
     line = '{"address": "joe@example.org"}\n'
     asked = ["suppression", "import", "-", "--config", str(running.config)]
     done = CliRunner().invoke(build(), asked, input=line)
-    assert (done.output, done.exit_code) == ("1 entries taken\n", 0)
+    assert (done.output, done.exit_code) == ("1 entry taken\n", 0)
     done = CliRunner().invoke(build(), asked, input=line + "?\n")
     assert done.exit_code == 1
     assert done.stderr.startswith("standard input:2: ")
