@@ -316,7 +316,7 @@ class Dispatcher:
         """Let a job have its turn, or go to the lane where it belongs by now."""
         slot.book()
         try:
-            moves = lane.stale or (job.load is None and lane.questions)
+            moves = lane.stale or lane.questions
             if not moves or await self._sorter.here(job, lane):
                 await self._attempter.run(job, lane, slot)
         except Exception as error:  # a bug in finding its way costs nobody else anything

@@ -30,7 +30,7 @@ Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
 class Job:
     """One message in one lane: the deliveries of it that met there, and who is still to be sent to."""
 
-    __slots__ = ("claims", "load", "out", "owed", "pending", "retry_at", "returns")
+    __slots__ = ("claims", "load", "out", "owed", "pending", "retry_at", "returns", "until")
 
     def __init__(self, claims: list[Delivery]) -> None:
         self.claims = claims
@@ -45,6 +45,8 @@ class Job:
         """What its tenant has not paid for the last turn, since nothing more of it waited then."""
         self.returns = 0
         """How often somebody of it came back to the lane because a host failed, not the mail."""
+        self.until = float("-inf")
+        """Until when its lane need not be asked for again, once it was begun (monotonic seconds)."""
 
     @property
     def queue_id(self) -> bytes:
