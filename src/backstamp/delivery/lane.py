@@ -30,13 +30,15 @@ Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
 class Job:
     """One message in one lane: the deliveries of it that met there, and who is still to be sent to."""
 
-    __slots__ = ("claims", "load", "out", "owed", "pending", "retry_at", "returns", "until")
+    __slots__ = ("claims", "load", "out", "owed", "pending", "priority", "retry_at", "returns", "until")
 
     def __init__(self, claims: list[Delivery]) -> None:
         self.claims = claims
         self.load: Load | None = None
         self.pending: dict[int, Recipient] = {}
         """Recipients in no transaction yet, by ordinal."""
+        self.priority = 0
+        """That of its turns: a route's, where the mail has none of its own."""
         self.out = 0
         """Transactions under way."""
         self.retry_at: float | None = None
@@ -91,7 +93,6 @@ class Way(msgspec.Struct, frozen=True):
     """Its hosts were named by MX records, which nobody authenticated (no DNSSEC, no MTA-STS yet)."""
     implicit_tls: bool = False
     credentials: Credentials | None = None
-    priority: int = 0
 
 
 class Lane(Generic[W]):
@@ -126,7 +127,8 @@ class Lane(Generic[W]):
         """What was last heard of a host that failed."""
         self.since = 0.0
         """When it was, in seconds since the epoch."""
-        self._joining: dict[Hashable, Job] = {}
+        self._joining: dict[tuple[Hashable, int], Job] = {}
+        """By message and priority."""
 
     def adopt(self, way: Way, origin: Way) -> None:
         """Take another way with the same key: other policies, or the same again."""
@@ -157,33 +159,34 @@ class Lane(Generic[W]):
 
     # ---- mail ----
 
-    def offer(self, claim: Delivery) -> None:
-        """Take a delivery in; it joins what waits of its message."""
+    def offer(self, claim: Delivery, priority: int = 0) -> None:
+        """Take a delivery in; it joins what waits of its message. `priority`: if it has none of its own."""
+        own = claim.flow.priority
+        if own is not None:
+            priority = own
         if claim.alone:
-            self._add(claim, claim, large=claim.count > self.recipients)
+            self._add(claim, claim, priority, large=claim.count > self.recipients)
             return
-        job = self._joining.get(claim.message)
+        key = (claim.message, priority)
+        job = self._joining.get(key)
         if job is not None:
             job.claims.append(claim)
             return
-        job = self._joining[claim.message] = Job([claim])
+        job = self._joining[key] = Job([claim])
         # Whoever waits for it in other domains comes in the same turn of the loop, most likely.
-        self._add(job, claim, large=True)
+        self._add(job, claim, priority, large=True)
 
     def back(self, job: Job) -> None:
         """Let a job that has more to send wait for its next turn."""
         # Whatever is left of it: a mailing's last transaction is no single message.
         claim = job.claims[0]
-        self._add(job, claim, large=True, owed=job.owed)
+        self._add(job, claim, job.priority, large=True, owed=job.owed)
         job.owed = 0.0
 
-    def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool, owed: float = 0.0) -> None:
-        flow = claim.flow
-        self.turns.add(item, flow.tenant, self._priority(claim), large=large, owed=owed)
-
-    def _priority(self, claim: Delivery) -> int:
-        priority = claim.flow.priority
-        return self.way.priority if priority is None else priority
+    def _add(
+        self, item: Delivery | Job, claim: Delivery, priority: int, *, large: bool, owed: float = 0.0
+    ) -> None:
+        self.turns.add(item, claim.flow.tenant, priority, large=large, owed=owed)
 
     def take(self) -> Job | None:
         """Return the job whose turn it is; others of its message make a new one from now on."""
@@ -192,11 +195,12 @@ class Lane(Generic[W]):
             return None
         job = item if isinstance(item, Job) else Job([item])
         claim = job.claims[0]
+        priority = job.priority = self.turns.priority
         if self.turns or item is job or claim.count > self.recipients:
             # A single message is alone here otherwise: there is nobody to be fair to.
-            job.owed = self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
+            job.owed = self.turns.charge(claim.flow.tenant, priority, claim.size)
         if job.load is None and not claim.alone:
-            self._joining.pop(claim.message, None)
+            self._joining.pop((claim.message, priority), None)
         return job
 
     def leave(self) -> list[Delivery]:
@@ -228,7 +232,7 @@ class Lane(Generic[W]):
         def wanted(item: Delivery | Job) -> bool:
             return item is claim or (isinstance(item, Job) and any(one is claim for one in item.claims))
 
-        return self.turns.place(claim.flow.tenant, self._priority(claim), wanted)
+        return self.turns.place(claim.flow.tenant, wanted)
 
     # ---- permits ----
 

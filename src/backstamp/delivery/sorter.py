@@ -176,8 +176,13 @@ class Sorter:
         for lane in lanes:
             self._kick(lane)
 
-    def _join(self, bound: Bound, claim: Delivery, question: object) -> AnyLane | None:
-        """Put a delivery into its lane, or among those that have none; return the lane."""
+    def _join(
+        self, bound: Bound, claim: Delivery, question: object, priority: int | None = None
+    ) -> AnyLane | None:
+        """Put a delivery into its lane, or among those that have none; return the lane.
+
+        It has the priority of its way, if it has none of its own, or the one it had before it moved.
+        """
         if self.stopping:
             return None
         if bound.way is None:
@@ -189,7 +194,7 @@ class Sorter:
         key, way = bound.lane(claim)
         lane = self._lane(key, bound, way)
         _note(lane, claim.domain, question, bound)
-        lane.offer(claim)
+        lane.offer(claim, bound.priority if priority is None else priority)
         return lane
 
     def _lane(self, key: Hashable, bound: Bound, way: Way) -> AnyLane:
@@ -237,7 +242,8 @@ class Sorter:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:
             job.claims.remove(claim)
-            if (other := self._join(bound, claim, question)) is not None:
+            # Another sender may have asked that question: the priority is the one its turn had.
+            if (other := self._join(bound, claim, question, job.priority)) is not None:
                 self._kick(other)
         return bool(job.claims)
 
@@ -283,6 +289,8 @@ class Sorter:
         other = self._lane(key, bound, way)
         for question, (domain, bound) in found.items():
             _note(other, domain, question, bound)
+        own = job.claims[0].flow.priority
+        job.priority = bound.priority if own is None else own
         if other is lane:
             return True
         other.back(job)
