@@ -25,9 +25,12 @@ def forgotten(dispatcher: Dispatcher) -> list[str]:
     called = Counter(lane for worker, lane in dispatcher._resting.lanes.items() if worker.done())
     for lane in dispatcher._sorter.lanes.values():
         at = dispatcher._permits.waits(lane)
-        if at is not None and not at.held:
+        line = dispatcher._permits._waiting.get(at, ()) if at is not None else ()
+        # Who stands first has a timer, if time is what it waits for.
+        called_on = at is not None and (at.held or any(one in dispatcher._timers for one in line))
+        if at is not None and not called_on:
             found.append(f"{lane.way.name} waits for a permit that nobody has, of {at.key}")
-        looked_at = awake[lane] or called[lane] or lane in dispatcher._timers or at is not None
+        looked_at = awake[lane] or called[lane] or lane in dispatcher._timers or called_on
         if lane.turns and not looked_at:
             found.append(f"{lane.way.name}: {len(lane.turns)} wait for nobody")
     return found

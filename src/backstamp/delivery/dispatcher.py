@@ -8,7 +8,7 @@ Shutdown runs against the flow: stop claiming, let transactions end within a gra
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
 from backstamp.clock import Clock
@@ -217,11 +217,11 @@ class Dispatcher:
         """Let as many workers come as have something to take, now or when the lane's rates allow."""
         now = self._clock.monotonic()
         while (lane.wants_idle or lane.wants_worker) and not self._stopping:
-            at = lane.may_send(now)
-            if at > now:
-                self._later(lane, at)
-                return
             if lane.idle:
+                at = lane.may_send(now)
+                if at > now:
+                    self._later(lane, at)
+                    return
                 lane.coming += 1
                 lane.woken += 1
                 lane.idle.pop().set_result(True)
@@ -230,7 +230,9 @@ class Dispatcher:
 
     def _start(self, lane: AnyLane, now: float) -> bool:
         """Start a worker for a lane; if there is no permit, see to it that it is looked at when there is."""
-        if self._permits.waits(lane):
+        if (place := self._permits.waits(lane)) is not None:
+            # Its time may have come, or that of those before it.
+            self._call(self._permits.called(place, now))
             return False
         at, throttle = self._permits.ask(lane, now)
         if throttle is None:
@@ -240,7 +242,7 @@ class Dispatcher:
             return True
         if at < NEVER:
             self._later(lane, at)
-        else:
+        if throttle.held >= throttle.window.limit(now):
             self._resting.make_room(throttle)
         return False
 
@@ -349,13 +351,20 @@ class Dispatcher:
             now = self._clock.monotonic()
             if not lane.held(now):
                 return False
-            if self._permits.wanted(lane) and (not lane.turns or slot.turns >= TURNS):
+            if self._permits.wanted(lane, now) and (not lane.turns or slot.turns >= TURNS):
                 # An idle connection is a luxury where another lane waits for one, and a busy one is shared.
+                return False
+            opening = not _ready(slot, lane)
+            if opening and slot.turns and self._permits.wanted(lane, now, opening=True):
+                # The next one that may be opened is another's; this lane waits for one behind it.
+                self._kick(lane)
                 return False
             at = now
             if lane.turns:
                 at = lane.may_send(now)
                 if at <= now:
+                    # Who waits for the rate may begin too: it comes and goes before anybody has opened one.
+                    self._serve(lane)
                     return True
                 self._later(lane, at)
             if lane.stale or slot.session is None or at - now > lane.way.policy.idle:
@@ -370,8 +379,12 @@ class Dispatcher:
         """Let lanes that wait for a permit have it, now that something changed at these throttles."""
         if self._stopping or not self._permits.waiting:
             return
-        for other in self._permits.served(lane, self._clock.monotonic()):
-            self._kick(other)
+        self._call(self._permits.served(lane, self._clock.monotonic()))
+
+    def _call(self, lanes: Iterator[AnyLane]) -> None:
+        """Let lanes ask that stood in line."""
+        for lane in lanes:
+            self._kick(lane)
 
     def _leave(self, lane: AnyLane) -> None:
         """Forget a lane nobody needs; one in which something waits goes on, now or in a while."""
@@ -381,10 +394,13 @@ class Dispatcher:
             else:
                 self._kick(lane)
         elif lane.empty:
+            place = self._permits.waits(lane)
             self._permits.forget(lane)
             if (timer := self._timers.pop(lane, None)) is not None:
                 timer.cancel()
             self._sorter.leave(lane)
+            if place is not None:
+                self._call(self._permits.called(place, self._clock.monotonic()))
 
 
 def _ready(slot: Slot, lane: AnyLane) -> bool:

@@ -240,6 +240,12 @@ class Lane(Generic[W]):
         """Return from when on one more connection may be begun, and who says so if it is not now."""
         return _latest((throttle.may_connect(now), throttle) for throttle in self.throttles)
 
+    def may_begin(self, now: float) -> tuple[float, Throttle | None]:
+        """Return from when on a connection may be begun that has something to send, and who says so."""
+        answers = [(throttle.may_connect(now), throttle) for throttle in self.throttles]
+        answers += [(throttle.may_send(now), throttle) for throttle in self.learners if throttle.paced]
+        return _latest(answers)
+
     def may_send(self, now: float) -> float:
         """Return from when on one more message may be sent: not later than `now` if at once."""
         at = now

@@ -57,7 +57,7 @@ class Throttle:
         self.held = 0
         """Connections on the way or open: permits given."""
         self.calling = 0
-        """Those of them that wait for the rate of connections."""
+        """Those of them that wait for its rate of connections."""
         self.racing = 0
         """Those of them that race another to the same host."""
         self.booked = 0
