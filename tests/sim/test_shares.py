@@ -18,6 +18,7 @@ WIDE = {"connections": 5, "initial_connections": 5}
 NARROW = {"connections": 1}
 ONE = {"messages_per_connection": 1}
 BY_CONNECTION = {"connection_rate": RATE}
+BY_MESSAGE = {"message_rate": RATE}
 
 
 def shared(sim: Simulation, names: list[str], **promised: Any) -> Promise:
@@ -39,6 +40,10 @@ def provider(limits: dict[str, Any]) -> PolicyTable:
         WIDE | ONE | BY_CONNECTION,
         NARROW | ONE | BY_CONNECTION,
         WIDE | BY_CONNECTION | {"messages_per_connection": 3},
+        WIDE | BY_MESSAGE,
+        WIDE | ONE | BY_MESSAGE,
+        NARROW | ONE | BY_MESSAGE,
+        WIDE | ONE | BY_MESSAGE | BY_CONNECTION,
     ],
     ids=str,
 )
@@ -65,14 +70,17 @@ def test_a_backlog_keeps_no_other_domain_from_a_shared_rate(limits: dict[str, An
     simulate(test, policies=provider(limits), looks=0.1)
 
 
+@pytest.mark.parametrize(
+    "limits", [WIDE | ONE | BY_CONNECTION, WIDE | ONE | BY_MESSAGE, WIDE | BY_MESSAGE], ids=str
+)
 @pytest.mark.parametrize("seed", range(1, 4))
-def test_domains_with_backlogs_take_turns_at_a_rate_of_connections(seed: int) -> None:
+def test_domains_with_backlogs_take_turns_at_a_rate(seed: int, limits: dict[str, Any]) -> None:
     """Nobody has a turn more than another, but for those under way."""
-    limits = {**WIDE, **ONE, "connection_rate": RATE}
+    promised = {name: value for name, value in limits.items() if name != "initial_connections"}
     names = [f"d{number}.example" for number in range(6)]
 
     async def test(sim: Simulation) -> None:
-        promise = shared(sim, names, connections=5, connection_rate=RATE, messages_per_connection=1)
+        promise = shared(sim, names, **promised)
         mailings = [
             traffic.mailing(traffic.people(100, name), at=number / 10, tenant=name.encode())
             for number, name in enumerate(names)

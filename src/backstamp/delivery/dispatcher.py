@@ -23,6 +23,7 @@ from backstamp.delivery.looking import Books
 from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
+from backstamp.delivery.rates import Rates
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Router, Tables
 from backstamp.delivery.sorter import Sorter
@@ -110,6 +111,7 @@ class Dispatcher:
             spawn=self._spawn,
         )
         self._permits = Permits()
+        self._rates = Rates()
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._slots: set[Slot] = set()
@@ -218,15 +220,26 @@ class Dispatcher:
         now = self._clock.monotonic()
         while (lane.wants_idle or lane.wants_worker) and not self._stopping:
             if lane.idle:
-                at = lane.may_send(now)
+                at = self._goes(lane, now)
                 if at > now:
                     self._later(lane, at)
                     return
-                lane.coming += 1
-                lane.woken += 1
-                lane.idle.pop().set_result(True)
+                lane.wake().set_result(True)
             elif not self._start(lane, now):
                 return
+
+    def _goes(self, lane: AnyLane, now: float, *, called: bool = False) -> float:
+        """Return when a lane with a session may send: `now`, if it has its turn or was `called` for it."""
+        rates = self._rates
+        while (at := lane.may_send(now)) <= now and (first := None if called else rates.before(lane)):
+            rates.leave(first)
+            if first.wants_idle and first.may_send(now) <= now:
+                first.wake().set_result(True)
+        if at > now:
+            rates.stand(lane, now)
+        else:
+            rates.leave(lane)
+        return at
 
     def _start(self, lane: AnyLane, now: float) -> bool:
         """Start a worker for a lane; if there is no permit, see to it that it is looked at when there is."""
@@ -237,7 +250,7 @@ class Dispatcher:
         at, throttle = self._permits.ask(lane, now)
         if throttle is None:
             lane.workers += 1
-            lane.coming += 1
+            lane.call()
             self._spawn(self._work(lane))
             return True
         if at < NEVER:
@@ -275,6 +288,7 @@ class Dispatcher:
         slot = Slot(lane)
         self._slots.add(slot)
         slot.coming = True
+        lane.come()
         try:
             while await self._next(lane, slot):
                 if not _ready(slot, lane):
@@ -289,7 +303,7 @@ class Dispatcher:
                         await self._down(lane, outcome)
                         continue
                     now = self._clock.monotonic()
-                    if lane.may_send(now) > now:
+                    if self._goes(lane, now) > now:
                         # Meanwhile another may have been told of a pause, or had the turn.
                         continue
                 slot.arrived()
@@ -347,6 +361,7 @@ class Dispatcher:
 
     async def _next(self, lane: AnyLane, slot: Slot) -> bool:
         """Wait until there is something to do for a worker; False: it is to go."""
+        called = False
         while not self._stopping:
             now = self._clock.monotonic()
             if not lane.held(now):
@@ -361,8 +376,10 @@ class Dispatcher:
                 return False
             at = now
             if lane.turns:
-                at = lane.may_send(now)
-                if at <= now:
+                at = self._goes(lane, now, called=called)
+                # A session is opened before the rate lets a message go: else others that have one always go.
+                ahead = opening and at - now <= lane.way.policy.idle and not lane.paused(now)
+                if at <= now or ahead:
                     # Who waits for the rate may begin too: it comes and goes before anybody has opened one.
                     self._serve(lane)
                     return True
@@ -370,7 +387,8 @@ class Dispatcher:
             if lane.stale or slot.session is None or at - now > lane.way.policy.idle:
                 return False
             slot.arrived()
-            if not await self._resting.rest(lane):
+            called = await self._resting.rest(lane)
+            if not called:
                 return False
             slot.coming = True
         return False
@@ -396,6 +414,7 @@ class Dispatcher:
         elif lane.empty:
             place = self._permits.waits(lane)
             self._permits.forget(lane)
+            self._rates.leave(lane)
             if (timer := self._timers.pop(lane, None)) is not None:
                 timer.cancel()
             self._sorter.leave(lane)

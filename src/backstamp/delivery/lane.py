@@ -110,6 +110,8 @@ class Lane(Generic[W]):
         """The throttles that learn from how this lane's hosts do; only these have rates and pauses."""
         self.waits_at: Throttle | None = None
         """Where it waits for a permit (`Permits`)."""
+        self.stands_at: Throttle | None = None
+        """Whose rate of messages it waits for, with a session (`Rates`)."""
         self._ended = 0
         """Messages of a connection after which a host said 421 last."""
         self.questions: dict[bytes, object] = {}
@@ -234,6 +236,25 @@ class Lane(Generic[W]):
 
         return self.turns.place(claim.flow.tenant, wanted)
 
+    # ---- workers ----
+
+    def wake(self) -> W:
+        """Return who was idle last, to be called for a message; it counts until it has `come`."""
+        self.woken += 1
+        self.call()
+        return self.idle.pop()
+
+    def call(self) -> None:
+        """Count a worker that is called for a message, at the rates too, until it has `come`."""
+        self.coming += 1
+        for throttle in self.throttles:
+            throttle.called += 1
+
+    def come(self) -> None:
+        """One that was called is there."""
+        for throttle in self.throttles:
+            throttle.called -= 1
+
     # ---- permits ----
 
     def may_connect(self, now: float) -> tuple[float, Throttle | None]:
@@ -253,6 +274,10 @@ class Lane(Generic[W]):
             if throttle.paced or throttle.paused_until > at:
                 at = max(at, throttle.may_send(now))
         return at
+
+    def slowest(self, now: float) -> Throttle | None:
+        """Return the throttle whose rate of messages keeps it off the longest."""
+        return _latest((one.may_send(now), one) for one in self.learners)[1]
 
     def send(self, now: float) -> float:
         """Count a message that goes now if all rates let it; return when to ask again, `now` if it goes.
