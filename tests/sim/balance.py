@@ -25,9 +25,12 @@ def forgotten(dispatcher: Dispatcher) -> list[str]:
     called = Counter(lane for worker, lane in dispatcher._resting.lanes.items() if worker.done())
     for lane in dispatcher._sorter.lanes.values():
         at = dispatcher._permits.waits(lane)
-        if at is not None and not at.held:
+        line = dispatcher._permits._waiting.get(at, ()) if at is not None else ()
+        # Who stands first has a timer, if time is what it waits for.
+        called_on = at is not None and (at.held or any(one in dispatcher._timers for one in line))
+        if at is not None and not called_on:
             found.append(f"{lane.way.name} waits for a permit that nobody has, of {at.key}")
-        looked_at = awake[lane] or called[lane] or lane in dispatcher._timers or at is not None
+        looked_at = awake[lane] or called[lane] or lane in dispatcher._timers or called_on
         if lane.turns and not looked_at:
             found.append(f"{lane.way.name}: {len(lane.turns)} wait for nobody")
     return found
@@ -42,6 +45,7 @@ def left(dispatcher: Dispatcher) -> list[str]:
         "idle workers": dispatcher._resting.lanes,
         "questions": dispatcher._sorter.asked,
         "permits waited for": dispatcher._permits._waiting,
+        "rates waited for": dispatcher._rates._lines,
         "permits": dispatcher.connections,
         "askers": dispatcher._sorter._askers,
         "settlers": dispatcher._sorter._givers,
@@ -56,12 +60,18 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
     held: Counter[Any] = Counter()
     races: Counter[Any] = Counter()
     booked: Counter[Any] = Counter()
+    called: Counter[Any] = Counter()
+    for lane, count in coming.items():
+        for throttle in lane.throttles:
+            called[throttle] += count
     for lane, frames in _workers(dispatcher):
         slot = frames["_work"].get("slot")
         racing = frames.get("_race", {}).get("extra", 0)
         workers[lane] += 1
         # A task that has not begun has no slot yet, and is counted as called.
         coming[lane] += slot is None or slot.coming
+        for throttle in lane.throttles:
+            called[throttle] += slot is None
         sessions[lane] += slot is not None and slot.session is not None
         for throttle in lane.throttles:
             held[throttle] += 1 + racing
@@ -78,6 +88,7 @@ def _counts(dispatcher: Dispatcher) -> Iterator[str]:
         yield from _differs(throttle.key, "held", throttle.held, held[throttle])
         yield from _differs(throttle.key, "racing", throttle.racing, races[throttle])
         yield from _differs(throttle.key, "booked", throttle.booked, booked[throttle])
+        yield from _differs(throttle.key, "called", throttle.called, called[throttle])
 
 
 def _places(dispatcher: Dispatcher) -> Iterator[str]:
@@ -88,6 +99,10 @@ def _places(dispatcher: Dispatcher) -> Iterator[str]:
         for throttle in lane.throttles[:-1]:
             if dispatcher._throttles.known.get(throttle.key) is not throttle:
                 yield f"{lane.way.name} has a throttle of its own that others do not see: {throttle.key}"
+    for throttle, line in dispatcher._rates._lines.items():
+        for lane in line:
+            if lane not in lanes or lane.stands_at is not throttle or throttle not in lane.throttles:
+                yield f"{lane.way.name} stands in the line of {throttle.key}, which is not its place"
     yield from (
         f"{lane.way.name} is not listed and has a timer" for lane in dispatcher._timers if lane not in lanes
     )

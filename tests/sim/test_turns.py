@@ -7,9 +7,12 @@ import pytest
 from tests.sim import traffic
 from tests.sim.harness import Simulation, simulate
 from tests.sim.peer import Pace
+from tests.sim.promise import Promise
 from tests.sim.traffic import Post
 
+from backstamp.delivery.router import Tables
 from backstamp.policy.destination import DestinationPolicy, PolicyTable
+from backstamp.policy.route import NextHop, Route, RouteTable, Smarthost
 
 MAILING = b"mailing.example"
 TRANSACTION = 3 * Pace().trip + Pace().work + 1e-3
@@ -66,6 +69,34 @@ def test_what_is_urgent_passes_what_is_not(connections: int) -> None:
         assert sim.percentile(MAILING, 0.5) > 30
 
     simulate(test, policies=policies(connections))
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+@pytest.mark.parametrize("via", [True, False], ids=["smarthost", "by MX"])
+def test_the_priority_of_a_route_orders_its_mail_among_that_of_others(connections: int, via: bool) -> None:
+    """Two routes by sender lead to one next hop: their mail takes turns there."""
+    hub = Smarthost((NextHop("mx.d.example", 25),)) if via else None
+    routes = RouteTable(
+        [
+            Route("*", hub, sender="mailing.example", priority=-9),
+            Route("*", hub, sender="accounts.example", priority=9),
+        ]
+    )
+
+    async def test(sim: Simulation) -> None:
+        promise = Promise(connections=connections)
+        sim.world.simple("d.example", promises=[promise])
+        slow = traffic.mailing(traffic.people(5000, "d.example"), tenant=MAILING)
+        resets = traffic.resets(sim.chance, 1.0, 60.0, traffic.only("d.example"))
+        async with sim.running():
+            await sim.feed(traffic.merged(slow, resets))
+            assert await sim.empty(within=3600)
+            assert await sim.idle() == []
+        assert await sim.verdict() == []
+        assert sim.percentile(b"accounts.example", 1.0) <= 3 * TRANSACTION
+        assert sim.percentile(MAILING, 0.5) > 30
+
+    simulate(test, tables=Tables(routes, policies(connections)), looks=1.0)
 
 
 def test_what_is_not_urgent_is_not_starved() -> None:

@@ -192,6 +192,8 @@ class Attempter:
         waits = bool(job.pending)
         job.pending = {**recipients, **job.pending}
         if not waits:
+            # What was left of it may have gone to another lane meanwhile, and have been asked for there.
+            job.until = float("-inf")
             lane.back(job)
             self._kick(lane)
 

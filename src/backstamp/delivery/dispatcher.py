@@ -8,7 +8,7 @@ Shutdown runs against the flow: stop claiming, let transactions end within a gra
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
 from backstamp.clock import Clock
@@ -23,6 +23,7 @@ from backstamp.delivery.looking import Books
 from backstamp.delivery.opening import Opener, Slot
 from backstamp.delivery.outside import Net, Resolver
 from backstamp.delivery.permits import NEVER, Permits
+from backstamp.delivery.rates import Rates
 from backstamp.delivery.reports import Reporter
 from backstamp.delivery.router import Router, Tables
 from backstamp.delivery.sorter import Sorter
@@ -112,6 +113,7 @@ class Dispatcher:
             spawn=self._spawn,
         )
         self._permits = Permits()
+        self._rates = Rates()
         self._timers: dict[AnyLane, Timer] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._slots: set[Slot] = set()
@@ -219,30 +221,43 @@ class Dispatcher:
         """Let as many workers come as have something to take, now or when the lane's rates allow."""
         now = self._clock.monotonic()
         while (lane.wants_idle or lane.wants_worker) and not self._stopping:
-            at = lane.may_send(now)
-            if at > now:
-                self._later(lane, at)
-                return
             if lane.idle:
-                lane.coming += 1
-                lane.woken += 1
-                lane.idle.pop().set_result(True)
+                at = self._goes(lane, now)
+                if at > now:
+                    self._later(lane, at)
+                    return
+                lane.wake().set_result(True)
             elif not self._start(lane, now):
                 return
 
+    def _goes(self, lane: AnyLane, now: float, *, called: bool = False) -> float:
+        """Return when a lane with a session may send: `now`, if it has its turn or was `called` for it."""
+        rates = self._rates
+        while (at := lane.may_send(now)) <= now and (first := None if called else rates.before(lane)):
+            rates.leave(first)
+            if first.wants_idle and first.may_send(now) <= now:
+                first.wake().set_result(True)
+        if at > now:
+            rates.stand(lane, now)
+        else:
+            rates.leave(lane)
+        return at
+
     def _start(self, lane: AnyLane, now: float) -> bool:
         """Start a worker for a lane; if there is no permit, see to it that it is looked at when there is."""
-        if self._permits.waits(lane):
+        if (place := self._permits.waits(lane)) is not None:
+            # Its time may have come, or that of those before it.
+            self._call(self._permits.called(place, now))
             return False
         at, throttle = self._permits.ask(lane, now)
         if throttle is None:
             lane.workers += 1
-            lane.coming += 1
+            lane.call()
             self._spawn(self._work(lane))
             return True
         if at < NEVER:
             self._later(lane, at)
-        else:
+        if throttle.held >= throttle.window.limit(now):
             self._resting.make_room(throttle)
         return False
 
@@ -274,6 +289,7 @@ class Dispatcher:
         slot = Slot(lane)
         self._slots.add(slot)
         slot.coming = True
+        lane.come()
         try:
             while await self._next(lane, slot):
                 if not _ready(slot, lane):
@@ -288,7 +304,7 @@ class Dispatcher:
                         await self._down(lane, outcome)
                         continue
                     now = self._clock.monotonic()
-                    if lane.may_send(now) > now:
+                    if self._goes(lane, now) > now:
                         # Meanwhile another may have been told of a pause, or had the turn.
                         continue
                 slot.arrived()
@@ -317,7 +333,7 @@ class Dispatcher:
         """Let a job have its turn, or go to the lane where it belongs by now."""
         slot.book()
         try:
-            moves = lane.stale or (job.load is None and lane.questions)
+            moves = lane.stale or lane.questions
             if not moves or await self._sorter.here(job, lane):
                 await self._attempter.run(job, lane, slot)
         except Exception as error:  # a bug in finding its way costs nobody else anything
@@ -346,23 +362,34 @@ class Dispatcher:
 
     async def _next(self, lane: AnyLane, slot: Slot) -> bool:
         """Wait until there is something to do for a worker; False: it is to go."""
+        called = False
         while not self._stopping:
             now = self._clock.monotonic()
             if not lane.held(now):
                 return False
-            if self._permits.wanted(lane) and (not lane.turns or slot.turns >= TURNS):
+            if self._permits.wanted(lane, now) and (not lane.turns or slot.turns >= TURNS):
                 # An idle connection is a luxury where another lane waits for one, and a busy one is shared.
+                return False
+            opening = not _ready(slot, lane)
+            if opening and slot.turns and self._permits.wanted(lane, now, opening=True):
+                # The next one that may be opened is another's; this lane waits for one behind it.
+                self._kick(lane)
                 return False
             at = now
             if lane.turns:
-                at = lane.may_send(now)
-                if at <= now:
+                at = self._goes(lane, now, called=called)
+                # A session is opened before the rate lets a message go: else others that have one always go.
+                ahead = opening and at - now <= lane.way.policy.idle and not lane.paused(now)
+                if at <= now or ahead:
+                    # Who waits for the rate may begin too: it comes and goes before anybody has opened one.
+                    self._serve(lane)
                     return True
                 self._later(lane, at)
             if lane.stale or slot.session is None or at - now > lane.way.policy.idle:
                 return False
             slot.arrived()
-            if not await self._resting.rest(lane):
+            called = await self._resting.rest(lane)
+            if not called:
                 return False
             slot.coming = True
         return False
@@ -371,8 +398,12 @@ class Dispatcher:
         """Let lanes that wait for a permit have it, now that something changed at these throttles."""
         if self._stopping or not self._permits.waiting:
             return
-        for other in self._permits.served(lane, self._clock.monotonic()):
-            self._kick(other)
+        self._call(self._permits.served(lane, self._clock.monotonic()))
+
+    def _call(self, lanes: Iterator[AnyLane]) -> None:
+        """Let lanes ask that stood in line."""
+        for lane in lanes:
+            self._kick(lane)
 
     def _leave(self, lane: AnyLane) -> None:
         """Forget a lane nobody needs; one in which something waits goes on, now or in a while."""
@@ -382,10 +413,14 @@ class Dispatcher:
             else:
                 self._kick(lane)
         elif lane.empty:
+            place = self._permits.waits(lane)
             self._permits.forget(lane)
+            self._rates.leave(lane)
             if (timer := self._timers.pop(lane, None)) is not None:
                 timer.cancel()
             self._sorter.leave(lane)
+            if place is not None:
+                self._call(self._permits.called(place, self._clock.monotonic()))
 
 
 def _ready(slot: Slot, lane: AnyLane) -> bool:

@@ -29,6 +29,7 @@ class IdleWorkers:
             del self.lanes[worker]
             if worker.done() and not worker.cancelled() and worker.result():
                 lane.woken -= 1
+                lane.come()
 
     def retire(self, worker: Worker) -> None:
         """Let a worker go if it is idle. It leaves its lane in the same turn: nobody can wake it."""

@@ -30,13 +30,15 @@ Find = Callable[[], AsyncIterator[tuple[Candidate, ...] | Outcome]]
 class Job:
     """One message in one lane: the deliveries of it that met there, and who is still to be sent to."""
 
-    __slots__ = ("claims", "load", "out", "owed", "pending", "retry_at", "returns")
+    __slots__ = ("claims", "load", "out", "owed", "pending", "priority", "retry_at", "returns", "until")
 
     def __init__(self, claims: list[Delivery]) -> None:
         self.claims = claims
         self.load: Load | None = None
         self.pending: dict[int, Recipient] = {}
         """Recipients in no transaction yet, by ordinal."""
+        self.priority = 0
+        """That of its turns: a route's, where the mail has none of its own."""
         self.out = 0
         """Transactions under way."""
         self.retry_at: float | None = None
@@ -45,6 +47,8 @@ class Job:
         """What its tenant has not paid for the last turn, since nothing more of it waited then."""
         self.returns = 0
         """How often somebody of it came back to the lane because a host failed, not the mail."""
+        self.until = float("-inf")
+        """Until when its lane need not be asked for again, once it was begun (monotonic seconds)."""
 
     @property
     def queue_id(self) -> bytes:
@@ -89,7 +93,6 @@ class Way(msgspec.Struct, frozen=True):
     """Its hosts were named by MX records, which nobody authenticated (no DNSSEC, no MTA-STS yet)."""
     implicit_tls: bool = False
     credentials: Credentials | None = None
-    priority: int = 0
 
 
 class Lane(Generic[W]):
@@ -107,6 +110,8 @@ class Lane(Generic[W]):
         """The throttles that learn from how this lane's hosts do; only these have rates and pauses."""
         self.waits_at: Throttle | None = None
         """Where it waits for a permit (`Permits`)."""
+        self.stands_at: Throttle | None = None
+        """Whose rate of messages it waits for, with a session (`Rates`)."""
         self._ended = 0
         """Messages of a connection after which a host said 421 last."""
         self.questions: dict[bytes, object] = {}
@@ -124,7 +129,8 @@ class Lane(Generic[W]):
         """What was last heard of a host that failed."""
         self.since = 0.0
         """When it was, in seconds since the epoch."""
-        self._joining: dict[Hashable, Job] = {}
+        self._joining: dict[tuple[Hashable, int], Job] = {}
+        """By message and priority."""
 
     def adopt(self, way: Way, origin: Way) -> None:
         """Take another way with the same key: other policies, or the same again."""
@@ -155,33 +161,34 @@ class Lane(Generic[W]):
 
     # ---- mail ----
 
-    def offer(self, claim: Delivery) -> None:
-        """Take a delivery in; it joins what waits of its message."""
+    def offer(self, claim: Delivery, priority: int = 0) -> None:
+        """Take a delivery in; it joins what waits of its message. `priority`: if it has none of its own."""
+        own = claim.flow.priority
+        if own is not None:
+            priority = own
         if claim.alone:
-            self._add(claim, claim, large=claim.count > self.recipients)
+            self._add(claim, claim, priority, large=claim.count > self.recipients)
             return
-        job = self._joining.get(claim.message)
+        key = (claim.message, priority)
+        job = self._joining.get(key)
         if job is not None:
             job.claims.append(claim)
             return
-        job = self._joining[claim.message] = Job([claim])
+        job = self._joining[key] = Job([claim])
         # Whoever waits for it in other domains comes in the same turn of the loop, most likely.
-        self._add(job, claim, large=True)
+        self._add(job, claim, priority, large=True)
 
     def back(self, job: Job) -> None:
         """Let a job that has more to send wait for its next turn."""
         # Whatever is left of it: a mailing's last transaction is no single message.
         claim = job.claims[0]
-        self._add(job, claim, large=True, owed=job.owed)
+        self._add(job, claim, job.priority, large=True, owed=job.owed)
         job.owed = 0.0
 
-    def _add(self, item: Delivery | Job, claim: Delivery, *, large: bool, owed: float = 0.0) -> None:
-        flow = claim.flow
-        self.turns.add(item, flow.tenant, self._priority(claim), large=large, owed=owed)
-
-    def _priority(self, claim: Delivery) -> int:
-        priority = claim.flow.priority
-        return self.way.priority if priority is None else priority
+    def _add(
+        self, item: Delivery | Job, claim: Delivery, priority: int, *, large: bool, owed: float = 0.0
+    ) -> None:
+        self.turns.add(item, claim.flow.tenant, priority, large=large, owed=owed)
 
     def take(self) -> Job | None:
         """Return the job whose turn it is; others of its message make a new one from now on."""
@@ -190,11 +197,12 @@ class Lane(Generic[W]):
             return None
         job = item if isinstance(item, Job) else Job([item])
         claim = job.claims[0]
+        priority = job.priority = self.turns.priority
         if self.turns or item is job or claim.count > self.recipients:
             # A single message is alone here otherwise: there is nobody to be fair to.
-            job.owed = self.turns.charge(claim.flow.tenant, self._priority(claim), claim.size)
+            job.owed = self.turns.charge(claim.flow.tenant, priority, claim.size)
         if job.load is None and not claim.alone:
-            self._joining.pop(claim.message, None)
+            self._joining.pop((claim.message, priority), None)
         return job
 
     def leave(self) -> list[Delivery]:
@@ -226,13 +234,38 @@ class Lane(Generic[W]):
         def wanted(item: Delivery | Job) -> bool:
             return item is claim or (isinstance(item, Job) and any(one is claim for one in item.claims))
 
-        return self.turns.place(claim.flow.tenant, self._priority(claim), wanted)
+        return self.turns.place(claim.flow.tenant, wanted)
+
+    # ---- workers ----
+
+    def wake(self) -> W:
+        """Return who was idle last, to be called for a message; it counts until it has `come`."""
+        self.woken += 1
+        self.call()
+        return self.idle.pop()
+
+    def call(self) -> None:
+        """Count a worker that is called for a message, at the rates too, until it has `come`."""
+        self.coming += 1
+        for throttle in self.throttles:
+            throttle.called += 1
+
+    def come(self) -> None:
+        """One that was called is there."""
+        for throttle in self.throttles:
+            throttle.called -= 1
 
     # ---- permits ----
 
     def may_connect(self, now: float) -> tuple[float, Throttle | None]:
         """Return from when on one more connection may be begun, and who says so if it is not now."""
         return _latest((throttle.may_connect(now), throttle) for throttle in self.throttles)
+
+    def may_begin(self, now: float) -> tuple[float, Throttle | None]:
+        """Return from when on a connection may be begun that has something to send, and who says so."""
+        answers = [(throttle.may_connect(now), throttle) for throttle in self.throttles]
+        answers += [(throttle.may_send(now), throttle) for throttle in self.learners if throttle.paced]
+        return _latest(answers)
 
     def may_send(self, now: float) -> float:
         """Return from when on one more message may be sent: not later than `now` if at once."""
@@ -241,6 +274,10 @@ class Lane(Generic[W]):
             if throttle.paced or throttle.paused_until > at:
                 at = max(at, throttle.may_send(now))
         return at
+
+    def slowest(self, now: float) -> Throttle | None:
+        """Return the throttle whose rate of messages keeps it off the longest."""
+        return _latest((one.may_send(now), one) for one in self.learners)[1]
 
     def send(self, now: float) -> float:
         """Count a message that goes now if all rates let it; return when to ask again, `now` if it goes.

@@ -12,6 +12,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 from backstamp.clock import Clock
@@ -252,16 +253,16 @@ class Opener:
 
     async def _paced(self, lane: Lane[Any]) -> None:
         """Wait until the rates let a connection be begun. Who waits is counted: others come behind."""
-        for throttle in lane.throttles:
-            throttle.calling += 1
-        try:
-            now = self._clock.monotonic()
-            while (at := lane.connect(now)) > now:
+        now = self._clock.monotonic()
+        while (at := lane.connect(now)) > now:
+            # Where it waits for another rate, it is in nobody's way yet.
+            slowest = max(lane.throttles, key=partial(_connects, now))
+            slowest.calling += 1
+            try:
                 await asyncio.sleep(at - now)
-                now = self._clock.monotonic()
-        finally:
-            for throttle in lane.throttles:
-                throttle.calling -= 1
+            finally:
+                slowest.calling -= 1
+            now = self._clock.monotonic()
 
     # ---- greeting ----
 
@@ -372,6 +373,10 @@ class Opener:
         down = [seconds for seconds in answered if seconds is not None]
         if down:
             self._tell.host_up(str(candidate), max(down))
+
+
+def _connects(now: float, throttle: Throttle) -> float:
+    return throttle.connect_at(now)
 
 
 def _may_be_clear(manner: Manner, why: Fault | Refusal) -> bool:

@@ -1,8 +1,9 @@
 """Permits: who may hold a connection, over all throttles of a lane, and who waits for one. Pure.
 
-A lane that cannot have a permit waits at the throttle that says no; what is given back there
-goes to the lane that has waited longest. Nobody waits behind a lane that is busy for ever:
-who holds a permit learns that others want it.
+A lane that cannot have a permit stands in the line of the throttle that says no, whether that
+has no more connections or its rates say later. Who stands first is called when one is given
+back, and when the rate lets the next begin; whoever comes new stands behind. Nobody waits
+behind a lane that is busy for ever: who holds a permit learns that others want it.
 """
 
 from collections import OrderedDict
@@ -22,6 +23,8 @@ class Permits:
 
     def __init__(self) -> None:
         self._waiting: dict[Throttle, OrderedDict[AnyLane, None]] = {}
+        self._called: AnyLane | None = None
+        """Who was first in a line and may ask now; if it is kept off still, it stands there again."""
 
     @property
     def waiting(self) -> bool:
@@ -29,18 +32,26 @@ class Permits:
         return bool(self._waiting)
 
     def ask(self, lane: AnyLane, now: float) -> tuple[float, Throttle | None]:
-        """Take a permit for a lane; return when to ask again, 0 if it has it.
+        """Take a permit for a lane that waits nowhere; return when to ask again, 0 if it has it.
 
-        Never: it waits at the throttle that is returned, and is `served` from there.
+        Else it waits at the throttle that is returned, and is `called` from there; at a time that is
+        not never this must be seen to.
         """
-        at, throttle = lane.may_connect(now)
+        first, self._called = self._called is lane, None
+        at, throttle = lane.may_begin(now)
         if at <= now or throttle is None:
-            for one in lane.throttles:
-                one.held += 1
-            return 0.0, None
-        if at == NEVER:
-            self._waiting.setdefault(throttle, OrderedDict())[lane] = None
-            lane.waits_at = throttle
+            throttle = None if first else next((one for one in lane.throttles if one in self._waiting), None)
+            if throttle is None:
+                for one in lane.throttles:
+                    one.held += 1
+                return 0.0, None
+            # There is something to be had, and others were here before.
+            at = NEVER
+        waiting = self._waiting.setdefault(throttle, OrderedDict())
+        waiting[lane] = None
+        if first:
+            waiting.move_to_end(lane, last=False)
+        lane.waits_at = throttle
         return at, throttle
 
     def give_back(self, lane: AnyLane) -> None:
@@ -51,26 +62,39 @@ class Permits:
     def served(self, lane: AnyLane, now: float) -> Iterator[AnyLane]:
         """Yield the lanes that may ask again now that something changed at a lane's throttles."""
         for throttle in lane.throttles:
-            waiting = self._waiting.get(throttle)
-            while waiting and throttle.held < throttle.window.limit(now):
-                chosen, _ = waiting.popitem(last=False)
-                chosen.waits_at = None
-                if not waiting:
-                    del self._waiting[throttle]
-                yield chosen
+            yield from self.called(throttle, now)
 
-    def wanted(self, lane: AnyLane) -> bool:
-        """Tell whether another lane waits for what this one holds."""
+    def called(self, throttle: Throttle, now: float) -> Iterator[AnyLane]:
+        """Yield those who wait at a throttle and may ask, until one is kept off by it still."""
+        waiting = self._waiting.get(throttle)
+        while waiting and throttle.held < throttle.window.limit(now):
+            chosen, _ = waiting.popitem(last=False)
+            if not waiting:
+                del self._waiting[throttle]
+            chosen.waits_at = None
+            self._called = chosen
+            yield chosen
+            self._called = None
+            if self.waits(chosen) is throttle:
+                return
+            waiting = self._waiting.get(throttle)
+
+    def wanted(self, lane: AnyLane, now: float, *, opening: bool = False) -> bool:
+        """Tell whether another lane waits for what this one holds, or for the connection it would open."""
         if not self._waiting:
             return False
         for throttle in lane.throttles:
             waiting = self._waiting.get(throttle)
-            if waiting and (len(waiting) > 1 or lane.waits_at is not throttle):
+            if (
+                waiting
+                and (len(waiting) > 1 or lane.waits_at is not throttle)
+                and (opening or throttle.held >= throttle.window.limit(now))
+            ):
                 return True
         return False
 
     def forget(self, lane: AnyLane) -> None:
-        """Take a lane out: it has nothing to do any more."""
+        """Take a lane out: it has nothing to do any more. Those behind it are to be `called`."""
         if (throttle := lane.waits_at) is not None:
             lane.waits_at = None
             waiting = self._waiting[throttle]

@@ -64,6 +64,8 @@ class Bound(msgspec.Struct, frozen=True):
     shared: DestinationPolicy | None = None
     """The provider's policy: its limits hold for all its lanes together."""
     pool: SourcePool | None = None
+    priority: int = 0
+    """Of mail that has none of its own: the route's. Routes to one next hop share its lane and its turns."""
 
     def useless(self, now: float) -> bool:
         """Tell whether it is too old to go by, even while a new answer is on the way."""
@@ -168,10 +170,10 @@ class Router:
             by_mx=via is None,
             implicit_tls=via is not None and via.implicit_tls,
             credentials=via.credentials if via is not None else None,
-            priority=route.priority if route is not None and route.priority is not None else 0,
         )
-        key = (name, found.rule, found.provider, int(policy.tls), via, way.priority)
-        return Bound(until, None, None, key, way, found.shared, self.tables.sources.pool(pool))
+        key = (name, found.rule, found.provider, int(policy.tls), via)
+        priority = route.priority if route is not None and route.priority is not None else 0
+        return Bound(until, None, None, key, way, found.shared, self.tables.sources.pool(pool), priority)
 
     def _find(self, to: Smarthost | Exchangers, policy: DestinationPolicy) -> Find:
         finder = self.finder

@@ -2,8 +2,8 @@
 
 Deliveries of one domain (and sender, where senders make a difference) wait together for one
 answer. What is found holds for a while and is asked again beside the flow, so that mail
-follows its exchangers; what has no way at all is settled. A reload lets everything that
-was not begun find its way anew, and what was begun if its domains stay together.
+follows its exchangers, also what was begun, if its domains stay together; what has no way at
+all is settled. A reload lets everything that waits find its way anew.
 """
 
 import asyncio
@@ -176,8 +176,13 @@ class Sorter:
         for lane in lanes:
             self._kick(lane)
 
-    def _join(self, bound: Bound, claim: Delivery, question: object) -> AnyLane | None:
-        """Put a delivery into its lane, or among those that have none; return the lane."""
+    def _join(
+        self, bound: Bound, claim: Delivery, question: object, priority: int | None = None
+    ) -> AnyLane | None:
+        """Put a delivery into its lane, or among those that have none; return the lane.
+
+        It has the priority of its way, if it has none of its own, or the one it had before it moved.
+        """
         if self.stopping:
             return None
         if bound.way is None:
@@ -188,11 +193,8 @@ class Sorter:
             return None
         key, way = bound.lane(claim)
         lane = self._lane(key, bound, way)
-        if bound.moves:
-            if len(lane.questions) >= BOUND:
-                lane.questions.clear()
-            lane.questions[claim.domain] = question
-        lane.offer(claim)
+        _note(lane, claim.domain, question, bound)
+        lane.offer(claim, bound.priority if priority is None else priority)
         return lane
 
     def _lane(self, key: Hashable, bound: Bound, way: Way) -> AnyLane:
@@ -231,48 +233,64 @@ class Sorter:
     async def here(self, job: Job, lane: AnyLane) -> bool:
         """Tell whether a job still belongs here; what moved to other exchangers goes to its lane."""
         if job.load is not None:
-            return not lane.stale or await self._follow(job, job.load, lane)
-        now = self._clock.monotonic()
+            return await self._follow(job, job.load, lane)
         gone = []
         for claim in job.claims:
             question = lane.questions.get(claim.domain, claim.domain)
-            bound = self._bounds.get(question)
-            if bound is None or bound.until <= now:
-                sender = question[1] if isinstance(question, tuple) else ""
-                if bound is None or bound.useless(now):
-                    await self._find(question, claim.domain, sender)
-                    bound = self._bounds[question]
-                elif question not in self.asked:
-                    # It was so a moment ago: nobody waits for the answer that it still is.
-                    self.asked[question] = []
-                    self._look_up(question, claim.domain, sender)
+            bound = await self._holds(question, claim.domain)
             if bound.way is None or bound.lane(claim)[0] != lane.key:
                 gone.append((claim, bound, question))
         for claim, bound, question in gone:
             job.claims.remove(claim)
-            if (other := self._join(bound, claim, question)) is not None:
+            # Another sender may have asked that question: the priority is the one its turn had.
+            if (other := self._join(bound, claim, question, job.priority)) is not None:
                 self._kick(other)
         return bool(job.claims)
 
+    async def _holds(self, question: object, domain: bytes) -> Bound:
+        """Return what holds for a question now; what was found a while ago is asked again."""
+        now = self._clock.monotonic()
+        bound = self._bounds.get(question)
+        if bound is not None and bound.until > now:
+            return bound
+        sender = question[1] if isinstance(question, tuple) else ""
+        if bound is None or bound.useless(now):
+            await self._find(question, domain, sender)
+            return self._bounds[question]
+        if question not in self.asked:
+            # It was so a moment ago: nobody waits for the answer that it still is.
+            self.asked[question] = []
+            self._look_up(question, domain, sender)
+        return bound
+
     async def _follow(self, job: Job, load: Load, lane: AnyLane) -> bool:
-        """Find the way anew for a job begun under other tables; tell whether it stays in its lane."""
+        """Find the way of a job that was begun anew; tell whether it stays in its lane.
+
+        Whom no transaction has yet goes; transactions under way end where they were begun.
+        """
+        if not lane.stale and job.until > self._clock.monotonic():
+            return True
         sender = route.sender_name(load.sender)
         personal = self.router.tables.personal
         found = {}
         for domain in {claim.domain: None for claim in job.claims}:
             question: object = (domain, sender) if personal else domain
-            bound = self._bounds.get(question)
-            if bound is None or bound.useless(self._clock.monotonic()):
-                await self._find(question, domain, sender if personal else "")
-                bound = self._bounds[question]
-            if bound.way is not None:
-                key, way = bound.lane(job.claims[0])
-                found[key] = bound, way
-        if len(found) != 1:
+            found[question] = domain, await self._holds(question, domain)
+        job.until = min(bound.until for _, bound in found.values())
+        ways = {}
+        for _, bound in found.values():
+            key, way = (None, None) if bound.way is None else bound.lane(job.claims[0])
+            ways[key] = bound, way
+        if len(ways) != 1 or None in ways:
             # Its domains part, or have no way any more: it ends where it was begun.
             return True
-        [(key, (bound, way))] = found.items()
+        [(key, (bound, way))] = ways.items()
+        assert way is not None
         other = self._lane(key, bound, way)
+        for question, (domain, bound) in found.items():
+            _note(other, domain, question, bound)
+        own = job.claims[0].flow.priority
+        job.priority = bound.priority if own is None else own
         if other is lane:
             return True
         other.back(job)
@@ -291,3 +309,11 @@ class Sorter:
                 home = self._enter(lane)
                 home.back(job)
                 self._kick(home)
+
+
+def _note(lane: AnyLane, domain: bytes, question: object, bound: Bound) -> None:
+    """Let a lane know what was asked for a domain of it, where the answer may change."""
+    if bound.moves:
+        if len(lane.questions) >= BOUND:
+            lane.questions.clear()
+        lane.questions[domain] = question

@@ -75,11 +75,13 @@ class Throttle:
         self.held = 0
         """Connections on the way or open: permits given."""
         self.calling = 0
-        """Those of them that wait for the rate of connections."""
+        """Those of them that wait for its rate of connections."""
         self.racing = 0
         """Those of them that race another to the same host."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
+        self.called = 0
+        """Workers that were called for a message, and have not come yet: in the next turn of the loop."""
         self.lanes = 0
         """Lanes that obey it."""
         self.recipients: Capacity | None = None
@@ -120,7 +122,7 @@ class Throttle:
         """Return from when on one more message may be sent: not later than `now` if at once."""
         at = max(now, self.paused_until)
         messages = self._messages
-        return at if messages is None else max(at, messages.earliest(now, self.booked))
+        return at if messages is None else max(at, messages.earliest(now, self.booked + self.called))
 
     def idle(self, now: float) -> bool:
         """Tell whether nobody needs it, and one made anew would allow no more than it does."""

@@ -55,6 +55,15 @@ class _Tenant(Generic[T]):
         self.turn = not large
         return self.large.popleft() if large else self.small.popleft()
 
+    def before(self, wanted: Callable[[T], bool]) -> int | None:
+        """Return how many stand before the first that is wanted, None if none is."""
+        for these, those in ((self.small, self.large), (self.large, self.small)):
+            for index, item in enumerate(these):
+                if wanted(item):
+                    # Those of one transaction and those of many alternate.
+                    return index + min(len(those), index)
+        return None
+
 
 class _Ring(Generic[T]):
     """The tenants of one priority that have something waiting, in the order of their turns."""
@@ -121,6 +130,8 @@ class Turns(Generic[T]):
         """Turns in a row of the highest."""
         self._lower = -inf
         """Which priority of the lower ones had the last turn in ten."""
+        self.priority = 0
+        """The priority of what was taken last."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -151,6 +162,7 @@ class Turns(Generic[T]):
                 # They share that turn from the top down, and begin again: nobody has all of them.
                 priority = next((one for one in lower if one < self._lower), lower[0])
                 self._lower = priority
+        self.priority = priority
         ring = self._rings[priority]
         item = ring.take()
         self._count -= 1
@@ -172,23 +184,19 @@ class Turns(Generic[T]):
             found.balance -= cost
         return 0.0
 
-    def place(self, tenant: bytes, priority: int, wanted: Callable[[T], bool]) -> Place | None:
-        """Return where the first item of a tenant and a priority that is wanted stands, None if none is.
+    def place(self, tenant: bytes, wanted: Callable[[T], bool]) -> Place | None:
+        """Return where the first item of a tenant that is wanted stands, None if none is.
 
         It looks through all that the tenant has waiting.
         """
-        ring = self._rings.get(priority)
-        own = None if ring is None else ring.tenants.get(tenant)
-        if ring is None or own is None:
-            return None
-        for these, those in ((own.small, own.large), (own.large, own.small)):
-            for index, item in enumerate(these):
-                if wanted(item):
-                    # Those of one transaction and those of many alternate.
-                    others = [one.count for name, one in ring.tenants.items() if name != tenant]
-                    higher = [one.tenants.values() for level, one in self._rings.items() if level > priority]
-                    urgent = sum(one.count for one in chain(*higher))
-                    return Place(index + min(len(those), index), sum(others), len(others), urgent)
+        for priority, ring in self._rings.items():
+            own = ring.tenants.get(tenant)
+            before = None if own is None else own.before(wanted)
+            if before is not None:
+                others = [one.count for name, one in ring.tenants.items() if name != tenant]
+                higher = [one.tenants.values() for level, one in self._rings.items() if level > priority]
+                urgent = sum(one.count for one in chain(*higher))
+                return Place(before, sum(others), len(others), urgent)
         return None
 
     def __iter__(self) -> Iterator[T]:

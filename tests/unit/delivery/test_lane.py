@@ -38,16 +38,16 @@ class Claim:
         self.arrival, self.attempts, self.size = 5, 3, size
 
 
-def way(priority: int = 0, **policy: Any) -> Way:
-    return Way("d.example", DestinationPolicy(**policy), lambda: None, priority=priority)  # type: ignore[arg-type,return-value]
+def way(**policy: Any) -> Way:
+    return Way("d.example", DestinationPolicy(**policy), lambda: None)  # type: ignore[arg-type,return-value]
 
 
 def throttle(**policy: Any) -> Throttle:
     return Throttle("d.example", DestinationPolicy(**policy))
 
 
-def lane(*throttles: Throttle, priority: int = 0, **policy: Any) -> Lane[str]:
-    return Lane("key", way(priority, **policy), throttles or (throttle(),))
+def lane(*throttles: Throttle, **policy: Any) -> Lane[str]:
+    return Lane("key", way(**policy), throttles or (throttle(),))
 
 
 def loaded(job: Job, recipients: int) -> Job:
@@ -136,13 +136,36 @@ def test_a_job_that_is_back_is_not_joined() -> None:
 
 
 def test_mail_without_a_priority_has_that_of_its_way() -> None:
-    one = lane(priority=5)
+    one = lane()
     plain, urgent, calm = Claim(), Claim(priority=9), Claim(priority=4)
     for claim in (calm, plain, urgent):
-        one.offer(claim)
+        one.offer(claim, 5)
     assert one.place(plain) == Place(0, 0, 0, 1)
     assert one.place(Claim(priority=9)) is None
-    assert [took(one).claims for _ in range(3)] == [[urgent], [plain], [calm]]
+    jobs = [took(one) for _ in range(3)]
+    assert [job.claims for job in jobs] == [[urgent], [plain], [calm]]
+    assert [job.priority for job in jobs] == [9, 5, 4]
+
+
+def test_a_mailing_keeps_the_priority_of_its_way_from_turn_to_turn() -> None:
+    one, calm, urgent = lane(), Claim(), Claim()
+    one.offer(calm, -3)
+    job = loaded(took(one), 5)
+    one.back(job)
+    one.offer(urgent, 3)
+    one.leave()
+    one.offer(urgent, 3)
+    assert [took(one).claims for _ in range(2)] == [[urgent], [calm]]
+    assert job.priority == -3
+
+
+def test_deliveries_of_one_message_and_of_ways_with_two_priorities_have_two_turns() -> None:
+    one, message = lane(), object()
+    calm, urgent, more = (Claim(message=message) for _ in range(3))
+    one.offer(calm, -3)
+    one.offer(urgent, 3)
+    one.offer(more, -3)
+    assert [took(one).claims for _ in range(2)] == [[urgent], [calm, more]]
 
 
 def test_a_mailing_pays_for_its_turn_when_it_is_back() -> None:

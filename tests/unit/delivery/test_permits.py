@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,8 +47,8 @@ def test_whoever_gets_none_waits_at_the_throttle_that_says_no() -> None:
     assert permits.waits(two) is shared
     assert permits.waits(one) is None
     assert (other.held, shared.held) == (0, 1)
-    assert permits.wanted(one)
-    assert not permits.wanted(two)
+    assert permits.wanted(one, 0.0)
+    assert not permits.wanted(two, 0.0)
 
 
 def test_what_is_given_back_goes_to_the_one_that_waited_longest() -> None:
@@ -57,9 +58,8 @@ def test_what_is_given_back_goes_to_the_one_that_waited_longest() -> None:
         permits.ask(one, 0.0)
     assert list(permits.served(lanes[0], 0.0)) == []
     permits.give_back(lanes[0])
-    permits.ask(lanes[0], 0.0)
-    assert permits.waits(lanes[0]) is None
-    permits.give_back(lanes[0])
+    # Not to who had it and asks again, before those are called who wait.
+    assert permits.ask(lanes[0], 0.0) == (NEVER, shared)
     found = []
     for chosen in permits.served(lanes[0], 0.0):
         found.append(chosen)
@@ -68,7 +68,7 @@ def test_what_is_given_back_goes_to_the_one_that_waited_longest() -> None:
     assert permits.waits(lanes[2]) is shared
     permits.give_back(lanes[1])
     # One that has nothing to do any more takes none, and the next is served.
-    assert list(permits.served(lanes[1], 0.0)) == [lanes[2], lanes[3]]
+    assert list(permits.served(lanes[1], 0.0)) == [lanes[2], lanes[3], lanes[0]]
     assert not permits.waiting
 
 
@@ -77,27 +77,73 @@ def test_a_lane_wants_for_others_not_for_itself() -> None:
     one, two = lane(shared), lane(shared)
     permits.ask(one, 0.0)
     permits.ask(one, 0.0)
-    assert not permits.wanted(one)
+    assert not permits.wanted(one, 0.0)
     permits.ask(two, 0.0)
-    assert permits.wanted(one)
+    assert permits.wanted(one, 0.0)
     permits.forget(one)
-    assert permits.wanted(one)
+    assert permits.wanted(one, 0.0)
     assert permits.waits(one) is None
     permits.forget(two)
     permits.forget(two)
     assert not permits.waiting
-    assert not permits.wanted(one)
+    assert not permits.wanted(one, 0.0)
 
 
-def test_what_comes_with_time_is_not_waited_for_here() -> None:
-    permits, own = Permits(), throttle(5, connection_rate=Rate(1, 10.0))
-    one = lane(own)
+def test_whom_a_rate_keeps_off_stands_in_line_until_its_time() -> None:
+    permits, shared = Permits(), throttle(5, connection_rate=Rate(1, 10.0))
+    one, two, three = (lane(throttle(9), shared) for _ in range(3))
     permits.ask(one, 0.0)
     one.connect(0.0)
-    at, why = permits.ask(one, 1.0)
-    assert (10.0 <= at < 10.1, why) == (True, own)
-    assert not permits.waiting
-    assert own.held == 1
+    at, why = permits.ask(two, 1.0)
+    assert (10.0 <= at < 10.1, why) == (True, shared)
+    assert permits.waits(two) is shared
+    # There is room, and what another would open is wanted; what it has open is not.
+    assert permits.wanted(one, 1.0, opening=True)
+    assert not permits.wanted(one, 1.0)
+    assert not permits.wanted(two, 1.0, opening=True)
+    # Who is called too early stands first again, with a time; whoever comes new stands behind.
+    assert permits.ask(three, 1.0)[1] is shared
+    found = []
+    for chosen in permits.served(one, 2.0):
+        found.append(chosen)
+        assert permits.ask(chosen, 2.0) == (at, shared)
+    assert found == [two]
+    # Its time comes: nobody who is new goes before it, and the next is called after it.
+    assert permits.ask(one, 11.0) == (NEVER, shared)
+    found = []
+    for chosen in permits.called(shared, 11.0):
+        found.append(chosen)
+        assert permits.ask(chosen, 11.0)[0] == (0.0 if chosen is two else pytest.approx(21.0))
+        chosen.connect(11.0)
+    assert found == [two, three]
+    assert shared.held == 2
+    assert [permits.waits(each) for each in (one, two, three)] == [shared, None, shared]
+
+
+def test_who_was_called_and_wants_nothing_leaves_the_line() -> None:
+    permits, shared = Permits(), throttle(5, message_rate=Rate(1, 10.0))
+    one, two, three = (lane(shared) for _ in range(3))
+    one.send(0.0)
+    assert permits.ask(two, 1.0)[1] is permits.ask(three, 1.0)[1] is shared
+    found = []
+    for chosen in permits.called(shared, 1.0):
+        found.append(chosen)
+        if chosen is three:
+            permits.ask(chosen, 1.0)
+    assert found == [two, three]
+    assert [permits.waits(each) for each in (two, three)] == [None, shared]
+
+
+def test_a_ceiling_that_is_held_is_given_back_to_who_waits_for_a_probe() -> None:
+    permits, shared = Permits(), throttle(5)
+    one, two = lane(shared), lane(shared)
+    permits.ask(one, 0.0)
+    shared.window.refused(0.0, 1)
+    at, why = permits.ask(two, 1.0)
+    assert (at, why) == (shared.window.probe_at, shared)
+    assert permits.wanted(one, 1.0)
+    permits.give_back(one)
+    assert [permits.ask(chosen, 1.0) for chosen in permits.served(one, 1.0)] == [(0.0, None)]
 
 
 STEPS = st.lists(
@@ -142,7 +188,7 @@ def test_never_more_than_allowed_and_nobody_waits_while_there_is_room(
         else:
             assert before == {each: each.held for each in every}
             assert at == NEVER or at > now
-            assert (permits.waits(one) is why) == (at == NEVER)
+            assert permits.waits(one) is why
 
     for act, number in steps:
         one = lanes[number]

@@ -159,7 +159,7 @@ def test_a_route_may_be_an_exception_by_mx() -> None:
     assert by_route(one) is None
     found = by_mx(one)
     assert found.way is not None
-    assert (found.way.name, found.way.policy.tls, found.way.priority) == ("mx.d.example", Tls.VERIFY, 3)
+    assert (found.way.name, found.way.policy.tls, found.priority) == ("mx.d.example", Tls.VERIFY, 3)
     assert found.way.by_mx
     assert found.way.route == "* to d.example"
 
@@ -172,6 +172,14 @@ def test_a_demand_of_tls_sets_a_lane_apart() -> None:
     assert strict.lane(ID)[0] != plain.lane(ID)[0]
     assert strict.way is not None
     assert strict.way.policy.tls is Tls.ENCRYPT
+
+
+def test_routes_to_one_smarthost_share_its_lane_whatever_their_priorities() -> None:
+    some = [Route(f"{name}.example", HUB, priority=priority) for name, priority in (("a", -9), ("b", 9))]
+    one = router(**routes(*some, Route("c.example", HUB)))
+    found = [by_route(one, domain) for domain in (b"a.example", b"b.example", b"c.example")]
+    assert [bound.priority for bound in found if bound] == [-9, 9, 0]
+    assert len({bound.lane(ID)[0] for bound in found if bound}) == 1
 
 
 def test_the_sender_decides_where_it_can() -> None:

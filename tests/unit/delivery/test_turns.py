@@ -31,7 +31,7 @@ def test_nothing_waits_in_new_turns() -> None:
     assert turns.take() is None
     assert not turns
     assert turns.clear() == []
-    assert turns.place(A, 0, bool) is None
+    assert turns.place(A, bool) is None
 
 
 def test_a_tenants_mail_keeps_its_order() -> None:
@@ -163,21 +163,20 @@ def crowded() -> Turns[str]:
 
 
 @pytest.mark.parametrize(
-    ("item", "tenant", "priority", "place"),
+    ("item", "tenant", "place"),
     [
-        ("small 0", A, 0, Place(0, 5, 1, 1)),
+        ("small 0", A, Place(0, 5, 1, 1)),
         # Two of one transaction before it, and two of many in between.
-        ("small 2", A, 0, Place(4, 5, 1, 1)),
-        ("large 1", A, 0, Place(2, 5, 1, 1)),
-        ("urgent", C, 5, Place(0, 0, 0, 0)),
-        ("patient", A, -5, Place(0, 0, 0, 12)),
-        ("small 9", A, 0, None),
-        ("small 0", B, 0, None),
-        ("small 0", A, 1, None),
+        ("small 2", A, Place(4, 5, 1, 1)),
+        ("large 1", A, Place(2, 5, 1, 1)),
+        ("urgent", C, Place(0, 0, 0, 0)),
+        ("patient", A, Place(0, 0, 0, 12)),
+        ("small 9", A, None),
+        ("small 0", B, None),
     ],
 )
-def test_where_one_stands(item: str, tenant: bytes, priority: int, place: Place | None) -> None:
-    assert crowded().place(tenant, priority, lambda one: one == item) == place
+def test_where_one_stands(item: str, tenant: bytes, place: Place | None) -> None:
+    assert crowded().place(tenant, lambda one: one == item) == place
 
 
 def test_all_that_waits_can_be_looked_at() -> None:
