@@ -6,7 +6,7 @@ is aiohttp's, which gives it some time for the head of its request (`HEAD`).
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from backstamp.listener import admission
 
@@ -32,10 +32,10 @@ class Guard(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here."""
-        assert isinstance(transport, asyncio.WriteTransport)
         peer = admission.plain(str((transport.get_extra_info("peername") or ("",))[0]))
         if not self._admit(peer):
-            transport.write(FULL)
+            # uvloop's transports are no subclasses of asyncio's.
+            cast(asyncio.WriteTransport, transport).write(FULL)
             transport.close()
             return
         self._peer = peer
