@@ -22,6 +22,7 @@ from tests.support.process import Process
 from tests.support.strace import Fault
 
 from backstamp.queue.files import DiskFiles
+from backstamp.queue.recovery import FormatError
 from backstamp.queue.views import stopped
 from backstamp.sink.server import OK, Received, Sink
 
@@ -182,7 +183,7 @@ class Lives:
     def _in_flight(self) -> set[bytes]:
         try:
             found = stopped(DiskFiles(), str(self._relay.queue))
-        except OSError:
+        except (OSError, FormatError):
             return set()  # killed before there was a queue
         waiting = {
             recipient.address.encode()
