@@ -17,16 +17,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from backstamp.admin.explain import ExplainRoutes
+from backstamp.admin.paging import limit
 from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.queue.operations import VERBS, BusyError
 from backstamp.queue.port import DamagedError, StampNotDurableError
 from backstamp.queue.view import Acted, DoubtView, MessageView
-
-PAGE: Final = 100
-"""Messages a listing has if nothing else is asked."""
-
-PAGE_LIMIT: Final = 1000
-
 
 API: Final = "/api/"
 """Before the paths of what a person may see or do: the rest is numbers."""
@@ -136,11 +131,12 @@ class AdminServer:
         )
 
     async def _list(self, request: web.Request) -> web.Response:
-        asked = request.query.get("limit", str(PAGE))
-        if not (asked.isascii() and asked.isdecimal() and len(asked) < 5 and 1 <= int(asked) <= PAGE_LIMIT):
-            return _json({"error": f"limit is a number from 1 to {PAGE_LIMIT}"}, 400)
         try:
-            found = await self._queue.list(int(asked), request.query.get("after"))
+            asked = limit(request.query)
+        except ValueError as error:
+            return _json({"error": str(error)}, 400)
+        try:
+            found = await self._queue.list(asked, request.query.get("after"))
         except ValueError as error:
             return _json({"error": f"after: {error}"}, 400)
         return _json({"messages": found})

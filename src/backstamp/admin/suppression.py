@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from aiohttp import web
 
+from backstamp.admin.paging import limit
 from backstamp.clock import Clock
 from backstamp.mail.address import to_alabel
 from backstamp.policy.suppression import Entry, Source, class_name, in_time, tenant_name, wanted
@@ -21,8 +22,6 @@ from backstamp.suppression.database import Asked, Key
 from backstamp.suppression.keeper import MistakenFileError, SuppressionList
 
 PATH: Final = "/api/v1/suppression"
-PAGE: Final = 100
-PAGE_LIMIT: Final = 1000
 
 FILE_LIMIT: Final = 1 << 30
 """Octets of an import."""
@@ -165,16 +164,13 @@ async def _spool(request: web.Request, file: BinaryIO) -> bool:
 
 def _asked(request: web.Request) -> Asked:
     query = request.query
-    limit = query.get("limit", str(PAGE))
-    if not (limit.isascii() and limit.isdecimal() and len(limit) < 5 and 1 <= int(limit) <= PAGE_LIMIT):
-        raise ValueError(f"limit is a number from 1 to {PAGE_LIMIT}")
     address, domain = query.get("address"), query.get("domain")
     return Asked(
         address=None if address is None else _address(address),
         domain=None if domain is None else to_alabel(domain.encode("utf-8", "replace")),
         tenant=query.get("tenant"),
         after=None if "after" not in query else _key(query["after"]),
-        limit=int(limit),
+        limit=limit(query),
     )
 
 

@@ -223,7 +223,7 @@ class Store:
         self._keeper.close()
 
     def _keep(self, jobs: Sequence[Keep]) -> None:
-        """Write keys, all in one call; then remove files that are over."""
+        """Remove files that are over; then write keys, all in one call, which may go to no such file."""
         for number in {number for job in jobs for number in job.over}:
             self._keeper.remove(number)
         wanted = [job for job in jobs if job.rows]
