@@ -114,8 +114,7 @@ def remove(name: Name, config: Config = None, users: File = None) -> None:
     from backstamp.listener.accounts import UsersError
 
     path = _path(config, users)
-    if _accounts(path).get(_name(name)) is None:
-        _fail(f"{path}: {name} is no user")
+    _accounts(path)  # where there is no file it is said so: a change would begin with an empty one
 
     def gone(old: Account | None) -> None:
         if old is None:
