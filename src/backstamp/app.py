@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from backstamp import __version__
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
-from backstamp.config.units import Address
+from backstamp.config.address import Address
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.dryrun import DryRun
 from backstamp.delivery.explainer import Explainer
