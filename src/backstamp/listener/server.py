@@ -87,9 +87,8 @@ class Listener:
         self._house.settings = settings
 
     def poll(self) -> None:
-        """Look at the certificates' files: that one ends soon is told though nobody comes."""
-        if self._house.certificates is not None:
-            self._house.certificates.poll()
+        """Look at what nobody else would look at (`House.poll`)."""
+        self._house.poll()
 
     def _certificates(self, settings: ListenerSettings) -> Certificates | None:
         if settings.tls.mode == "none":

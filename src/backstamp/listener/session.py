@@ -26,6 +26,8 @@ REST: Final = 0.01
 
 BROKEN: Final = b"421 4.3.0 Local error, closing\r\n"
 NO_TLS: Final = b"454 4.7.0 TLS is not available now\r\n"
+LATE: Final = "it did not end in time"
+NO_HEADER: Final = "no header of the PROXY protocol, or none that says who the client is"
 CLOSING: Final = b"421 4.3.2 The relay is closing\r\n"
 NOT_PLAIN: Final = b"421 4.7.0 Nothing may follow STARTTLS\r\n"
 
@@ -71,13 +73,11 @@ class Session(Reception):
 
     async def _handle_client(self) -> None:
         try:
-            async with asyncio.timeout(HANDSHAKE):
-                arrived = await self._arrive()
-            if arrived:
+            if await self._arrived():
                 await self._converse()
                 await self._answered()
-        except (TimeoutError, asyncio.CancelledError):
-            pass  # it said nothing, or the relay closes while hands are shaken
+        except asyncio.CancelledError:
+            pass  # the relay closes while hands are shaken
         except Exception as error:  # a bug ends one session, in words, and not silently
             self._out.append(BROKEN)
             self._alarm(f"a session broke: {error!r}", "the client was sent away")
@@ -91,12 +91,23 @@ class Session(Reception):
         else:
             self._leave()
 
+    async def _arrived(self) -> bool:
+        """Do what comes before the greeting, in its time; tell whether there is a client to greet."""
+        try:
+            async with asyncio.timeout(HANDSHAKE):
+                return await self._arrive()
+        except TimeoutError:
+            self._unheard(LATE)
+            return False
+
     async def _arrive(self) -> bool:
         """Find out who is there, have TLS where it comes first; tell whether there is a client to greet."""
         settings = self._settings
         if settings.proxies and admission.may_relay(self.peer, settings.proxies):
-            self._look = self._introduction
+            self._look, self._stage = self._introduction, "PROXY"
             if await self._clients_turn() is Action.CLOSE:
+                if self._in and not self._ending:
+                    self._unheard(NO_HEADER)
                 self._drop()
                 return False
         if (refusal := self._admit(self)) is not None:
@@ -114,7 +125,7 @@ class Session(Reception):
             proxied_tls=self._proxied_tls,
         )
         if settings.tls.mode == "implicit":
-            self._look = self._anything
+            self._look, self._stage = self._anything, "TLS"
             if await self._clients_turn() is Action.CLOSE:
                 self._drop()
                 return False
@@ -235,6 +246,7 @@ class Session(Reception):
             return True
         self._out.append(self._reply)
         self.flush()
+        self._stage = "STARTTLS"
         return await self._begin_tls(b"")
 
     async def _begin_tls(self, begun: bytes) -> bool:
