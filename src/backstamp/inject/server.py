@@ -98,7 +98,7 @@ class InjectServer:
         *,
         authenticate: Authenticate | None = None,
         rates: Rated | None = None,
-        admit: Callable[[str], bool] = lambda _: True,
+        admit: Callable[[str, asyncio.BaseTransport], bool] = lambda *_: True,
         leave: Callable[[str], None] = lambda _: None,
         grace: float = 5.0,
     ) -> None:

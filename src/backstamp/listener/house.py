@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd, Refusal
+from backstamp.listener.descriptors import Descriptors
 from backstamp.listener.intake import Door
 from backstamp.listener.settings import ListenerSettings
 from backstamp.listener.tally import Key, Tally
@@ -64,6 +65,7 @@ class House:
         *,
         crowd: Crowd,
         budget: Budget,
+        descriptors: Descriptors,
         authority: Authority | None = None,
         certificates: Certificates | None = None,
     ) -> None:
@@ -71,10 +73,16 @@ class House:
         self.door = door
         self.crowd = crowd
         self.budget = budget
+        self.descriptors = descriptors
         self.authority = authority
         self.certificates = certificates
         self.replies = Replies()
         self._unheard = Tally()
+
+    def admit(self, peer: str, transport: asyncio.BaseTransport, now: float) -> bytes | None:
+        """Count a connection in, or return the refusal: then it is not counted, and must not leave."""
+        last = self.descriptors.last(transport)
+        return self.told(self.crowd.full(peer, now) if last else self.crowd.admit(peer, now))
 
     def told(self, refusal: Refusal | None) -> bytes | None:
         """Return the reply of a limit that is reached, and tell of it."""

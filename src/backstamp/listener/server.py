@@ -11,6 +11,7 @@ from backstamp.clock import Clock
 from backstamp.listener import local
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd
+from backstamp.listener.descriptors import Descriptors
 from backstamp.listener.house import House
 from backstamp.listener.intake import Door
 from backstamp.listener.session import Session
@@ -38,7 +39,7 @@ FAREWELL = 1.0
 class Listener:
     """Accepts clients on one address. `settings` may be replaced while it runs; new sessions see it.
 
-    `crowd` and `budget` are those of all listeners of a process, where there are several.
+    `crowd`, `budget` and `descriptors` are those of all listeners of a process, where there are several.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Listener:
         refuse: Refuse = lambda *_: None,
         crowd: Crowd | None = None,
         budget: Budget | None = None,
+        descriptors: Descriptors | None = None,
         authority: Authority | None = None,
     ) -> None:
         """Raises CertificateError if a file of `tls` is no good."""
@@ -64,6 +66,7 @@ class Listener:
             # An empty crowd has the length 0, and is one all the same.
             crowd=Crowd(settings.limits) if crowd is None else crowd,
             budget=Budget(settings.limits.content_memory) if budget is None else budget,
+            descriptors=descriptors or Descriptors(clock=clock, emit=emit),
             authority=authority,
             certificates=self._certificates(settings),
         )
@@ -173,8 +176,9 @@ class Listener:
 
     def _admit(self, session: Session) -> bytes | None:
         """Count a client in; return the refusal if there are too many."""
-        crowd = self._house.crowd
-        refusal = self._house.told(crowd.admit(session.peer, session.loop.time()))
+        if session.channel is None:  # gone already
+            return None
+        refusal = self._house.admit(session.peer, session.channel, session.loop.time())
         if refusal is None:
             self._counted[session] = session.peer
         return refusal

@@ -75,7 +75,7 @@ async def door(
     refuse: Refuse = lambda *_: None,
     authenticate: Authenticate | None = None,
     rates: Rated | None = None,
-    admit: Callable[[str], bool] = lambda _: True,
+    admit: Callable[[str, asyncio.BaseTransport], bool] = lambda *_: True,
     leave: Callable[[str], None] = lambda _: None,
     requests: int = 100,
     memory: int = 200_000_000,
@@ -432,7 +432,7 @@ async def test_connections_are_counted_before_anything_is_said() -> None:
     """Who connects and asks for nothing takes nobody's place without being counted."""
     here_now: list[str] = []
 
-    def admit(peer: str) -> bool:
+    def admit(peer: str, _: asyncio.BaseTransport) -> bool:
         if len(here_now) == 2:
             return False
         here_now.append(peer)
