@@ -234,9 +234,14 @@ class Session(Reception):
     async def _protect(self) -> bool:
         """Begin TLS after STARTTLS; what came behind the command was said by nobody knows whom."""
         self.flush()
+        self._stage = "STARTTLS"
         try:
-            await self._drained()
+            async with asyncio.timeout(HANDSHAKE):
+                await self._drained()
         except ConnectionError:
+            return False
+        except TimeoutError:
+            self._unheard(LATE)
             return False
         if self._in:
             self._out.append(NOT_PLAIN)
@@ -246,7 +251,6 @@ class Session(Reception):
             return True
         self._out.append(self._reply)
         self.flush()
-        self._stage = "STARTTLS"
         return await self._begin_tls(b"")
 
     async def _begin_tls(self, begun: bytes) -> bool:
