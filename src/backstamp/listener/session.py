@@ -80,7 +80,7 @@ class Session(Reception):
             pass  # the relay closes while hands are shaken
         except Exception as error:  # a bug ends one session, in words, and not silently
             self._out.append(BROKEN)
-            self._alarm(f"a session broke: {error!r}", "the client was sent away")
+            self._door.alarm(f"a session broke: {error!r}", "the client was sent away")
         self._pace.pause(self.loop.time())
         if self._arrival is not None:
             await self._arrival.abandon()
@@ -225,7 +225,7 @@ class Session(Reception):
         try:
             verdict = await judge.check(conversation.claim, self.peer)
         except Exception as error:  # a bug must cost nobody an account: the client tries again
-            self._alarm(f"judging a client broke: {error!r}", "it was told to try again")
+            self._door.alarm(f"judging a client broke: {error!r}", "it was told to try again")
             verdict = Refusal(TROUBLE)
         reply, action = conversation.judged(verdict)
         self._out.append(reply)
