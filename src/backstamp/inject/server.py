@@ -165,7 +165,7 @@ class InjectServer:
         except _EndedError as error:
             said = error.answer
             if said.status != 401:  # who is wrong about a password has events of its own
-                self._refused(admission.plain(asked.remote or ""), b"", str(error))
+                self._refused(Origin(admission.plain(asked.remote or ""), "", ""), b"", str(error))
         except MistakenError as error:
             said = answer.mistakes(error)
         except (web.RequestPayloadError, ConnectionError):
@@ -309,13 +309,13 @@ class InjectServer:
         rates = None if self._rates is None else self._rates(origin.peer)
         if rates is not None and (limited := rates.message(_name(origin), 0)) is not None:
             error = _shown(limited)
-            self._refused(origin.peer, order.sender, error)
+            self._refused(origin, order.sender, error)
             return Outcome(tuple(_text(one) for one in item.recipients), error=error)
         refused = []
         for address in item.recipients:
             if (reply := self._refusal(address, whose, rates, origin)) is not None:
                 refused.append(Refusal(_text(address), reply))
-                self._refused(origin.peer, order.sender, reply, address)
+                self._refused(origin, order.sender, reply, address)
         away = {one.address for one in refused}
         item = Item(tuple(one for one in item.recipients if _text(one) not in away), item.letter)
         if not item.recipients:
@@ -334,7 +334,7 @@ class InjectServer:
         if verdict.reply.startswith(b"2"):
             return Outcome(taken, verdict.queue_id, refused=tuple(refused))
         reply = _shown(verdict.reply)
-        self._refused(origin.peer, order.sender, reply)
+        self._refused(origin, order.sender, reply)
         return Outcome(taken, error=reply, refused=tuple(refused))
 
     def _refusal(self, address: bytes, whose: bytes, rates: Rates | None, origin: Origin) -> str | None:
@@ -346,15 +346,16 @@ class InjectServer:
             said = rates.recipient(_name(origin))
         return None if said is None else _shown(said)
 
-    def _refused(self, peer: str, sender: bytes, reply: str, recipient: bytes = b"") -> None:
+    def _refused(self, origin: Origin, sender: bytes, reply: str, recipient: bytes = b"") -> None:
         self._door.emit(
             Refused(
                 time=self._now(),
-                client=peer,
+                client=origin.peer,
                 command="POST",
                 reply=reply,
                 sender=_text(sender),
                 recipient=_text(recipient),
+                user=origin.user,
             )
         )
 

@@ -226,6 +226,7 @@ async def test_rates_hold_here_too() -> None:
         assert (status, said["error"], here.headers["Retry-After"]) == (503, "450 4.7.1 recipients", "30")
         assert len(here.queue.messages) == 2
         assert (set(few.users), set(asked)) == ({"joe"}, {"127.0.0.1"})
+        assert {one.user for one in here.events if isinstance(one, Refused)} == {"joe"}
 
 
 async def test_a_message_for_each_and_what_became_of_it() -> None:
