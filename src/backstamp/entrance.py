@@ -21,7 +21,7 @@ from backstamp.listener.descriptors import PROBLEM, Descriptors
 from backstamp.listener.house import House, Visitor, limited
 from backstamp.listener.intake import Door
 from backstamp.listener.mechanisms import Claim, Password, Token
-from backstamp.listener.server import Listener
+from backstamp.listener.server import Listener, ReloadError
 from backstamp.listener.settings import HttpSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
@@ -159,7 +159,7 @@ class Entrance:
             if (new := by_address.get((old.host, old.port))) is not None:
                 try:
                     listener.reload(new)
-                except CertificateError as error:
+                except (CertificateError, ReloadError) as error:
                     now = int(self._clock.wall() * 1e6)
                     self._emit(Alarm(time=now, problem=str(error), action="the listener stays as it was"))
         self._crowd.limits = settings.listeners[0].limits

@@ -15,11 +15,12 @@ from backstamp.listener.descriptors import Descriptors
 from backstamp.listener.house import House
 from backstamp.listener.intake import Door
 from backstamp.listener.session import Session
-from backstamp.listener.settings import ListenerSettings
+from backstamp.listener.settings import Auth, ListenerSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Intake
 from backstamp.telemetry.events import Event
+from backstamp.text import reason
 
 if TYPE_CHECKING:
     from backstamp.listener.authority import Authority
@@ -34,6 +35,10 @@ REFUSED = 1000
 
 FAREWELL = 1.0
 """Seconds for the last words to those whose time is over at the end."""
+
+
+class ReloadError(Exception):
+    """New settings cannot be taken; the text is one line for the operator."""
 
 
 class Listener:
@@ -84,10 +89,25 @@ class Listener:
         return self._house.settings
 
     def reload(self, settings: ListenerSettings) -> None:
-        """Take new settings; sessions keep theirs. Raises CertificateError: all stays as it was."""
-        if settings.tls != self._house.settings.tls:
-            self._house.certificates = self._certificates(settings)
-        self._house.settings = settings
+        """Take new settings; sessions keep theirs.
+
+        Raises:
+            CertificateError, ReloadError: all stays as it was.
+        """
+        house = self._house
+        if settings.auth is not Auth.OFF and house.authority is None:
+            # Everybody would be refused for good (530), and nobody offered AUTH.
+            raise ReloadError(f"{settings.place}: auth begins at a start only; restart to apply")
+        certificates = house.certificates
+        if settings.tls != house.settings.tls:
+            certificates = self._certificates(settings)
+        if self._file is not None and settings.mode != house.settings.mode:
+            try:
+                self._file.change(settings.mode)
+            except OSError as error:
+                why = reason(error, place=False)
+                raise ReloadError(f"{settings.place}: its mode cannot be changed: {why}") from None
+        house.settings, house.certificates = settings, certificates
 
     def poll(self) -> None:
         """Look at what nobody else would look at (`House.poll`)."""
