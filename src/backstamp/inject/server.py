@@ -25,6 +25,7 @@ from backstamp.listener import admission
 from backstamp.listener.client import tenant_of
 from backstamp.listener.intake import Door
 from backstamp.listener.origin import Origin, Verdict
+from backstamp.listener.pace import Pace
 from backstamp.listener.settings import HttpSettings
 from backstamp.listener.transaction import Rates
 from backstamp.mail.envelope import Envelope, flow
@@ -249,14 +250,19 @@ class InjectServer:
         return user
 
     async def _read(self, asked: web.Request, body: bytearray, limit: int) -> None:
-        """Read the body as it comes; each piece is counted before the next is waited for."""
+        """Read the body as it comes, at the pace of a content; each piece is counted before the next."""
         settings = self.settings
         too_big = f"the body has more than {limit} octets"
         if (asked.content_length or 0) > limit:
             raise _EndedError(413, too_big)
+        now = asyncio.get_running_loop().time
+        pace = Pace(settings.listener.limits, now())
+        pace.begin(now())
         try:
-            async with asyncio.timeout(settings.listener.limits.message):
+            async with asyncio.timeout_at(pace.deadline(now())) as time:
                 async for piece in asked.content.iter_any():
+                    pace.took(len(piece), now())
+                    time.reschedule(pace.deadline(now()))
                     if len(body) + len(piece) > limit:
                         raise _EndedError(413, too_big)
                     if self._held + len(piece) > settings.memory:

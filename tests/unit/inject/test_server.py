@@ -452,6 +452,31 @@ async def test_connections_are_counted_before_anything_is_said() -> None:
         assert (await here.post(MAIL))[0] == 202
 
 
+@pytest.mark.parametrize(
+    ("limits", "trickles"),
+    [(Limits(block=0.2), False), (Limits(block=0.2, min_data_rate=1000), True), (Limits(message=0.2), True)],
+)
+async def test_a_body_that_stands_still_or_trickles_is_cut_off(limits: Limits, trickles: bool) -> None:
+    """Security 14: as a content by SMTP; a hundred of them would be all that are served at a time."""
+    async with door(limits=limits) as here:
+        reader, writer = await asyncio.open_connection(*here.server.address)
+        writer.write(
+            b"POST /api/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100000\r\n\r\n{"
+        )
+        answer = asyncio.create_task(reader.read(12))
+        async with asyncio.timeout(20):
+            while not answer.done():
+                if trickles:
+                    writer.write(b" ")
+                await asyncio.sleep(0.02)
+        assert await answer == b"HTTP/1.1 408"
+        [event] = here.events
+        assert isinstance(event, Refused)
+        assert event.reply == "the body took too long"
+        writer.close()
+
+
 async def test_a_request_that_never_comes_whole_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEAD", 0.05)
     async with door() as here:
