@@ -167,8 +167,6 @@ class InjectServer:
             said = error.answer
             if said.status != 401:  # who is wrong about a password has events of its own
                 self._refused(Origin(admission.plain(asked.remote or ""), "", ""), b"", str(error))
-        except MistakenError as error:
-            said = answer.mistakes(error)
         except (web.RequestPayloadError, ConnectionError):
             said = answer.problem(400, "the body did not come whole")
         except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
@@ -221,13 +219,17 @@ class InjectServer:
         try:
             await self._read(asked, body, limit)
             size = len(body)
-            if size < INLINE:
-                order = self._order(asked, bytes(body), user, raw=raw)
-            else:
-                order = await asyncio.to_thread(self._order, asked, bytes(body), user, raw=raw)
             literal = f"IPv6:{peer}" if ":" in peer else peer
             name = "" if user is None else printable(user.name)
             origin = Origin(peer, f"[{literal}]", "HTTP", name, account=user)
+            try:
+                if size < INLINE:
+                    order = self._order(asked, bytes(body), user, raw=raw)
+                else:
+                    order = await asyncio.to_thread(self._order, asked, bytes(body), user, raw=raw)
+            except MistakenError as error:
+                self._refused(origin, b"", printable(str(error)))
+                return answer.mistakes(error)
             return answer.of(await self._take(order, origin, key, size, settings))
         finally:
             self._held -= len(body)

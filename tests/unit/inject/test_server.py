@@ -485,3 +485,28 @@ async def test_a_request_that_never_comes_whole_is_not_waited_for(monkeypatch: p
             writer.write(said)
             assert await asyncio.wait_for(reader.read(), 20) == b""
             writer.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "kind", "reply"),
+    [
+        (b"{", "", module.JSON, "body: not JSON: "),
+        (b'{"from": "nobody"}', "", module.JSON, "from: is not an address; write user@example.org"),
+        (RAW, "?to=b@y.example", module.MESSAGE, "from: is missing"),
+    ],
+)
+async def test_a_request_that_is_wrong_is_told_as_other_refusals(
+    body: bytes, query: str, kind: str, reply: str
+) -> None:
+    """As a MAIL or RCPT that is none: whoever looks why mail does not come finds it."""
+
+    async def authenticate(*_: str) -> User:
+        return User("joe")
+
+    async with door(authenticate=authenticate) as here:
+        status, _ = await here.post(body, {"Authorization": "Bearer x"}, query=query, kind=kind)
+        assert status == 400
+        [event] = here.events
+        assert isinstance(event, Refused)
+        assert (event.client, event.user, event.command) == ("127.0.0.1", "joe", "POST")
+        assert event.reply.startswith(reply)
