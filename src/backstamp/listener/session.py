@@ -103,7 +103,8 @@ class Session(Reception):
     async def _arrive(self) -> bool:
         """Find out who is there, have TLS where it comes first; tell whether there is a client to greet."""
         settings = self._settings
-        if settings.proxies and admission.may_relay(self.peer, settings.proxies):
+        # Who came by a socket file may relay, but from no network.
+        if settings.proxies and not settings.local and admission.may_relay(self.peer, settings.proxies):
             self._look, self._stage = self._introduction, "PROXY"
             if await self._clients_turn() is Action.CLOSE:
                 if self._in and not self._ending:
