@@ -318,7 +318,7 @@ class Relay:
         """Why the relay should get no mail now, None if it should."""
         if self._stop.is_set():
             return "stopping"
-        return "starting" if self._starting else self.queue.health.ask()
+        return "starting" if self._starting else self.queue.health.ask() or self._entrance.problem()
 
     # ---- end ----
 

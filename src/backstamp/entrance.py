@@ -17,10 +17,11 @@ from backstamp.config import Settings
 from backstamp.listener.authentication import Refusal
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd
+from backstamp.listener.descriptors import PROBLEM, Descriptors
 from backstamp.listener.house import House, Visitor, limited
 from backstamp.listener.intake import Door
 from backstamp.listener.mechanisms import Claim, Password, Token
-from backstamp.listener.server import Listener
+from backstamp.listener.server import Listener, ReloadError
 from backstamp.listener.settings import HttpSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
@@ -35,6 +36,9 @@ if TYPE_CHECKING:  # who takes no mail by HTTP, and knows no users, does not pay
 
 EVERY = 60.0
 """Seconds between two looks at certificates and at limits of which something is owed."""
+
+SOON = 1.0
+"""Seconds between two looks at how many file descriptors are left."""
 
 
 class Entrance:
@@ -60,6 +64,7 @@ class Entrance:
         limits = settings.listeners[0].limits
         self._crowd = Crowd(limits)
         self._budget = Budget(limits.content_memory)
+        self._descriptors = Descriptors(clock=clock, emit=emit)
         self._authority: Authority | None = None
         if settings.auth.users or settings.auth.endpoint is not None:
             from backstamp.listener.authority import Authority
@@ -76,6 +81,7 @@ class Entrance:
                 refuse=refuse,
                 crowd=self._crowd,
                 budget=self._budget,
+                descriptors=self._descriptors,
                 authority=self._authority,
             )
             for listen in settings.listeners
@@ -86,13 +92,19 @@ class Entrance:
 
             door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
             authenticate = self._authenticate if settings.http.auth else None
-            house = House(settings.http.listener, door, crowd=self._crowd, budget=self._budget)
+            house = House(
+                settings.http.listener,
+                door,
+                crowd=self._crowd,
+                budget=self._budget,
+                descriptors=self._descriptors,
+            )
             self.http = InjectServer(
                 settings.http,
                 door,
                 authenticate=authenticate,
                 rates=lambda peer: Visitor(house, peer, clock.monotonic),
-                admit=lambda peer: house.told(self._crowd.admit(peer, clock.monotonic())) is None,
+                admit=lambda peer, transport: house.admit(peer, transport, clock.monotonic()) is None,
                 leave=self._crowd.leave,
                 grace=grace,
             )
@@ -108,6 +120,10 @@ class Entrance:
         """Clients connected."""
         return sum(listener.connections for listener in self.listeners)
 
+    def problem(self) -> str | None:
+        """Return what keeps clients from being taken, None while all is well."""
+        return PROBLEM if self._descriptors.scarce() else None
+
     def open(self) -> None:
         """Read the users file. Raises UsersError: it cannot be used."""
         if self._authority is not None:
@@ -117,6 +133,7 @@ class Entrance:
         """Look now and then at what nobody else would look at, at the users file every second."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._look(), name="look")
+            group.create_task(self._count(), name="descriptors")
             if self._authority is not None:
                 group.create_task(self._authority.run(), name="users")
 
@@ -128,6 +145,12 @@ class Entrance:
                 listener.poll()
             await asyncio.sleep(EVERY)
 
+    async def _count(self) -> None:
+        """Look at the file descriptors though nobody comes: where there is none left, nobody can."""
+        while True:
+            self._descriptors.scarce()
+            await asyncio.sleep(SOON)
+
     def reload(self, settings: Settings) -> bool:
         """Take new settings; tell whether addresses differ, which a restart would change."""
         by_address = {(new.host, new.port): new for new in settings.listeners}
@@ -136,7 +159,7 @@ class Entrance:
             if (new := by_address.get((old.host, old.port))) is not None:
                 try:
                     listener.reload(new)
-                except CertificateError as error:
+                except (CertificateError, ReloadError) as error:
                     now = int(self._clock.wall() * 1e6)
                     self._emit(Alarm(time=now, problem=str(error), action="the listener stays as it was"))
         self._crowd.limits = settings.listeners[0].limits

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import tempfile
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from backstamp import entrance as entrances
 from backstamp.clock import SystemClock
 from backstamp.config import Settings
 from backstamp.entrance import Entrance
-from backstamp.listener.settings import AuthSettings, HttpSettings, Limits, ListenerSettings
+from backstamp.listener.settings import Auth, AuthSettings, HttpSettings, Limits, ListenerSettings
 from backstamp.policy.destination import Rate
 from backstamp.telemetry.events import Alarm, Event, Limited
 
@@ -120,6 +121,52 @@ async def test_a_limit_holds_over_all_listeners_and_a_reload_changes_it() -> Non
             client.go()
     finally:
         await entrance.close()
+
+
+async def test_a_reload_to_auth_that_only_a_restart_begins_refuses_nobody_meanwhile() -> None:
+    """Mail would be refused for good (530) that was taken a moment ago, and AUTH not even offered."""
+    allow = (ip_network("127.0.0.0/8"),)
+    listen = ListenerSettings("relay.example.org", "127.0.0.1", 0, allow)
+    settings = Settings(hostname=listen.hostname, queue_directory="none", listeners=(listen,))
+    entrance, events = entered(settings)
+    await entrance.listeners[0].start()
+    try:
+        strict = msgspec.structs.replace(listen, auth=Auth.REQUIRED, allow=())
+        entrance.reload(
+            msgspec.structs.replace(settings, listeners=(strict,), auth=AuthSettings(users="/none"))
+        )
+        client = await come(entrance, 0)
+        await client.reply()
+        await client.say(b"EHLO client.test")
+        assert (await client.hand_in(b"Subject: x\r\n")).startswith(b"250 2.0.0")
+        client.go()
+        [alarm] = [event for event in events if isinstance(event, Alarm)]
+        assert alarm.problem == "127.0.0.1 port 0: auth begins at a start only; restart to apply"
+        assert alarm.action == "the listener stays as it was"
+    finally:
+        await entrance.close()
+
+
+async def test_a_reload_changes_who_may_open_the_socket_file() -> None:
+    """Security 10: who may open it may relay, so what was reloaded must hold."""
+    directory = tempfile.TemporaryDirectory(prefix="bs")  # a socket's path is short
+    file = Path(directory.name) / "smtp.sock"
+    listen = ListenerSettings("relay.example.org", str(file), 0, mode=0o666)
+    settings = Settings(hostname=listen.hostname, queue_directory="none", listeners=(listen,))
+    entrance, events = entered(settings)
+    await entrance.listeners[0].start()
+    try:
+        narrow = msgspec.structs.replace(listen, mode=0o600)
+        entrance.reload(msgspec.structs.replace(settings, listeners=(narrow,)))
+        assert (file.stat().st_mode & 0o777, events) == (0o600, [])
+        file.unlink()
+        entrance.reload(settings)
+        [alarm] = events
+        assert isinstance(alarm, Alarm)
+        assert alarm.problem == f"unix:{file}: its mode cannot be changed: no such file or directory"
+    finally:
+        await entrance.close()
+        directory.cleanup()
 
 
 @pytest.mark.parametrize("credentials", ["\xff", "é", "\udcff"])

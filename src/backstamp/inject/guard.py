@@ -23,7 +23,10 @@ class Guard(asyncio.Protocol):
     """One connection. `admit` counts a peer in or returns False; who was counted `leave`s."""
 
     def __init__(
-        self, inner: asyncio.Protocol, admit: Callable[[str], bool], leave: Callable[[str], None]
+        self,
+        inner: asyncio.Protocol,
+        admit: Callable[[str, asyncio.BaseTransport], bool],
+        leave: Callable[[str], None],
     ) -> None:
         self._inner = inner
         self._admit = admit
@@ -33,7 +36,7 @@ class Guard(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here."""
         peer = admission.plain(str((transport.get_extra_info("peername") or ("",))[0]))
-        if not self._admit(peer):
+        if not self._admit(peer, transport):
             # uvloop's transports are no subclasses of asyncio's.
             cast(asyncio.WriteTransport, transport).write(FULL)
             transport.close()

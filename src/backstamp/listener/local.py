@@ -43,12 +43,21 @@ class SocketFile:
             raise
         self._identity = (found.st_dev, found.st_ino)
 
+    def change(self, mode: int) -> None:
+        """Change who may open the file. Raises OSError: it is not there, or another one."""
+        if not self._ours():
+            raise OSError(errno.EEXIST, "another file is in its place")
+        os.chmod(self.path, mode)
+
     def remove(self) -> None:
         """Remove the file, if it is still this one and nobody else's by now."""
         with contextlib.suppress(OSError):
-            found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == self._identity:
+            if self._ours():
                 os.unlink(self.path)
+
+    def _ours(self) -> bool:
+        found = os.lstat(self.path)
+        return (found.st_dev, found.st_ino) == self._identity
 
 
 def obstacle(path: str) -> str:
