@@ -210,7 +210,7 @@ class World:
         """Work until the lane has nothing."""
         slot = slot or Slot(self.lane)
         while (job := self.lane.take()) is not None:
-            slot.book()
+            slot.book(self.clock.monotonic())
             await self.attempter.run(job, self.lane, slot)
             slot.unbook()
         return slot

@@ -83,11 +83,11 @@ class Slot:
             self.coming = False
             self._lane.coming -= 1
 
-    def book(self) -> None:
+    def book(self, now: float) -> None:
         """Count the message that is about to be sent against the lane's rates."""
         self._booked = [one for one in self._lane.learners if one.paced]
         for throttle in self._booked:
-            throttle.booked += 1
+            throttle.book(now)
 
     def unbook(self) -> None:
         """It is sent now, or not at all."""

@@ -75,9 +75,9 @@ class Permits:
             self._called = chosen
             yield chosen
             self._called = None
-            if self.waits(chosen) is throttle:
-                return
             waiting = self._waiting.get(throttle)
+            if waiting and next(iter(waiting)) is chosen:
+                return
 
     def wanted(self, lane: AnyLane, now: float, *, opening: bool = False) -> bool:
         """Tell whether another lane waits for what this one holds, or for the connection it would open."""

@@ -83,7 +83,7 @@ class Sorter:
         """Forget a lane nobody needs."""
         if self.lanes.pop(lane.key, None) is not None:
             for throttle in lane.throttles:
-                throttle.lanes -= 1
+                throttle.part()
 
     # ---- to the lanes ----
 
@@ -205,7 +205,8 @@ class Sorter:
             lane = self._enter(Lane(key, way, self._throttles.of(bound, way)))
         elif lane.origin is not bound.way:
             lane.adopt(way, bound.way)
-            self._throttles.of(bound, way)
+            for throttle in self._throttles.of(bound, way):
+                throttle.patience = max(throttle.patience, way.policy.idle)
         return lane
 
     def _enter(self, lane: AnyLane) -> AnyLane:
@@ -215,7 +216,7 @@ class Sorter:
             return known
         self.lanes[lane.key] = lane
         for throttle in lane.throttles:
-            throttle.lanes += 1
+            throttle.join(lane.way.policy.idle)
         return lane
 
     async def _give_up(self) -> None:

@@ -8,6 +8,7 @@ it back. Times are monotonic seconds; what is to be remembered over a restart le
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 import msgspec
@@ -80,10 +81,14 @@ class Throttle:
         """Those of them that race another to the same host."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
+        self._granted = 0.0
+        """When the last of those turns was."""
         self.called = 0
         """Workers that were called for a message, and have not come yet: in the next turn of the loop."""
         self.lanes = 0
         """Lanes that obey it."""
+        self.patience = 0.0
+        """The longest that a session of one of them waits for something to do, in seconds."""
         self.recipients: Capacity | None = None
         """Recipients of a transaction the host took when it took no more."""
         self.messages: Capacity | None = None
@@ -122,7 +127,22 @@ class Throttle:
         """Return from when on one more message may be sent: not later than `now` if at once."""
         at = max(now, self.paused_until)
         messages = self._messages
-        return at if messages is None else max(at, messages.earliest(now, self.booked + self.called))
+        if messages is None:
+            return at
+        # Turns are granted at the rate's pace too. Whoever is kept from using his keeps nobody else off.
+        granted = self._granted if self.booked else -inf
+        return max(at, messages.earliest(now, self.called, granted))
+
+    def join(self, idle: float) -> None:
+        """One lane more obeys it, whose sessions wait so long for something to do."""
+        self.lanes += 1
+        self.patience = max(self.patience, idle)
+
+    def part(self) -> None:
+        """One lane less."""
+        self.lanes -= 1
+        if not self.lanes:
+            self.patience = 0.0
 
     def idle(self, now: float) -> bool:
         """Tell whether nobody needs it, and one made anew would allow no more than it does."""
@@ -147,6 +167,11 @@ class Throttle:
         """Count a connection that is begun now."""
         if self._connections is not None:
             self._connections.take(now)
+
+    def book(self, now: float) -> None:
+        """Count a message whose turn is granted now; `booked` is lowered when it is sent, or not at all."""
+        self.booked += 1
+        self._granted = now
 
     def send(self, now: float) -> None:
         """Count a message that is sent now."""

@@ -687,7 +687,7 @@ async def test_a_slot_counts_what_it_announced_once() -> None:
     slot.arrived()
     assert world.lane.coming == 0
     slot.unbook()
-    slot.book()
+    slot.book(0.0)
     assert world.throttle.booked == 1
     slot.unbook()
     slot.unbook()

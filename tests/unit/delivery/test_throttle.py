@@ -100,10 +100,13 @@ def test_one_is_idle_when_no_lane_obeys_it_and_nothing_keeps_anybody_back() -> N
 def test_messages_have_a_rate_and_those_about_to_go_are_counted() -> None:
     one = throttle(message_rate=Rate(1, 10.0))
     assert one.may_send(5.0) == 5.0
-    one.booked = 1
+    one.book(5.0)
     assert one.may_send(5.0) == pytest.approx(15.0)
     assert one.send_at(5.0) == 5.0
-    one.booked = 0
+    # Whoever is kept from using that turn keeps nobody from the next.
+    assert one.may_send(15.1) == 15.1
+    one.booked -= 1
+    assert one.may_send(5.0) == 5.0
     one.send(5.0)
     assert one.may_send(6.0) == one.send_at(6.0) == pytest.approx(15.0)
     free = throttle()
