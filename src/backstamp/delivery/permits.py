@@ -67,7 +67,8 @@ class Permits:
     def called(self, throttle: Throttle, now: float) -> Iterator[AnyLane]:
         """Yield those who wait at a throttle and may ask, until one is kept off by it still."""
         waiting = self._waiting.get(throttle)
-        while waiting and throttle.held < throttle.window.limit(now):
+        # Now, or at a time, as of a ceiling when more may be tried: who stands first must see to that.
+        while waiting and throttle.may_connect(now) < NEVER:
             chosen, _ = waiting.popitem(last=False)
             if not waiting:
                 del self._waiting[throttle]

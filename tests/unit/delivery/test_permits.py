@@ -162,6 +162,21 @@ def test_a_ceiling_that_is_held_is_given_back_to_who_waits_for_a_probe() -> None
     assert [permits.ask(chosen, 1.0) for chosen in permits.served(one, 1.0)] == [(0.0, None)]
 
 
+def test_whoever_waits_above_a_ceiling_knows_in_time_when_more_is_tried() -> None:
+    """What is given back down to the ceiling is for nobody; from then on it is time that is waited for."""
+    permits, shared = Permits(), throttle(5)
+    one, two = lane(shared), lane(shared)
+    for _ in range(3):
+        permits.ask(one, 0.0)
+    shared.window.refused(0.0, 2)
+    shared.window.size = 5.0
+    assert permits.ask(two, 1.0) == (NEVER, shared)
+    permits.give_back(one)
+    probe = shared.window.probe_at
+    assert [permits.ask(chosen, 2.0) for chosen in permits.served(one, 2.0)] == [(probe, shared)]
+    assert [permits.ask(chosen, probe) for chosen in permits.called(shared, probe)] == [(0.0, None)]
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(("ask", "ask", "give", "give", "forget", "fail", "answer", "refuse", "pass")),
