@@ -248,14 +248,17 @@ class Sorter:
                 self._kick(other)
         return bool(job.claims)
 
-    async def _holds(self, question: object, domain: bytes) -> Bound:
-        """Return what holds for a question now; what was found a while ago is asked again."""
+    async def _holds(self, question: object, domain: bytes, *, begun: bool = False) -> Bound:
+        """Return what holds for a question now; what was found a while ago is asked again.
+
+        For what was begun somewhere no way is an answer too, until there is another.
+        """
         now = self._clock.monotonic()
         bound = self._bounds.get(question)
         if bound is not None and bound.until > now:
             return bound
         sender = question[1] if isinstance(question, tuple) else ""
-        if bound is None or bound.useless(now):
+        if bound is None or (bound.useless(now) and not (begun and bound.way is None)):
             await self._find(question, domain, sender)
             return self._bounds[question]
         if question not in self.asked:
@@ -276,7 +279,7 @@ class Sorter:
         found = {}
         for domain in {claim.domain: None for claim in job.claims}:
             question: object = (domain, sender) if personal else domain
-            found[question] = domain, await self._holds(question, domain)
+            found[question] = domain, await self._holds(question, domain, begun=True)
         job.until = min(bound.until for _, bound in found.values())
         ways = {}
         for _, bound in found.values():
