@@ -27,6 +27,9 @@ SLOWEST: Final = Rate(1, 60.0)
 KEPT: Final = 7 * 86400.0
 """Seconds for which a start still takes a `Capacity` for true. Nothing else ever raises one."""
 
+TRIED: Final = 30 * 86400.0
+"""Seconds for which a ceiling is remembered after more was to be tried, where no mail came to try it."""
+
 
 class Lesson(msgspec.Struct, frozen=True):
     """Why something was learned: the reply behind it. `since` is seconds, by the clock of its holder."""
@@ -62,6 +65,14 @@ class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why, for each of what was taught."""
     recipients: Capacity | None = None
     messages: Capacity | None = None
+
+    def holds(self, wall: float) -> bool:
+        """Tell whether any of it still counts: a ceiling where more was to be tried within the last month."""
+        if self.ceiling is not None and wall <= self.probe_at + TRIED:
+            return True
+        if max(self.paused_until, self.slow_until) > wall:
+            return True
+        return any(one is not None and wall - one.since <= KEPT for one in (self.recipients, self.messages))
 
 
 class Throttle:
