@@ -10,6 +10,7 @@ from tests.sim.promise import Promise
 from tests.sim.traffic import Post
 
 from backstamp.mail.fault import Phase
+from backstamp.mail.reply import Reply
 from backstamp.policy.destination import DestinationPolicy, PolicyTable, Provider, Rate, Rule
 from backstamp.policy.mx import DnsFault, DnsProblem, Exchangers
 
@@ -118,6 +119,39 @@ def test_who_waits_for_more_than_a_ceiling_has_what_is_given_back() -> None:
         assert sim.percentile(b"single.example", 1.0) <= 5.0
 
     simulate(test, policies=provider({"connections": 10, "initial_connections": 3}), looks=1.0)
+
+
+class Closes(habits.Habit):
+    """Ends a connection with 421 after some messages, another number each time."""
+
+    REPLY = Reply(421, "4.3.2 closing")
+
+    def __init__(self) -> None:
+        self._most: dict[habits.Visit, int] = {}
+
+    def mail(self, visit: habits.Visit, sender: bytes) -> habits.Answer:
+        most = self._most.setdefault(visit, 1 + len(self._most) % 7)
+        return self.REPLY if visit.mails > most else None
+
+
+def test_a_host_that_ends_connections_leaves_the_next_one_to_who_stands_in_line() -> None:
+    """What was on its way there waits for its lane's turn too, instead of opening another at once."""
+
+    async def test(sim: Simulation) -> None:
+        promise = Promise(connection_rate=Rate(1, 10.0))
+        for name, manners in (("a", [Closes()]), ("b", [])):
+            sim.world.domain(f"{name}.example", f"mx.{name}.big.example")
+            sim.world.host(f"mx.{name}.big.example", *manners, promises=[promise])
+        async with sim.running():
+            await sim.feed(traffic.mailing(traffic.people(1000, "a.example")))
+            await sim.feed([Post(100.0, (b"one@b.example",), b"single.example")])
+            assert await sim.empty(within=86400)
+            assert await sim.idle() == []
+        assert await sim.verdict() == []
+        assert promise.tight
+        assert sim.percentile(b"single.example", 1.0) <= 100.0
+
+    simulate(test, policies=provider(WIDE | {"connection_rate": Rate(1, 10.0)}), looks=1.0)
 
 
 def test_nobody_waits_behind_a_lane_that_wants_no_connection_any_more() -> None:

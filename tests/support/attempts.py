@@ -132,6 +132,8 @@ class World:
         self.transactions: list[tuple[str, list[str]]] = []
         self.closed = 0
         self.kicked = 0
+        self.wanted = False
+        """Whether others wait for the next connection."""
         self.given_back: list[Any] = []
         self.due: list[float] = []
         self.relayed: list[int] = []
@@ -165,6 +167,7 @@ class World:
             history=History(),
             suppression=suppression,
             kick=self._kick,
+            wanted=lambda _: self.wanted,
         )
 
     def _kick(self, lane: Lane[Any]) -> None:

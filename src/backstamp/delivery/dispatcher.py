@@ -100,6 +100,7 @@ class Dispatcher:
             history=self.history,
             suppression=suppression,
             kick=self._kick,
+            wanted=lambda lane: self._permits.wanted(lane, clock.monotonic(), opening=True),
         )
         self._throttles = Throttles(connections, learned, clock)
         self._sorter = Sorter(
