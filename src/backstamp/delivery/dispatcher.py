@@ -145,6 +145,7 @@ class Dispatcher:
             self._sorter.asked,
             self._sorter.nowhere,
             self._permits,
+            self._rates,
             self.opener,
             stopping=self._stopping,
         )
@@ -320,7 +321,7 @@ class Dispatcher:
                     continue
                 await self._turn(job, lane, slot)
                 self._serve(lane)
-                if lane.wants_worker and lane.waits_at is None:
+                if lane.wants_worker and self._permits.waits(lane) is None:
                     self._kick(lane)
         except asyncio.CancelledError:
             # Nobody but the end of everything cancels a worker.
@@ -385,9 +386,9 @@ class Dispatcher:
             at, patience = now, lane.way.policy.idle
             if lane.turns:
                 at = self._goes(lane, now, called=called)
-                if at > now and lane.stands_at is not None:
+                if at > now and (place := self._rates.lines.at(lane)) is not None:
                     # Lanes that share a rate wait for it alike: else whoever waits longest has all of it.
-                    patience = max(patience, lane.stands_at.patience)
+                    patience = max(patience, place.patience)
                 # A session is opened before the rate lets a message go: else others that have one always go.
                 ahead = opening and at - now <= patience and not lane.paused(now)
                 if at <= now or ahead:
