@@ -233,7 +233,7 @@ class World:
         [throttle] = self.lane.throttles
         once = len({id(one) for one in self.given_back}) == len(self.given_back)
         once = once and self.queue.ledger.claimed == 0
-        return once and (throttle.booked, throttle.calling, len(self.lane.turns)) == (0, 0, 0)
+        return once and (throttle.booked, len(throttle.callers), len(self.lane.turns)) == (0, 0, 0)
 
 
 def people(count: int, domain: str = "d.example") -> list[bytes]:

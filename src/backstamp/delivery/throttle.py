@@ -86,8 +86,8 @@ class Throttle:
         self.window = Window(policy.connections, policy.initial_connections)
         self.held = 0
         """Connections on the way or open: permits given."""
-        self.calling = 0
-        """Those of them that wait for its rate of connections."""
+        self.callers: dict[object, None] = {}
+        """Those of them that wait for its rate of connections, in the order in which they came."""
         self.racing = 0
         """Those of them that race another to the same host."""
         self.booked = 0
@@ -128,7 +128,7 @@ class Throttle:
             return probe if self.window.ceiling == self.held and probe > now else float("inf")
         at = max(now, self.paused_until)
         connections = self._connections
-        return at if connections is None else max(at, connections.earliest(now, self.calling))
+        return at if connections is None else max(at, connections.earliest(now, len(self.callers)))
 
     def may_race(self, now: float) -> bool:
         """Tell whether one more connection may be begun beside one to the same host (RFC 8305)."""
@@ -166,9 +166,9 @@ class Throttle:
 
     # ---- taking ----
 
-    def connect_at(self, now: float) -> float:
-        """Return when the rate lets a connection be begun for which there is a permit."""
-        return now if self._connections is None else self._connections.earliest(now)
+    def connect_at(self, now: float, before: int = 0) -> float:
+        """Return when the rate lets a connection be begun for which there is a permit, behind some others."""
+        return now if self._connections is None else self._connections.earliest(now, before)
 
     def send_at(self, now: float) -> float:
         """Return when the rate lets a message go whose turn was granted."""

@@ -52,7 +52,7 @@ def test_connections_have_a_rate() -> None:
     assert one.may_connect(6.0) == one.connect_at(6.0) == pytest.approx(15.0)
     assert one.may_connect(20.0) == one.connect_at(20.0) == 20.0
     # Those who wait for it already go first.
-    one.calling = 2
+    one.callers |= {1: None, 2: None}
     assert one.may_connect(20.0) == pytest.approx(40.0)
     assert one.connect_at(20.0) == 20.0
     assert throttle().connect_at(6.0) == 6.0
