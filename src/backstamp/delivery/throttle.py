@@ -290,31 +290,41 @@ class Throttle:
         )
 
     def recall(self, learned: Learned, now: float, wall: float) -> None:
-        """Take in what was remembered; what is over by now counts no more."""
+        """Take in what was remembered; what is over by now counts no more.
+
+        Clocks are set back: nothing holds longer from now on than it did when it was taught.
+        """
         shift = now - wall
         window = self.window
         if learned.ceiling is not None and learned.ceiling < window.most:
             window.ceiling = max(1, learned.ceiling)
-            window.probe_at = learned.probe_at + shift
+            window.probe_at = min(learned.probe_at + shift, now + learned.pause)
             window.pause = learned.pause
         if learned.paused_until > wall:
-            self.paused_until = learned.paused_until + shift
+            self.paused_until = now + _left(learned, Action.PAUSE, learned.paused_until, wall)
         if learned.slow is not None and learned.slow_until > wall:
             self.slow = learned.slow
-            self.slow_until = learned.slow_until + shift
+            self.slow_until = now + _left(learned, Action.SLOWER, learned.slow_until, wall)
             self._messages = _pacer(self._rate(), self._messages)
         self.lessons = {
-            action: Lesson(lesson.why, lesson.since + shift) for action, lesson in learned.lessons.items()
+            action: Lesson(lesson.why, min(lesson.since, wall) + shift)
+            for action, lesson in learned.lessons.items()
         }
         self.recipients = _still(learned.recipients, wall, shift)
         self.messages = _still(learned.messages, wall, shift)
+
+
+def _left(learned: Learned, what: Action, until: float, wall: float) -> float:
+    """Return for how many seconds something holds that was taught until then: no longer than when it was."""
+    lesson = learned.lessons.get(what)
+    return until - (wall if lesson is None else max(wall, lesson.since))
 
 
 def _still(learned: Capacity | None, wall: float, shift: float) -> Capacity | None:
     """Return what was remembered of how many a host takes, None if it is better learned again."""
     if learned is None or learned.count < 1 or wall - learned.since > KEPT:
         return None
-    return learned.shifted(shift)
+    return learned.shifted(shift + min(0.0, wall - learned.since))
 
 
 def _interval(rate: Rate) -> float:

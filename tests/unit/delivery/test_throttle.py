@@ -286,6 +286,26 @@ def test_how_much_goes_at_a_time_outlives_a_restart_and_not_a_week() -> None:
     assert (late.recipients, late.messages) == (None, Capacity(3, "421 enough", 3.0 + 5 - KEPT))
 
 
+def test_a_clock_that_was_set_back_pauses_nobody_for_a_year() -> None:
+    """It was a year ahead when the host asked for a minute."""
+    ahead = WALL + 365 * 86400
+    one = throttle(connections=20)
+    one.held = 8
+    one.refused(100.0, "421 enough")
+    one.pause(100.0, 60.0, "450 later")
+    one.slower(100.0, 0.5, 600.0, "421 slow down")
+    one.recipients = Capacity(2, "452 too many", 90.0)
+    learned = one.learned(110.0, ahead)
+    assert learned is not None
+    again = throttle(connections=20)
+    again.recall(learned, 3.0, WALL)
+    assert again.paused_until == 63.0
+    assert again.slow_until == 603.0
+    assert again.window.probe_at == 3.0 + PROBE
+    assert [lesson.since for lesson in again.lessons.values()] == [3.0, 3.0, 3.0]
+    assert again.recipients == Capacity(2, "452 too many", 3.0)
+
+
 def test_what_an_earlier_version_kept_is_read() -> None:
     lessons = '{"fewer":{"why":"421 enough","since":1800000000.0}}'
     kept = f'[{{"key":"d.example","ceiling":7,"probe_at":1800000060.0,"lessons":{lessons}}}]'
