@@ -8,6 +8,7 @@ written is told, and the relay goes on without.
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -37,6 +38,8 @@ class LearnedFile:
         self._clock = clock
         self._emit = emit
         self._taught = asyncio.Event()
+        self._writing = threading.Lock()
+        """The last one, at the end, may come while an earlier one is still written."""
 
     def load(self) -> list[Learned]:
         """Return what was kept; nothing where there is no file, or none that can be read."""
@@ -77,6 +80,10 @@ class LearnedFile:
 
     def save(self, learned: Sequence[Learned]) -> None:
         """Put what is learned in the place of what was kept."""
+        with self._writing:
+            self._save(learned)
+
+    def _save(self, learned: Sequence[Learned]) -> None:
         files, draft = self._files, f"{self._path}.new"
         try:
             with contextlib.suppress(FileNotFoundError):

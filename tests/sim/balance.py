@@ -25,7 +25,7 @@ def forgotten(dispatcher: Dispatcher) -> list[str]:
     called = Counter(lane for worker, lane in dispatcher._resting.lanes.items() if worker.done())
     for lane in dispatcher._sorter.lanes.values():
         at = dispatcher._permits.waits(lane)
-        line = dispatcher._permits._waiting.get(at, ()) if at is not None else ()
+        line = dict(dispatcher._permits.lines).get(at, ()) if at is not None else ()
         # Who stands first has a timer, if time is what it waits for.
         called_on = at is not None and (at.held or any(one in dispatcher._timers for one in line))
         if at is not None and not called_on:
@@ -44,8 +44,8 @@ def left(dispatcher: Dispatcher) -> list[str]:
         "workers": dispatcher._workers,
         "idle workers": dispatcher._resting.lanes,
         "questions": dispatcher._sorter.asked,
-        "permits waited for": dispatcher._permits._waiting,
-        "rates waited for": dispatcher._rates._lines,
+        "permits waited for": [*dispatcher._permits.lines],
+        "rates waited for": [*dispatcher._rates.lines],
         "permits": dispatcher.connections,
         "askers": dispatcher._sorter._askers,
         "settlers": dispatcher._sorter._givers,
@@ -99,14 +99,14 @@ def _places(dispatcher: Dispatcher) -> Iterator[str]:
         for throttle in lane.throttles[:-1]:
             if dispatcher._throttles.known.get(throttle.key) is not throttle:
                 yield f"{lane.way.name} has a throttle of its own that others do not see: {throttle.key}"
-    for throttle, line in dispatcher._rates._lines.items():
+    for throttle, line in dispatcher._rates.lines:
         for lane in line:
-            if lane not in lanes or lane.stands_at is not throttle or throttle not in lane.throttles:
+            if lane not in lanes or throttle not in lane.throttles:
                 yield f"{lane.way.name} stands in the line of {throttle.key}, which is not its place"
     yield from (
         f"{lane.way.name} is not listed and has a timer" for lane in dispatcher._timers if lane not in lanes
     )
-    for throttle, waiting in dispatcher._permits._waiting.items():
+    for throttle, waiting in dispatcher._permits.lines:
         for lane in waiting:
             if lane not in lanes:
                 yield f"{lane.way.name} is not listed and waits for a permit"

@@ -28,9 +28,9 @@ def unbalanced(sim: Simulation) -> list[str]:
     dispatcher = sim.dispatcher
     throttles: list[Throttle] = [dispatcher._throttles.all, *dispatcher._throttles.known.values()]
     return [
-        f"{one.key}: held {one.held}, booked {one.booked}, calling {one.calling}"
+        f"{one.key}: held {one.held}, booked {one.booked}, calling {len(one.callers)}"
         for one in throttles
-        if one.held or one.booked or one.calling
+        if one.held or one.booked or one.callers
     ]
 
 

@@ -215,7 +215,8 @@ def test_domains_of_a_site_share_its_limits() -> None:
 
     async def test(sim: Simulation) -> None:
         shared = Promise(connections=3, message_rate=Rate(20, 10.0))
-        sim.world.host("mx.site.example", promises=[shared])
+        # So slow that three connections are needed for the rate.
+        sim.world.host("mx.site.example", habits.Slow(1.0, Phase.FINAL), promises=[shared])
         names = [f"d{number}.example" for number in range(50)]
         for name in names:
             sim.world.domain(name, "mx.site.example")

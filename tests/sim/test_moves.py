@@ -1,5 +1,6 @@
 """Exchangers that change in the middle of a mailing: what is left of it goes where they say by then."""
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -11,7 +12,7 @@ from tests.sim.traffic import Post
 from backstamp.delivery.router import FRESH, STALE
 from backstamp.mail.fault import Phase
 from backstamp.policy.destination import DestinationPolicy, PolicyTable, Rate
-from backstamp.policy.mx import DnsFault, DnsProblem
+from backstamp.policy.mx import DnsFault, DnsProblem, Exchangers
 
 TTL = 60.0
 """Seconds the resolver keeps an answer here (`Names`)."""
@@ -112,6 +113,31 @@ def test_a_mailing_whose_domains_part_ends_where_it_was_begun(parts: bool) -> No
         assert Counter(old=people(old), new=people(new)) == Counter(old=200)
 
     policy = DestinationPolicy(recipients_per_transaction=1, message_rate=Rate(1, 1.0))
+    simulate(test, policies=PolicyTable(policy), looks=1.0)
+
+
+def test_a_mailing_goes_on_when_its_name_servers_fall_silent() -> None:
+    """It ends where it was begun, and waits for no answer before each of its transactions."""
+
+    async def test(sim: Simulation) -> None:
+        sim.world.simple("d.example")
+        answer = sim.world.names.exchangers
+
+        async def silent(domain: str) -> Exchangers | DnsFault:
+            if domain == "d.example" and sim.loop.time() > CHANGE:
+                await asyncio.sleep(20.0)
+                return DnsFault(DnsProblem.TIMEOUT, domain)
+            return await answer(domain)
+
+        sim.world.names.exchangers = silent  # type: ignore[method-assign]
+        async with sim.running():
+            await sim.feed([Post(0.0, tuple(traffic.people(1000, "d.example")))])
+            assert await sim.empty(within=3600)
+            assert sim.loop.time() < 150
+            assert await sim.idle() == []
+        assert await sim.verdict() == []
+
+    policy = DestinationPolicy(recipients_per_transaction=1, message_rate=Rate(10, 1.0))
     simulate(test, policies=PolicyTable(policy), looks=1.0)
 
 

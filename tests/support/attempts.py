@@ -132,6 +132,8 @@ class World:
         self.transactions: list[tuple[str, list[str]]] = []
         self.closed = 0
         self.kicked = 0
+        self.wanted = False
+        """Whether others wait for the next connection."""
         self.given_back: list[Any] = []
         self.due: list[float] = []
         self.relayed: list[int] = []
@@ -165,6 +167,7 @@ class World:
             history=History(),
             suppression=suppression,
             kick=self._kick,
+            wanted=lambda _: self.wanted,
         )
 
     def _kick(self, lane: Lane[Any]) -> None:
@@ -210,7 +213,7 @@ class World:
         """Work until the lane has nothing."""
         slot = slot or Slot(self.lane)
         while (job := self.lane.take()) is not None:
-            slot.book()
+            slot.book(self.clock.monotonic())
             await self.attempter.run(job, self.lane, slot)
             slot.unbook()
         return slot
@@ -230,7 +233,7 @@ class World:
         [throttle] = self.lane.throttles
         once = len({id(one) for one in self.given_back}) == len(self.given_back)
         once = once and self.queue.ledger.claimed == 0
-        return once and (throttle.booked, throttle.calling, len(self.lane.turns)) == (0, 0, 0)
+        return once and (throttle.booked, len(throttle.callers), len(self.lane.turns)) == (0, 0, 0)
 
 
 def people(count: int, domain: str = "d.example") -> list[bytes]:

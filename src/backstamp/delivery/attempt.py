@@ -41,7 +41,8 @@ from backstamp.queue.port import DamagedError, Delivery, Flag, Load, Outlet, Sta
 from backstamp.queue.stamps import Stamp
 
 RETURNS: Final = 2
-"""How often those whom a failing host did not answer for go back to a lane whose other sessions are well."""
+"""How often those whom a failing host did not answer for go back to a lane whose other sessions are well, or
+whose next connection is another lane's."""
 
 
 class Attempter:
@@ -60,8 +61,12 @@ class Attempter:
         history: History,
         suppression: Suppression | None,
         kick: Callable[[Lane[Any]], None],
+        wanted: Callable[[Lane[Any]], bool],
     ) -> None:
-        """Make one; `kick` is called for a lane in which something waits again."""
+        """Make one; `kick` is called for a lane in which something waits again.
+
+        `wanted` tells whether others wait for the next connection a lane would open.
+        """
         self._queue = queue
         self._opener = opener
         self._clock = clock
@@ -72,6 +77,7 @@ class Attempter:
         self._history = history
         self._suppression = suppression
         self._kick = kick
+        self._wanted = wanted
 
     # ---- a job ----
 
@@ -201,9 +207,16 @@ class Attempter:
         """Use the session there is, then other hosts, until everybody is answered for."""
         tries = Tries()
         if slot.session is not None and slot.session.usable:
-            if not slot.sent and slot.candidate is not None:
+            used = slot.sent > 0
+            if not used and slot.candidate is not None:
                 tries.tries(slot.candidate, dead=False)
             await self._session(job, load, progress, lane, slot)
+            if used and progress.pending and job.returns < RETURNS and self._wanted(lane):
+                # A connection that was good for others is over, and the next one is for who stands in line.
+                await slot.close()
+                job.returns += 1
+                self._return(job, lane, progress.pending)
+                progress.pending = {}
         retried = False
         while progress.pending and not lane.paused(self._clock.monotonic()):
             outcome = await self._opener.open(lane, slot, tries)

@@ -100,6 +100,7 @@ class Dispatcher:
             history=self.history,
             suppression=suppression,
             kick=self._kick,
+            wanted=lambda lane: self._permits.wanted(lane, clock.monotonic(), opening=True),
         )
         self._throttles = Throttles(connections, learned, clock)
         self._sorter = Sorter(
@@ -144,6 +145,7 @@ class Dispatcher:
             self._sorter.asked,
             self._sorter.nowhere,
             self._permits,
+            self._rates,
             self.opener,
             stopping=self._stopping,
         )
@@ -170,6 +172,9 @@ class Dispatcher:
             moved += lane.leave()
             begun += [(job, lane) for job in lane.begun()]
             lane.stale = True
+            for throttle in lane.throttles:
+                # Who comes back says anew how long its sessions wait.
+                throttle.patience = 0.0
             self._leave(lane)
         # Their sessions were opened as the old tables say, and may be some too many now.
         self._resting.retire_all()
@@ -283,6 +288,9 @@ class Dispatcher:
     def _due(self, lane: AnyLane) -> None:
         del self._timers[lane]
         self._kick(lane)
+        if (place := self._permits.waits(lane)) is not None:
+            # It may want no connection any more: then those behind it are called.
+            self._call(self._permits.called(place, self._clock.monotonic()))
 
     async def _work(self, lane: AnyLane) -> None:
         """Take what has its turn in a lane until there has been nothing for a while."""
@@ -313,7 +321,7 @@ class Dispatcher:
                     continue
                 await self._turn(job, lane, slot)
                 self._serve(lane)
-                if lane.wants_worker and lane.waits_at is None:
+                if lane.wants_worker and self._permits.waits(lane) is None:
                     self._kick(lane)
         except asyncio.CancelledError:
             # Nobody but the end of everything cancels a worker.
@@ -331,7 +339,7 @@ class Dispatcher:
 
     async def _turn(self, job: Job, lane: AnyLane, slot: Slot) -> None:
         """Let a job have its turn, or go to the lane where it belongs by now."""
-        slot.book()
+        slot.book(self._clock.monotonic())
         try:
             moves = lane.stale or lane.questions
             if not moves or await self._sorter.here(job, lane):
@@ -375,20 +383,23 @@ class Dispatcher:
                 # The next one that may be opened is another's; this lane waits for one behind it.
                 self._kick(lane)
                 return False
-            at = now
+            at, patience = now, lane.way.policy.idle
             if lane.turns:
                 at = self._goes(lane, now, called=called)
+                if at > now and (place := self._rates.lines.at(lane)) is not None:
+                    # Lanes that share a rate wait for it alike: else whoever waits longest has all of it.
+                    patience = max(patience, place.patience)
                 # A session is opened before the rate lets a message go: else others that have one always go.
-                ahead = opening and at - now <= lane.way.policy.idle and not lane.paused(now)
+                ahead = opening and at - now <= patience and not lane.paused(now)
                 if at <= now or ahead:
                     # Who waits for the rate may begin too: it comes and goes before anybody has opened one.
                     self._serve(lane)
                     return True
                 self._later(lane, at)
-            if lane.stale or slot.session is None or at - now > lane.way.policy.idle:
+            if lane.stale or slot.session is None or at - now > patience:
                 return False
             slot.arrived()
-            called = await self._resting.rest(lane)
+            called = await self._resting.rest(lane, patience)
             if not called:
                 return False
             slot.coming = True

@@ -115,7 +115,10 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A lane: what is due and waits there, who works, and where one message stands (None: not about one)."""
+    """A lane: what is due and waits there, who works, and where one message stands (None: not about one).
+
+    `line` is how many other lanes stand before it, where it waits in line for a limit they share.
+    """
 
     messages: int
     workers: int
@@ -125,6 +128,7 @@ class Waiting(msgspec.Struct, frozen=True):
     others: int = 0
     tenants: int = 0
     urgent: int = 0
+    line: int = 0
 
 
 class Step(msgspec.Struct, frozen=True):

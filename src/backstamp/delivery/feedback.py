@@ -47,7 +47,7 @@ class Feedback:
         elif result.fault is not None:
             self.failed(lane)
         for phase, reply in _refusals(result):
-            if phase is Phase.MAIL and reply.code == 421 and sent:
+            if phase is Phase.MAIL and reply.code == 421 and sent and not self._pauses(lane, reply):
                 why = f"{host} said {reply}"
                 if lane.ended(sent, self._clock.monotonic(), why):
                     self._told(lane.teaches, f"{sent} messages a connection", why, 0.0)
@@ -105,6 +105,13 @@ class Feedback:
             case Action.FEWER:
                 if (allowed := throttle.fewer(now, change.factor, change.seconds, why)) is not None:
                     self._told(throttle, f"up to {allowed} connections", why, change.seconds)
+
+    def _pauses(self, lane: Lane[Any], reply: Reply) -> bool:
+        """Tell whether a reply asks for a pause: that is not about how many messages a connection has."""
+        if pause.named(reply) is not None:
+            return True
+        change = self.adaptations.decide(lane.way.provider, reply)
+        return change is not None and change.action is Action.PAUSE
 
     def _named(self, throttle: Throttle, now: float, reply: Reply, phase: Phase, words: str) -> None:
         """Leave a host alone for the time its reply names, where it does not speak of one mail.

@@ -15,13 +15,13 @@ class IdleWorkers:
     def __init__(self) -> None:
         self.lanes: dict[Worker, Lane[Worker]] = {}
 
-    async def rest(self, lane: Lane[Worker]) -> bool:
-        """Wait for something to do; False if there was nothing for the policy's idle time."""
+    async def rest(self, lane: Lane[Worker], seconds: float) -> bool:
+        """Wait for something to do; False if there was nothing for so long."""
         loop = asyncio.get_running_loop()
         worker: Worker = loop.create_future()
         lane.idle.append(worker)
         self.lanes[worker] = lane
-        timer = loop.call_later(lane.way.policy.idle, self.retire, worker)
+        timer = loop.call_later(seconds, self.retire, worker)
         try:
             return await worker
         finally:

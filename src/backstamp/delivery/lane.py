@@ -108,10 +108,6 @@ class Lane(Generic[W]):
         """The provider's or the lane's own first, those that never learn last."""
         self.learners = tuple(throttle for throttle in throttles if throttle.learns)
         """The throttles that learn from how this lane's hosts do; only these have rates and pauses."""
-        self.waits_at: Throttle | None = None
-        """Where it waits for a permit (`Permits`)."""
-        self.stands_at: Throttle | None = None
-        """Whose rate of messages it waits for, with a session (`Rates`)."""
         self._ended = 0
         """Messages of a connection after which a host said 421 last."""
         self.questions: dict[bytes, object] = {}

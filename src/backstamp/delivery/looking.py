@@ -7,6 +7,8 @@ text. Where a message stands is looked for among all that waits: for people, not
 from collections.abc import Collection, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from backstamp.clock import Clock
 from backstamp.delivery.facts import Doing, Down, Holder, Limit, Reason, State, Waiting, Way
 from backstamp.delivery.knobs import knobs, said
@@ -23,6 +25,7 @@ from backstamp.text import printable
 if TYPE_CHECKING:
     from backstamp.delivery.opening import Opener, Slot
     from backstamp.delivery.permits import Permits
+    from backstamp.delivery.rates import Rates
 
 AnyLane = Lane[Any]
 
@@ -42,6 +45,7 @@ class Books(NamedTuple):
     """Who waits for DNS."""
     nowhere: Collection[tuple[Delivery, Bound]]
     permits: "Permits"
+    rates: "Rates"
     opener: "Opener"
     stopping: bool
 
@@ -108,7 +112,10 @@ class Looker:
     def waiting(self, lane: AnyLane, place: Place | None) -> Waiting:
         """Return what waits in a lane and who works there."""
         doing = tuple(self._doings(lane))
-        return Waiting(len(lane.turns), lane.workers, lane.sessions, doing, *(place or ()))
+        books = self.books
+        lines = books.rates.lines if books.rates.lines.at(lane) is not None else books.permits.lines
+        found = Waiting(len(lane.turns), lane.workers, lane.sessions, doing, *(place or ()))
+        return found if place is None else msgspec.structs.replace(found, line=lines.before(lane))
 
     def lanes(self, bound: Bound) -> Waiting | None:
         """Return what waits in the lanes of a way, all of its source addresses together; None without any."""

@@ -12,7 +12,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Any, Final
 
 from backstamp.clock import Clock
@@ -21,6 +20,7 @@ from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.hosts import Hosts
 from backstamp.delivery.lane import Job, Lane
 from backstamp.delivery.outside import Candidate, Manner, Net, Session, Source
+from backstamp.delivery.pacing import paced
 from backstamp.delivery.progress import worse
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
@@ -83,11 +83,11 @@ class Slot:
             self.coming = False
             self._lane.coming -= 1
 
-    def book(self) -> None:
+    def book(self, now: float) -> None:
         """Count the message that is about to be sent against the lane's rates."""
         self._booked = [one for one in self._lane.learners if one.paced]
         for throttle in self._booked:
-            throttle.booked += 1
+            throttle.book(now)
 
     def unbook(self) -> None:
         """It is sent now, or not at all."""
@@ -246,23 +246,10 @@ class Opener:
         self._freed(lane)
 
     async def _dial(self, lane: Lane[Any], candidate: Candidate) -> Any:
-        await self._paced(lane)
+        await paced(lane, self._clock)
         source = self._source(lane, candidate)
         assert source is not None
         return await self._net.dial(candidate, source, lane.way.policy.timeouts.connect)
-
-    async def _paced(self, lane: Lane[Any]) -> None:
-        """Wait until the rates let a connection be begun. Who waits is counted: others come behind."""
-        now = self._clock.monotonic()
-        while (at := lane.connect(now)) > now:
-            # Where it waits for another rate, it is in nobody's way yet.
-            slowest = max(lane.throttles, key=partial(_connects, now))
-            slowest.calling += 1
-            try:
-                await asyncio.sleep(at - now)
-            finally:
-                slowest.calling -= 1
-            now = self._clock.monotonic()
 
     # ---- greeting ----
 
@@ -373,10 +360,6 @@ class Opener:
         down = [seconds for seconds in answered if seconds is not None]
         if down:
             self._tell.host_up(str(candidate), max(down))
-
-
-def _connects(now: float, throttle: Throttle) -> float:
-    return throttle.connect_at(now)
 
 
 def _may_be_clear(manner: Manner, why: Fault | Refusal) -> bool:

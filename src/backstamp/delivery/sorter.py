@@ -83,7 +83,7 @@ class Sorter:
         """Forget a lane nobody needs."""
         if self.lanes.pop(lane.key, None) is not None:
             for throttle in lane.throttles:
-                throttle.lanes -= 1
+                throttle.part()
 
     # ---- to the lanes ----
 
@@ -205,7 +205,8 @@ class Sorter:
             lane = self._enter(Lane(key, way, self._throttles.of(bound, way)))
         elif lane.origin is not bound.way:
             lane.adopt(way, bound.way)
-            self._throttles.of(bound, way)
+            for throttle in self._throttles.of(bound, way):
+                throttle.patience = max(throttle.patience, way.policy.idle)
         return lane
 
     def _enter(self, lane: AnyLane) -> AnyLane:
@@ -215,7 +216,7 @@ class Sorter:
             return known
         self.lanes[lane.key] = lane
         for throttle in lane.throttles:
-            throttle.lanes += 1
+            throttle.join(lane.way.policy.idle)
         return lane
 
     async def _give_up(self) -> None:
@@ -247,14 +248,17 @@ class Sorter:
                 self._kick(other)
         return bool(job.claims)
 
-    async def _holds(self, question: object, domain: bytes) -> Bound:
-        """Return what holds for a question now; what was found a while ago is asked again."""
+    async def _holds(self, question: object, domain: bytes, *, begun: bool = False) -> Bound:
+        """Return what holds for a question now; what was found a while ago is asked again.
+
+        For what was begun somewhere no way is an answer too, until there is another.
+        """
         now = self._clock.monotonic()
         bound = self._bounds.get(question)
         if bound is not None and bound.until > now:
             return bound
         sender = question[1] if isinstance(question, tuple) else ""
-        if bound is None or bound.useless(now):
+        if bound is None or (bound.useless(now) and not (begun and bound.way is None)):
             await self._find(question, domain, sender)
             return self._bounds[question]
         if question not in self.asked:
@@ -275,7 +279,7 @@ class Sorter:
         found = {}
         for domain in {claim.domain: None for claim in job.claims}:
             question: object = (domain, sender) if personal else domain
-            found[question] = domain, await self._holds(question, domain)
+            found[question] = domain, await self._holds(question, domain, begun=True)
         job.until = min(bound.until for _, bound in found.values())
         ways = {}
         for _, bound in found.values():

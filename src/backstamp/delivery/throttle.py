@@ -8,6 +8,7 @@ it back. Times are monotonic seconds; what is to be remembered over a restart le
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 import msgspec
@@ -25,6 +26,9 @@ SLOWEST: Final = Rate(1, 60.0)
 
 KEPT: Final = 7 * 86400.0
 """Seconds for which a start still takes a `Capacity` for true. Nothing else ever raises one."""
+
+TRIED: Final = 30 * 86400.0
+"""Seconds for which a ceiling is remembered after more was to be tried, where no mail came to try it."""
 
 
 class Lesson(msgspec.Struct, frozen=True):
@@ -62,6 +66,14 @@ class Learned(msgspec.Struct, frozen=True, omit_defaults=True):
     recipients: Capacity | None = None
     messages: Capacity | None = None
 
+    def holds(self, wall: float) -> bool:
+        """Tell whether any of it still counts: a ceiling where more was to be tried within the last month."""
+        if self.ceiling is not None and wall <= self.probe_at + TRIED:
+            return True
+        if max(self.paused_until, self.slow_until) > wall:
+            return True
+        return any(one is not None and wall - one.since <= KEPT for one in (self.recipients, self.messages))
+
 
 class Throttle:
     """The limits of one destination or provider, and how much of them is taken."""
@@ -74,16 +86,20 @@ class Throttle:
         self.window = Window(policy.connections, policy.initial_connections)
         self.held = 0
         """Connections on the way or open: permits given."""
-        self.calling = 0
-        """Those of them that wait for its rate of connections."""
+        self.callers: dict[object, None] = {}
+        """Those of them that wait for its rate of connections, in the order in which they came."""
         self.racing = 0
         """Those of them that race another to the same host."""
         self.booked = 0
         """Messages about to be sent whose turn was granted."""
+        self._granted = 0.0
+        """When the last of those turns was."""
         self.called = 0
         """Workers that were called for a message, and have not come yet: in the next turn of the loop."""
         self.lanes = 0
         """Lanes that obey it."""
+        self.patience = 0.0
+        """The longest that a session of one of them waits for something to do, in seconds."""
         self.recipients: Capacity | None = None
         """Recipients of a transaction the host took when it took no more."""
         self.messages: Capacity | None = None
@@ -112,7 +128,7 @@ class Throttle:
             return probe if self.window.ceiling == self.held and probe > now else float("inf")
         at = max(now, self.paused_until)
         connections = self._connections
-        return at if connections is None else max(at, connections.earliest(now, self.calling))
+        return at if connections is None else max(at, connections.earliest(now, len(self.callers)))
 
     def may_race(self, now: float) -> bool:
         """Tell whether one more connection may be begun beside one to the same host (RFC 8305)."""
@@ -122,7 +138,22 @@ class Throttle:
         """Return from when on one more message may be sent: not later than `now` if at once."""
         at = max(now, self.paused_until)
         messages = self._messages
-        return at if messages is None else max(at, messages.earliest(now, self.booked + self.called))
+        if messages is None:
+            return at
+        # Turns are granted at the rate's pace too. Whoever is kept from using his keeps nobody else off.
+        granted = self._granted if self.booked else -inf
+        return max(at, messages.earliest(now, self.called, granted))
+
+    def join(self, idle: float) -> None:
+        """One lane more obeys it, whose sessions wait so long for something to do."""
+        self.lanes += 1
+        self.patience = max(self.patience, idle)
+
+    def part(self) -> None:
+        """One lane less."""
+        self.lanes -= 1
+        if not self.lanes:
+            self.patience = 0.0
 
     def idle(self, now: float) -> bool:
         """Tell whether nobody needs it, and one made anew would allow no more than it does."""
@@ -135,9 +166,9 @@ class Throttle:
 
     # ---- taking ----
 
-    def connect_at(self, now: float) -> float:
-        """Return when the rate lets a connection be begun for which there is a permit."""
-        return now if self._connections is None else self._connections.earliest(now)
+    def connect_at(self, now: float, before: int = 0) -> float:
+        """Return when the rate lets a connection be begun for which there is a permit, behind some others."""
+        return now if self._connections is None else self._connections.earliest(now, before)
 
     def send_at(self, now: float) -> float:
         """Return when the rate lets a message go whose turn was granted."""
@@ -147,6 +178,11 @@ class Throttle:
         """Count a connection that is begun now."""
         if self._connections is not None:
             self._connections.take(now)
+
+    def book(self, now: float) -> None:
+        """Count a message whose turn is granted now; `booked` is lowered when it is sent, or not at all."""
+        self.booked += 1
+        self._granted = now
 
     def send(self, now: float) -> None:
         """Count a message that is sent now."""
@@ -254,31 +290,41 @@ class Throttle:
         )
 
     def recall(self, learned: Learned, now: float, wall: float) -> None:
-        """Take in what was remembered; what is over by now counts no more."""
+        """Take in what was remembered; what is over by now counts no more.
+
+        Clocks are set back: nothing holds longer from now on than it did when it was taught.
+        """
         shift = now - wall
         window = self.window
         if learned.ceiling is not None and learned.ceiling < window.most:
             window.ceiling = max(1, learned.ceiling)
-            window.probe_at = learned.probe_at + shift
+            window.probe_at = min(learned.probe_at + shift, now + learned.pause)
             window.pause = learned.pause
         if learned.paused_until > wall:
-            self.paused_until = learned.paused_until + shift
+            self.paused_until = now + _left(learned, Action.PAUSE, learned.paused_until, wall)
         if learned.slow is not None and learned.slow_until > wall:
             self.slow = learned.slow
-            self.slow_until = learned.slow_until + shift
+            self.slow_until = now + _left(learned, Action.SLOWER, learned.slow_until, wall)
             self._messages = _pacer(self._rate(), self._messages)
         self.lessons = {
-            action: Lesson(lesson.why, lesson.since + shift) for action, lesson in learned.lessons.items()
+            action: Lesson(lesson.why, min(lesson.since, wall) + shift)
+            for action, lesson in learned.lessons.items()
         }
         self.recipients = _still(learned.recipients, wall, shift)
         self.messages = _still(learned.messages, wall, shift)
+
+
+def _left(learned: Learned, what: Action, until: float, wall: float) -> float:
+    """Return for how many seconds something holds that was taught until then: no longer than when it was."""
+    lesson = learned.lessons.get(what)
+    return until - (wall if lesson is None else max(wall, lesson.since))
 
 
 def _still(learned: Capacity | None, wall: float, shift: float) -> Capacity | None:
     """Return what was remembered of how many a host takes, None if it is better learned again."""
     if learned is None or learned.count < 1 or wall - learned.since > KEPT:
         return None
-    return learned.shifted(shift)
+    return learned.shifted(shift + min(0.0, wall - learned.since))
 
 
 def _interval(rate: Rate) -> float:

@@ -24,7 +24,7 @@ class Throttles:
         self.resize(connections)
         self.known: OrderedDict[str, Throttle] = OrderedDict()
         self.remembered = {one.key: one for one in learned}
-        """What was learned before this start, of destinations that had no mail since."""
+        """What was learned of destinations that had no mail since the start, or none of late."""
 
     def resize(self, connections: int) -> None:
         """Allow so many connections together."""
@@ -35,9 +35,10 @@ class Throttles:
         """Return what destinations taught and is to be remembered over a restart."""
         now, wall = self._clock.monotonic(), self._clock.wall()
         found = (throttle.learned(now, wall) for throttle in self.known.values())
-        known = {one.key: one for one in found if one is not None}
-        unused = {key: one for key, one in self.remembered.items() if key not in self.known}
-        return [*unused.values(), *known.values()]
+        known = [one for one in found if one is not None]
+        for key in [key for key, one in self.remembered.items() if not one.holds(wall)]:
+            del self.remembered[key]
+        return [*self.remembered.values(), *known]
 
     def of(self, bound: Bound, way: Way) -> tuple[Throttle, ...]:
         """Return a lane's throttles, that of all last."""
@@ -53,10 +54,15 @@ class Throttles:
         if (known := self.remembered.pop(key, None)) is not None:
             throttle.recall(known, self._clock.monotonic(), self._clock.wall())
         for _ in range(min(2, len(self.known) - BOUND)):
-            oldest = next(iter(self.known.values()))
-            # Whatever keeps somebody back stays, whatever their number.
-            if oldest.idle(self._clock.monotonic()):
-                del self.known[oldest.key]
-            else:
-                self.known.move_to_end(oldest.key)
+            self._put_away(next(iter(self.known.values())))
         return throttle
+
+    def _put_away(self, oldest: Throttle) -> None:
+        """Forget a throttle, but for what was learned. One that is needed or keeps somebody back stays."""
+        now = self._clock.monotonic()
+        if not oldest.idle(now):
+            self.known.move_to_end(oldest.key)
+            return
+        del self.known[oldest.key]
+        if (learned := oldest.learned(now, self._clock.wall())) is not None:
+            self.remembered[oldest.key] = learned

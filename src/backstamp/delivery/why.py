@@ -16,6 +16,8 @@ def why(facts: Explained, one: Destination) -> Iterator[str]:
     )
     if blocking is not None and one.state in (State.PERMIT, State.TURN):
         yield from filter(None, [_no_connection(one, blocking, facts.now), told.holding(blocking)])
+    if one.waiting is not None and one.waiting.line:
+        yield f"In line before it: {count(one.waiting.line, 'other next hop')}."
     if one.lost:
         yield sentence(f"there is no way to it now: {one.lost}")
     for entry in one.listed:

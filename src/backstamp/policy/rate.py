@@ -25,9 +25,13 @@ class Pacer:
         # Rounded up, here and below: a hundred intervals must not come out shorter than their sum.
         self.interval = nextafter(rate.seconds / rate.count, inf)
 
-    def earliest(self, now: float, booked: int = 0) -> float:
-        """Return when one more may go, behind `booked` others that are about to; `now` if at once."""
-        return max(now, nextafter(self._last + self.interval, inf)) + booked * self.interval
+    def earliest(self, now: float, booked: int = 0, after: float = -inf) -> float:
+        """Return when one more may go, behind `booked` others that are about to; `now` if at once.
+
+        `after` is a moment that counts as if one had gone then.
+        """
+        last = max(self._last, after)
+        return max(now, nextafter(last + self.interval, inf)) + booked * self.interval
 
     def take(self, now: float) -> float:
         """Let one go; return when it may, `now` or later: the caller waits until then."""

@@ -33,6 +33,7 @@ from backstamp.delivery.attempt import RETURNS
 from backstamp.delivery.lane import Job
 from backstamp.delivery.opening import Slot
 from backstamp.delivery.outside import Candidate, Manner
+from backstamp.delivery.tries import Tries
 from backstamp.mail.reply import Reply
 from backstamp.net.transaction import Result, Transaction
 from backstamp.policy import classify
@@ -360,6 +361,28 @@ async def test_while_others_have_sessions_nobody_waits_for_a_retry() -> None:
     assert world.kinds()["Deferred"] == 2
     assert world.stamps(queue_id) == [T, T]
     assert world.balanced()
+
+
+@virtually
+async def test_where_others_want_the_next_connection_a_used_one_that_ends_is_no_failure() -> None:
+    """A mail that ends every connection has an end too."""
+    world = World("one")
+    world.habits["one"] = [takes, breaks]
+    await world.post(*people(1))
+    slot = await world.work()
+    queue_id = await world.post(*people(1))
+    world.wanted = True
+    job = world.take()
+    for number in range(1, RETURNS + 1):
+        slot.sent = 1
+        await world.attempter.run(job, world.lane, slot)
+        assert (slot.session, job.returns, world.kinds()["Deferred"]) == (None, number, 0)
+        assert world.take() is job
+        await world.opener.open(world.lane, slot, Tries())
+    slot.sent = 1
+    await world.attempter.run(job, world.lane, slot)
+    assert world.kinds()["Deferred"] == 1
+    assert world.stamps(queue_id) == [T]
 
 
 # ---- in doubt ----

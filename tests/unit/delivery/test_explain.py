@@ -185,7 +185,7 @@ CASES = {
     "permit_of_a_provider": message(
         to(
             State.PERMIT,
-            waiting=Waiting(3, 0, 0),
+            waiting=Waiting(3, 0, 0, line=7),
             blocked="provider google",
             way=Way(
                 SITE,

@@ -172,6 +172,20 @@ def test_the_same_421_twice_after_as_many_messages_is_the_hosts_limit() -> None:
     assert world.provider.window.ceiling == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("4.7.0 blocked, try again in 10 minutes", 600.0), ("4.0.0 go away", 300.0)]
+)
+def test_a_block_in_the_middle_of_a_session_is_a_pause_not_the_hosts_limit(text: str, seconds: float) -> None:
+    """Sessions that take turns have sent as many when it comes: that is no number a connection takes."""
+    world = World()
+    for _ in range(2):
+        world.transacted(Result([None], Reply(421, text)), sent=20)
+    now = world.clock.monotonic()
+    assert world.lane.may_send(now) == now + seconds
+    assert world.lane.messages > 20
+    assert world.told() == [("provider big", "paused", seconds)]
+
+
 def test_a_transaction_has_as_many_recipients_as_were_taken() -> None:
     world = World()
     refused = Outcome(Verdict.DEFERRED, Reply(452, "4.5.3 too many"), Scope.RECIPIENT, "mx[1]:25")

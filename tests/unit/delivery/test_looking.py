@@ -9,6 +9,7 @@ from backstamp.delivery.hosts import Hosts
 from backstamp.delivery.lane import Lane, Way
 from backstamp.delivery.looking import Books, Looker
 from backstamp.delivery.permits import Permits
+from backstamp.delivery.rates import Rates
 from backstamp.delivery.router import Bound
 from backstamp.delivery.throttle import Capacity, Throttle
 from backstamp.mail.envelope import Flow
@@ -52,6 +53,7 @@ class Place:
         self.dead = Hosts()
         self.claim: Any = Claim()
         self.lane.offer(self.claim)
+        self.permits, self.rates = Permits(), Rates()
         self.books = Books(
             [self.lane],
             [],
@@ -59,7 +61,8 @@ class Place:
             {},
             {},
             (),
-            Permits(),
+            self.permits,
+            self.rates,
             SimpleNamespace(dead=self.dead),  # type: ignore[arg-type]  # nothing else of it is looked at
             stopping=False,
         )
@@ -103,6 +106,24 @@ def test_who_has_no_permit_learns_who_has_it() -> None:
     found = place.looker.standing(place.claim)
     assert (found.state, found.blocked, found.until) == (State.PERMIT, "mx.test", None)
     assert [(one.name, one.connections) for one in place.limit().holders] == [("mx9.test", 1)]
+
+
+def test_who_stands_in_line_learns_how_many_are_before_it() -> None:
+    place = Place(connections=1, message_rate=Rate(1, 60.0))
+    way = Way("mx9.test", place.policy, nowhere)
+    others: list[Lane[Any]] = [Lane(name, way, (place.throttle,)) for name in "ab"]
+    place.throttle.held = 1
+    for lane in (*others, place.lane):
+        place.permits.ask(lane, 100.0)
+    waiting = place.looker.standing(place.claim).waiting
+    assert waiting is not None and waiting.line == 2
+    # With a session it waits for the rate.
+    for lane in (others[0], place.lane):
+        place.rates.stand(lane, 100.0)
+    waiting = place.looker.standing(place.claim).waiting
+    assert waiting is not None and waiting.line == 1
+    # Of a way without a message that is not asked.
+    assert place.looker.waiting(place.lane, None).line == 0
 
 
 def test_a_connection_that_is_being_opened() -> None:

@@ -12,6 +12,7 @@ from backstamp.delivery.feedback import Feedback
 from backstamp.delivery.lane import Lane, Way
 from backstamp.delivery.opening import CLEAR, STAGGER, Opener, Slot
 from backstamp.delivery.outside import Candidate, Manner, Source
+from backstamp.delivery.pacing import paced
 from backstamp.delivery.tell import Teller
 from backstamp.delivery.throttle import Throttle
 from backstamp.delivery.tries import CONNECTS, DEAD, Tries
@@ -233,12 +234,28 @@ async def test_a_connection_waits_for_its_rate() -> None:
     waiting = asyncio.ensure_future(world.opened())
     await asyncio.sleep(1.0)
     # Whoever asks for a permit meanwhile has one behind that.
-    assert world.throttle.calling == 1
+    assert len(world.throttle.callers) == 1
     assert world.throttle.may_connect(world.loop.time()) >= 120.0
     await waiting
     assert [address for _, address in world.dialled] == ["a", "a"]
     assert 60.0 <= world.dialled[1][0] < 60.1
-    assert world.throttle.calling == 0
+    assert not world.throttle.callers
+
+
+@virtually
+async def test_connections_wait_for_their_rate_in_the_order_in_which_they_came() -> None:
+    """Whoever waits is not overtaken by who comes in the moment in which the next may begin."""
+    world = World((at("a"),), connection_rate=Rate(1, 0.7))
+    began: list[int] = []
+
+    async def begin(number: int) -> None:
+        await asyncio.sleep(number * 0.1)
+        await paced(world.lane, world.clock)
+        began.append(number)
+
+    await asyncio.gather(*[begin(number) for number in range(60)])
+    assert began == [*range(60)]
+    assert world.loop.time() == pytest.approx(59 * 0.7, abs=0.01)
 
 
 @virtually
@@ -687,7 +704,7 @@ async def test_a_slot_counts_what_it_announced_once() -> None:
     slot.arrived()
     assert world.lane.coming == 0
     slot.unbook()
-    slot.book()
+    slot.book(0.0)
     assert world.throttle.booked == 1
     slot.unbook()
     slot.unbook()

@@ -134,6 +134,22 @@ def test_who_was_called_and_wants_nothing_leaves_the_line() -> None:
     assert [permits.waits(each) for each in (two, three)] == [None, shared]
 
 
+def test_whoever_takes_a_permit_and_wants_another_is_no_reason_to_stop() -> None:
+    permits, shared = Permits(), throttle(5, connection_rate=Rate(1, 10.0))
+    one, two, three = (lane(shared) for _ in range(3))
+    one.connect(0.0)
+    for each in (one, two, three):
+        assert permits.ask(each, 1.0)[1] is shared
+    found = []
+    for chosen in permits.called(shared, 20.0):
+        found.append(chosen)
+        assert permits.ask(chosen, 20.0) == (0.0, None)
+        if found == [one]:
+            # Those who stand there are first.
+            assert permits.ask(chosen, 20.0) == (NEVER, shared)
+    assert found == [one, two, three, one]
+
+
 def test_a_ceiling_that_is_held_is_given_back_to_who_waits_for_a_probe() -> None:
     permits, shared = Permits(), throttle(5)
     one, two = lane(shared), lane(shared)
@@ -144,6 +160,21 @@ def test_a_ceiling_that_is_held_is_given_back_to_who_waits_for_a_probe() -> None
     assert permits.wanted(one, 1.0)
     permits.give_back(one)
     assert [permits.ask(chosen, 1.0) for chosen in permits.served(one, 1.0)] == [(0.0, None)]
+
+
+def test_whoever_waits_above_a_ceiling_knows_in_time_when_more_is_tried() -> None:
+    """What is given back down to the ceiling is for nobody; from then on it is time that is waited for."""
+    permits, shared = Permits(), throttle(5)
+    one, two = lane(shared), lane(shared)
+    for _ in range(3):
+        permits.ask(one, 0.0)
+    shared.window.refused(0.0, 2)
+    shared.window.size = 5.0
+    assert permits.ask(two, 1.0) == (NEVER, shared)
+    permits.give_back(one)
+    probe = shared.window.probe_at
+    assert [permits.ask(chosen, 2.0) for chosen in permits.served(one, 2.0)] == [(probe, shared)]
+    assert [permits.ask(chosen, probe) for chosen in permits.called(shared, probe)] == [(0.0, None)]
 
 
 STEPS = st.lists(

@@ -38,11 +38,11 @@ def test_a_lane_stands_at_the_rate_that_keeps_it_off_the_longest() -> None:
     slow, other = lane(own, shared), lane(shared)
     slow.send(0.0)
     rates.stand(slow, 1.0)
-    assert slow.stands_at is own
+    assert rates.lines.at(slow) is own
     assert rates.before(other) is None
     shared.pause(1.0, 1000.0, "")
     rates.stand(slow, 2.0)
-    assert slow.stands_at is shared
+    assert rates.lines.at(slow) is shared
     assert rates.before(other) is slow
 
 

@@ -52,7 +52,7 @@ def test_connections_have_a_rate() -> None:
     assert one.may_connect(6.0) == one.connect_at(6.0) == pytest.approx(15.0)
     assert one.may_connect(20.0) == one.connect_at(20.0) == 20.0
     # Those who wait for it already go first.
-    one.calling = 2
+    one.callers |= {1: None, 2: None}
     assert one.may_connect(20.0) == pytest.approx(40.0)
     assert one.connect_at(20.0) == 20.0
     assert throttle().connect_at(6.0) == 6.0
@@ -100,10 +100,13 @@ def test_one_is_idle_when_no_lane_obeys_it_and_nothing_keeps_anybody_back() -> N
 def test_messages_have_a_rate_and_those_about_to_go_are_counted() -> None:
     one = throttle(message_rate=Rate(1, 10.0))
     assert one.may_send(5.0) == 5.0
-    one.booked = 1
+    one.book(5.0)
     assert one.may_send(5.0) == pytest.approx(15.0)
     assert one.send_at(5.0) == 5.0
-    one.booked = 0
+    # Whoever is kept from using that turn keeps nobody from the next.
+    assert one.may_send(15.1) == 15.1
+    one.booked -= 1
+    assert one.may_send(5.0) == 5.0
     one.send(5.0)
     assert one.may_send(6.0) == one.send_at(6.0) == pytest.approx(15.0)
     free = throttle()
@@ -281,6 +284,26 @@ def test_how_much_goes_at_a_time_outlives_a_restart_and_not_a_week() -> None:
     late = throttle()
     late.recall(learned, 3.0, WALL - 15 + KEPT)
     assert (late.recipients, late.messages) == (None, Capacity(3, "421 enough", 3.0 + 5 - KEPT))
+
+
+def test_a_clock_that_was_set_back_pauses_nobody_for_a_year() -> None:
+    """It was a year ahead when the host asked for a minute."""
+    ahead = WALL + 365 * 86400
+    one = throttle(connections=20)
+    one.held = 8
+    one.refused(100.0, "421 enough")
+    one.pause(100.0, 60.0, "450 later")
+    one.slower(100.0, 0.5, 600.0, "421 slow down")
+    one.recipients = Capacity(2, "452 too many", 90.0)
+    learned = one.learned(110.0, ahead)
+    assert learned is not None
+    again = throttle(connections=20)
+    again.recall(learned, 3.0, WALL)
+    assert again.paused_until == 63.0
+    assert again.slow_until == 603.0
+    assert again.window.probe_at == 3.0 + PROBE
+    assert [lesson.since for lesson in again.lessons.values()] == [3.0, 3.0, 3.0]
+    assert again.recipients == Capacity(2, "452 too many", 3.0)
 
 
 def test_what_an_earlier_version_kept_is_read() -> None:

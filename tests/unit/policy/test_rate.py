@@ -36,6 +36,9 @@ def test_others_that_are_about_to_go_come_first() -> None:
     assert pacer.earliest(3.0, booked=2) == pytest.approx(23.0)
     pacer.take(3.0)
     assert pacer.earliest(4.0, booked=1) == pytest.approx(23.0)
+    # One may be counted before it goes.
+    assert pacer.earliest(6.0, after=5.0) == pytest.approx(15.0)
+    assert pacer.earliest(6.0, after=1.0) == pytest.approx(13.0)
 
 
 def test_another_rate_counts_from_what_went_last() -> None:
