@@ -223,6 +223,11 @@ class Attempter:
             if slot.session is not None:
                 await self._session(job, load, progress, lane, slot)
                 continue
+            if lane.starved(self._clock.monotonic()):
+                # No host was asked: they wait until this machine has a connection to give.
+                self._return(job, lane, progress.pending)
+                progress.pending = {}
+                return
             if outcome is not None:
                 progress.note(outcome)
             if progress.broken is None or retried:

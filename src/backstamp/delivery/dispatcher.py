@@ -303,9 +303,10 @@ class Dispatcher:
                 if not _ready(slot, lane):
                     outcome = await self._open(lane, slot)
                     if slot.session is None:
-                        if lane.workers > 1 or not lane.held(self._clock.monotonic()):
+                        now = self._clock.monotonic()
+                        if lane.workers > 1 or not lane.held(now) or lane.starved(now):
                             # Others have sessions, or try for one, or hold what the host lets have:
-                            # nobody else is called to find that out.
+                            # nobody else is called to find that out. Or it is not the host: mail waits.
                             self._permits.forget(lane)
                             break
                         slot.arrived()

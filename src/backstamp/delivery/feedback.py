@@ -23,6 +23,9 @@ from backstamp.policy.bounce import BounceClass
 LONGEST: Final = 3600.0
 """Seconds a destination is left alone by a reply that no rule knows, whatever time it names."""
 
+STARVED: Final = 5.0
+"""Seconds without a new connection after this machine had nothing for one. Those that are open go on."""
+
 
 class Feedback:
     """Takes note of how hosts behave."""
@@ -72,6 +75,13 @@ class Feedback:
         now = self._clock.monotonic()
         for throttle in lane.learners:
             throttle.window.failed(now)
+
+    def starved(self, lane: Lane[Any], why: str) -> None:
+        """This machine has nothing for one more connection: none is begun for a while, by no lane."""
+        now = self._clock.monotonic()
+        for throttle in lane.throttles:
+            if not throttle.learns and throttle.pause(now, STARVED, why):
+                self._tell.throttled(throttle.key, "no new connections", why, STARVED)
 
     def heard(self, lane: Lane[Any], reply: Reply, phase: Phase, host: str) -> None:
         """A host said no: it may have said how it wants to be treated."""

@@ -298,8 +298,12 @@ class Lane(Generic[W]):
         return at
 
     def paused(self, now: float) -> bool:
-        """Tell whether a host asked to be left alone for a while."""
+        """Tell whether a host asked to be left alone for a while, or this machine has nothing to give."""
         return any(throttle.paused_until > now for throttle in self.throttles)
+
+    def starved(self, now: float) -> bool:
+        """Tell whether this machine had nothing for one more connection a moment ago."""
+        return any(throttle.paused_until > now for throttle in self.throttles if not throttle.learns)
 
     @property
     def teaches(self) -> Throttle:

@@ -335,6 +335,9 @@ class Opener:
 
     def _down(self, lane: Lane[Any], candidate: Candidate, fault: Fault) -> Outcome:
         outcome = classify.fault(fault, str(candidate))
+        if fault.problem == "resources":
+            self._feedback.starved(lane, fault.text)
+            return outcome
         self._dead(lane, candidate, outcome, fault.phase)
         return outcome
 

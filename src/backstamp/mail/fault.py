@@ -23,8 +23,9 @@ class Phase(enum.Enum):
 class Fault(msgspec.Struct, frozen=True, gc=False):
     """`problem` is one of a few words, `text` is for people.
 
-    The words: timeout, disconnected, refused, protocol; of TLS and AUTH also handshake (it failed, or the
-    certificate is not what was demanded), not offered, clear text (so nothing secret is said).
+    The words: timeout, disconnected, refused, protocol, resources (this machine has none for it); of TLS
+    and AUTH also handshake (it failed, or the certificate is not what was demanded), not offered, clear
+    text (so nothing secret is said).
     """
 
     phase: Phase

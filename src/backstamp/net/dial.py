@@ -5,10 +5,15 @@ is for others to say.
 """
 
 import asyncio
+import errno
 import os
 import socket
+from typing import Final
 
 from backstamp.mail.fault import Fault, Phase
+
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What this machine lacks: no host is to blame, and none would do."""
 
 
 async def dial(
@@ -19,7 +24,7 @@ async def dial(
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:  # a machine without IPv6: the next candidate may do
-        return Fault(Phase.CONNECT, "refused", f"no connection: {reason(error)}")
+        return _refused(error)
     try:
         sock.setblocking(False)
         # Commands are written in groups already; waiting for more would only add delay (Nagle).
@@ -38,11 +43,16 @@ async def dial(
         return Fault(Phase.CONNECT, "timeout", f"no connection within {seconds:g} seconds")
     except OSError as error:
         sock.close()
-        return Fault(Phase.CONNECT, "refused", f"no connection: {reason(error)}")
+        return _refused(error)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _refused(error: OSError) -> Fault:
+    problem = "resources" if error.errno in _OURS else "refused"
+    return Fault(Phase.CONNECT, problem, f"no connection: {reason(error)}")
 
 
 def reason(error: OSError) -> str:

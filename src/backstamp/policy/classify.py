@@ -37,6 +37,7 @@ _IN_TIME: Final = re.compile(r"\b(?:rate|minute|hour|day|hourly|daily)\b", re.IG
 
 _FAULTS = {
     (Phase.CONNECT, ""): "4.4.1",
+    (Phase.CONNECT, "resources"): "4.3.0",
     (Phase.TLS, "not offered"): "4.7.4",
     (Phase.TLS, ""): "4.7.5",
     (Phase.AUTH, ""): "4.7.0",

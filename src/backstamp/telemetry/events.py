@@ -213,7 +213,8 @@ class HostUp(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag
 class Throttled(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="throttled"):
     """A destination or provider taught its limits: `change` is what is done, `why` who said what.
 
-    `seconds` is for how long, 0 until it teaches otherwise.
+    `seconds` is for how long, 0 until it teaches otherwise. `all`: this machine has nothing for one more
+    connection to anybody.
     """
 
     destination: str

@@ -40,3 +40,16 @@ async def test_a_source_that_is_not_ours_says_so() -> None:
 )
 def test_the_reason_is_the_system_s(error: OSError, words: str) -> None:
     assert reason(error) == words
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_what_this_machine_lacks_is_no_host_s_refusal(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object) -> socket.socket:
+        raise OSError(number, "nothing left")
+
+    monkeypatch.setattr(socket, "socket", lacking)
+    found = await dial("127.0.0.1", 1, seconds=5)
+    assert isinstance(found, Fault)
+    assert (found.phase, found.problem) == (Phase.CONNECT, "resources")
