@@ -222,9 +222,9 @@ class _Disk:
 
     def __init__(self, model: str, start: dict[str, bytes]) -> None:
         self.model = model
-        self.names: dict[str, int] = {path: -number for number, path in enumerate(start, 1)}
+        self.names: dict[str, int] = {path: number for number, path in enumerate(start, 1)}
         self.free_names: list[Name] = []
-        self.content = {-number: bytearray(octets) for number, octets in enumerate(start.values(), 1)}
+        self.content = {number: bytearray(octets) for number, octets in enumerate(start.values(), 1)}
         self.versions: dict[int, dict[int, list[Data]]] = {}
         self.sizes: dict[int, list[int]] = {}
 

@@ -188,6 +188,18 @@ async def test_power_cuts_in_many_random_workloads(part: int, say: Callable[[str
     say(f"{total} states")
 
 
+def test_what_a_life_writes_into_a_file_that_it_found_is_cut_too() -> None:
+    """Recovery writes into files of the life before: without this the cuts below would try nothing there."""
+    files = ModelFiles({"queue/0/1.mail": b"old"})
+    descriptor = files.open("queue/0/1.mail", write=True)
+    files.write(descriptor, [b"new and longer"], 0)
+    files.sync(descriptor)
+    left = [state.files["queue/0/1.mail"] for state in states(files.ops, "posix", {"queue/0/1.mail": b"old"})]
+    assert left[0] == b"old"
+    assert b"new" in left
+    assert left[-1] == b"new and longer"
+
+
 @pytest.mark.parametrize("name", WORKLOADS)
 async def test_a_power_cut_while_recovering_from_a_power_cut(name: str, say: Callable[[str], None]) -> None:
     """Recovery's own writes are cut too, on a sample of what the first cut left."""
