@@ -98,6 +98,24 @@ async def test_after_two_failures_mail_is_refused_until_a_probe_works(tmp_path: 
     await queue.close()
 
 
+async def test_at_the_limit_of_open_files_it_is_not_ready_until_there_is_room_again(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    await queue.append(message(b"a@y.example"))
+    files.creating = errno.EMFILE
+    with pytest.raises(QueueRefusedError) as refused:
+        await queue.deposit(message(b"a@y.example"))
+    assert refused.value.reply.code == 452
+    for _ in range(10):
+        # Not even when probes had their time: there is a spare segment, and no file for another.
+        assert queue.health.ask() == "too many open files"
+        await asyncio.sleep(0.01)
+    files.creating = None
+    await append_when_taken(queue, message(b"a@y.example"))
+    assert queue.health.ask() is None
+    await queue.close()
+
+
 async def test_failures_in_a_row_are_told_by_the_order_of_the_outcomes(tmp_path: Path) -> None:
     """One that worked before the first of two failures does not count as between them."""
     files = FaultyFiles()

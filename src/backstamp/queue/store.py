@@ -374,14 +374,21 @@ class Store:
             segments.replace_stamps(self._files, segment)
 
     def _probe(self, job: Probe) -> None:
+        """Make a segment and write to it, though there may be a spare one: that says nothing of the next."""
         try:
-            if self._spare is None:
-                self._spare = self._create()
-            else:
-                self._files.write_durably(self._spare.mail, [self._spare.salt], 0)
+            made = self._create()
         except OSError as error:
-            self._spare = None
             job.error = error
+            return
+        try:
+            self._files.write_durably(made.mail, [made.salt], 0)
+        except OSError as error:
+            job.error = error
+        if job.error is None and self._spare is None:
+            self._spare = made
+            return
+        with contextlib.suppress(OSError):
+            segments.remove(self._files, made)
 
     def _create(self) -> Segment:
         return segments.create(self._files, self._directory, self._numbers(), self._salt())

@@ -51,6 +51,12 @@ class Bench:
         return Path(f"{self.directory}/{number:020}.stamps").read_bytes()[SALT_SIZE:]
 
 
+def opened(bench: Bench) -> int:
+    """Return how many descriptors there are of files in the directory."""
+    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(link.startswith(bench.directory) for link in links)
+
+
 def append(sent: Message | None = None, kind: Kind = Kind.MAIL) -> Append:
     return Append(sent or message(b"a@y.example"), lambda _: None, kind)
 
@@ -192,6 +198,25 @@ def test_a_probe_tells_whether_a_segment_can_be_made(tmp_path: Path) -> None:
         bench.commit(probe)
         assert probe.error is None
     assert len(os.listdir(bench.directory)) == 2
+
+
+def test_a_probe_that_fails_leaves_nothing_and_a_spare_segment_speaks_for_no_other(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    bench = Bench(tmp_path, files)
+    bench.store.prepare()
+    spare = os.listdir(bench.directory)
+    descriptors = opened(bench)
+    for _ in range(3):
+        files.failing[".mail"] = 5
+        bench.commit(failed := Probe(lambda _: None))
+        files.failing.clear()
+        files.creating = 24
+        bench.commit(refused := Probe(lambda _: None))
+        files.creating = None
+        bench.commit(worked := Probe(lambda _: None))
+        assert (failed.error is None, refused.error is None, worked.error) == (False, False, None)
+    assert os.listdir(bench.directory) == spare
+    assert opened(bench) == descriptors == 2
 
 
 def test_a_segment_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
