@@ -210,6 +210,30 @@ async def test_damaged_content_is_found_when_it_is_claimed(tmp_path: Path) -> No
     await queue.close()
 
 
+@pytest.mark.parametrize("where", ["header", "content"])
+async def test_mail_that_is_damaged_when_its_report_is_made_is_told(tmp_path: Path, where: str) -> None:
+    events: list[Event] = []
+    queue = await local_queue(tmp_path / "q", events, hot_limit=0)
+    await queue.append(message(b"a@one.example", content=b"precious\r\n" * 50))
+    [delivery] = await queue.claim(1)
+    await queue.load([delivery])
+    await queue.stamp(delivery, {0: Stamp.FAILED}, [Reason((0,), REPLY, "mx", 1)])
+    queue.give_back(delivery, 0.0)
+    path = segment(tmp_path / "q", ".mail")
+    octets = path.read_bytes()
+    at = SALT_SIZE + 20 if where == "header" else octets.index(b"precious")
+    path.write_bytes(octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :])
+    report = asyncio.ensure_future(queue.claim_report())
+    async with asyncio.timeout(20):
+        while not report.done() and queue.ledger.messages:
+            await asyncio.sleep(0.01)
+    assert report.done() is (where == "content")
+    [alarm] = alarms(events)
+    assert "corrupt/" in alarm.action
+    report.cancel()
+    await queue.close()
+
+
 async def test_an_unreadable_stamp_reads_as_to_do(tmp_path: Path) -> None:
     queue = await local_queue(tmp_path / "q")
     await queue.append(message(b"a@one.example", b"b@one.example"))
