@@ -45,6 +45,8 @@ class Tally(msgspec.Struct):
     segments: dict[int, Segment]
     owing: list[tuple[Entry, tuple[int, ...]]]
     reports: list[tuple[Entry, Found, float]]
+    proving: set[int]
+    """Segments that hold reasons or reports."""
     messages: int = 0
     recipients: int = 0
 
@@ -73,7 +75,7 @@ class Loading:
         self._first_due = first_due
         self._pause = pause
         self._fold = Fold()
-        self._tally = Tally({}, [], [])
+        self._tally = Tally({}, [], [], set())
 
     async def run(self, numbers: Sequence[int]) -> None:
         """Read all there is."""
@@ -89,7 +91,9 @@ class Loading:
         for entry, message, due in tally.reports:
             engine.ledger.release_later(entry, message.runs, message.envelope, due)
         engine.wake()
-        for segment in tally.segments.values():
+        for number, segment in tally.segments.items():
+            if left and number in tally.proving:
+                continue  # what could not be read may owe a report that is made, or its reason stands, here
             segment.pins -= 1
             engine.finished(segment)
         self._emit(
@@ -117,6 +121,8 @@ class Loading:
         segment = self._tally.segments[number] = loaded.segment
         # Until all is read nobody knows whose reasons stand in it.
         segment.pins += 1
+        if loaded.judged.proves:
+            self._tally.proving.add(number)
         self._added(segment)
         segment.keys += await self._note(loaded.judged.keys)
         for problem in loaded.problems:
