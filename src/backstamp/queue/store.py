@@ -399,12 +399,16 @@ class Store:
         self._newly_sealed.append(Sealed(segment, self._sealed))
 
 
-def append_seal(files: Files, segment: Segment, at: int | None = None) -> None:
-    """Write the seal record behind the last one (or at `at`, behind an unreadable tail) and sync it."""
-    offset = segment.end if at is None else at
+def append_seal(files: Files, segment: Segment) -> None:
+    """Write the seal record behind the last one and sync it."""
+    write_seal(files, segment, segment.end)
+    files.sync(segment.mail)
+
+
+def write_seal(files: Files, segment: Segment, at: int) -> None:
+    """Write the seal record at an offset: behind the last one, or behind an unreadable tail."""
     header = Header(
-        Kind.SEAL, Flag.NONE, offset, 0, 0, 0, segment.used, 0, bytes(16), segment.end, 0,
+        Kind.SEAL, Flag.NONE, at, 0, 0, 0, segment.used, 0, bytes(16), segment.end, 0,
         checksum(b"", segment.seed), checksum(b"", segment.seed),
     )  # fmt: skip
-    files.write(segment.mail, [encode_header(header, segment.seed)], offset)
-    files.sync(segment.mail)
+    files.write(segment.mail, [encode_header(header, segment.seed)], at)
