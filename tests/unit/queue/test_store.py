@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,41 @@ def test_a_stamp_whose_reason_failed_is_not_written(tmp_path: Path) -> None:
     bench.commit(failed)
     assert failed.error is not None
     assert bench.stamps()[0] == T
+
+
+class Unsynced(RecordingFiles):
+    """All of a durable write is there, and its sync fails: while `failing`, of every one."""
+
+    failing = False
+
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
+        super().write_durably(descriptor, buffers, offset)
+        if self.failing:
+            raise OSError(5, "the disk failed")
+
+
+def test_a_record_whose_sync_failed_is_cut_off_durably_and_ends_its_segment(tmp_path: Path) -> None:
+    """Q8: its client is told that it was not taken, so it is not to be sent after the next start."""
+    files = Unsynced()
+    bench = Bench(tmp_path, files)
+    first, second, third = append(), append(), append()
+    bench.commit(first)
+    bench.done()
+    files.failing = True
+    bench.commit(second)
+    files.failing = False
+    assert bench.done() == ["write+sync 1.mail", "truncate 1.mail", "sync 1.mail"]
+    assert second.error is not None
+    [[told, sealed]] = bench.announced
+    assert told is second
+    # Otherwise it would stay when all of it is done.
+    assert isinstance(sealed, Sealed)
+    assert sealed.segment is first.segment
+    found = reader.scan(files, bench.directory, 1)
+    assert [record.header.queue_id for record in found.records] == [first.message.queue_id]
+    assert not found.damaged
+    bench.commit(third)
+    assert third.segment is not first.segment
 
 
 def test_removal_is_in_the_order_that_resurrects_nobody(tmp_path: Path) -> None:
