@@ -139,6 +139,28 @@ async def test_what_a_report_is_made_of_waits_for_a_segment_that_cannot_be_read(
     await queue.close()
 
 
+async def test_no_second_report_is_made_while_the_first_cannot_be_read(tmp_path: Path) -> None:
+    await left(tmp_path / "q", reported=True)
+    numbers = sorted(int(path.stem) for path in (tmp_path / "q/0").glob("*.mail"))
+    [last] = [
+        number for number in numbers if b"REPORTS=" in (tmp_path / f"q/0/{number:020}.mail").read_bytes()
+    ]
+    files, events = FaultyFiles(), list[Event]()
+    files.unreadable[f"{last:020}.mail"] = 1000
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    await delivered(queue)
+    assert not queue.ledger.report_ready
+    assert queue.ledger.messages == 1
+    [alarm] = [event for event in events if isinstance(event, Alarm)]
+    assert "reports of earlier failures" in alarm.action
+    await queue.close()
+    queue = await local_queue(tmp_path / "q")
+    assert [load.sender for load in await delivered(queue)] == [b""]
+    assert not queue.ledger.report_ready
+    assert not queue.ledger.messages
+    await queue.close()
+
+
 async def test_on_a_disk_that_is_full_already_mail_still_leaves(tmp_path: Path) -> None:
     queue = await local_queue(tmp_path / "q")
     await queue.append(message(b"a@one.example"))
