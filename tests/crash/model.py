@@ -383,6 +383,17 @@ class State(NamedTuple):
     cut: int
 
 
+def left_by_a_cut(
+    ops: Sequence[Op], model: str, start: dict[str, bytes], chance: random.Random
+) -> dict[str, bytes]:
+    """Return one of the things that a cut behind the last step may leave."""
+    disk = _Disk(model, start)
+    for op in ops:
+        disk.apply(op)
+    found = [*itertools.islice(disk.remainders(chance.randrange(1 << 30)), SAMPLE)]
+    return chance.choice(found)
+
+
 def states(ops: Sequence[Op], model: str, start: dict[str, bytes] | None = None) -> Iterator[State]:
     """Yield every distinct state that a cut at any point may leave, in the order of the cuts."""
     disk = _Disk(model, start or {})
