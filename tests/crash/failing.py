@@ -90,7 +90,7 @@ class FailingFiles(ModelFiles):
 
     def close(self, descriptor: int) -> None:
         if self.dead:
-            raise KilledError
+            return
         if self.descriptors.pop(descriptor, None) is None:
             self.misused.append("close of a file that is not open")
 

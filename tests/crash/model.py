@@ -212,6 +212,22 @@ class ModelFiles:
     def lock(self, path: str) -> int:
         return 0
 
+    def killed(self, after: int) -> "ModelFiles":
+        """Return the files as they were behind a step: the next life's, with what was not synced yet."""
+        files = ModelFiles()
+        files.ops = self.ops[:after]
+        for op in files.ops:
+            if isinstance(op, Name):
+                _link(files.names, op)
+                if op.inode is not None:
+                    files.inodes.setdefault(op.inode, bytearray())
+            elif isinstance(op, Data):
+                _put(files.inodes[op.inode], {op.sector: op.octets})
+            elif isinstance(op, Size):
+                _resize(files.inodes[op.inode], op.size, 0)
+        files._numbers = itertools.count(max(files.inodes, default=0) + 1)
+        return files
+
     def contents(self) -> dict[str, bytes]:
         """Return every file as a running process sees it: what a kill leaves."""
         return {path: bytes(self.inodes[inode]) for path, inode in self.names.items()}
@@ -394,15 +410,17 @@ def left_by_a_cut(
     return chance.choice(found)
 
 
-def states(ops: Sequence[Op], model: str, start: dict[str, bytes] | None = None) -> Iterator[State]:
-    """Yield every distinct state that a cut at any point may leave, in the order of the cuts."""
+def states(
+    ops: Sequence[Op], model: str, start: dict[str, bytes] | None = None, begin: int = 0
+) -> Iterator[State]:
+    """Yield every distinct state that a cut may leave, at any point from `begin` on, in their order."""
     disk = _Disk(model, start or {})
     marks: list[Mark] = []
     seen: set[bytes] = set()
     for cut in range(len(ops) + 1):
         # A cut inside one write leaves some of its sectors: the cut behind it tries them all.
         inside = 0 < cut < len(ops) and isinstance(ops[cut], Data | Size) and isinstance(ops[cut - 1], Data)
-        for files in () if inside else disk.remainders(cut):
+        for files in () if inside or cut < begin else disk.remainders(cut):
             digest = _digest(files, len(marks))
             if digest not in seen:
                 seen.add(digest)

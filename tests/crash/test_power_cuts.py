@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.crash.model import MODELS, Mark, ModelFiles, State, kills, states
+from tests.crash.model import MODELS, Mark, ModelFiles, Name, State, SyncDirectory, kills, states
 from tests.crash.workloads import WORKLOADS, at_random
 from tests.crash.world import (
     NOW,
@@ -214,6 +214,22 @@ async def test_a_power_cut_while_recovering_from_a_power_cut(name: str, say: Cal
             count += 1
             wrong = await violations(State(second.files, state.marks, second.cut), known)
             assert not wrong, (state.cut, second.cut)
+    say(f"{count} states")
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+async def test_a_power_cut_while_recovering_from_a_kill(name: str, say: Callable[[str], None]) -> None:
+    """The kill comes before names are durable: recovery sees them, and a cut may take them away again."""
+    files, known = await run(WORKLOADS[name])
+    count = 0
+    for at in [at for at, op in enumerate(files.ops) if isinstance(op, Name | SyncDirectory)]:
+        recovering = files.killed(at)
+        queue = await start(recovering)
+        await queue.close()
+        for state in states(recovering.ops, "posix", begin=at):
+            count += 1
+            wrong = await violations(state, known)
+            assert not wrong, (at, state.cut)
     say(f"{count} states")
 
 
