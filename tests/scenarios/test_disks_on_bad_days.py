@@ -220,6 +220,43 @@ async def test_while_stamps_cannot_be_written_nothing_new_is_sent(tmp_path: Path
     await queue.close()
 
 
+class OneIsStuck(FaultyFiles):
+    """No new stamps file can be made for a segment."""
+
+    stuck = ""
+
+    def create(self, path: str) -> int:
+        if self.stuck and path.endswith(self.stuck):
+            raise OSError(errno.EIO, "the disk failed")
+        return super().create(path)
+
+
+async def test_until_the_last_stamp_is_written_nothing_new_is_sent(tmp_path: Path) -> None:
+    files = OneIsStuck()
+    queue = await local_queue(tmp_path / "q", files=files, segment_size=600, probe=0.01)
+    for _ in range(2):
+        await queue.append(message(b"a@y.example", content=b"x" * 500))
+    both = await queue.claim(2)
+    for delivery in both:
+        await queue.load([delivery])
+    files.failing[".stamps"] = files.creating = errno.EIO
+    stamps = [asyncio.ensure_future(queue.stamp(delivery, {0: Stamp.DELIVERED})) for delivery in both]
+    async with asyncio.timeout(20):
+        while queue.gate.waiters is None:
+            await asyncio.sleep(0.01)
+    files.stuck = f"{1:020}.stamps.new"
+    files.creating = None
+    async with asyncio.timeout(20):
+        await stamps[1]
+    assert not stamps[0].done()
+    assert queue.gate.waiters is not None
+    files.stuck = ""
+    async with asyncio.timeout(20):
+        await stamps[0]
+    assert queue.gate.waiters is None
+    await queue.close()
+
+
 async def test_on_a_full_disk_a_failure_waits_for_its_report_and_delivery_goes_on(tmp_path: Path) -> None:
     files, events = FaultyFiles(), list[Event]()
     queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.queues import local_queue, message
+from tests.support.recording import RecordingFiles
 
 from backstamp.clock import SystemClock
 from backstamp.mail.reply import Reply
-from backstamp.queue import ids
+from backstamp.queue import ids, recovery
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import DamagedError, Flag, Message, Reason
@@ -145,6 +146,22 @@ async def test_directories_above_the_queue_are_made(tmp_path: Path, monkeypatch:
     for root in (Path("var/queue"), tmp_path / "a/b/c", Path("plain")):
         await put(root, message(b"a@one.example"))
         assert (tmp_path / root / "FORMAT").exists()
+
+
+class Directories(RecordingFiles):
+    """Notes the directories that are made, too."""
+
+    def make_directory(self, path: str) -> None:
+        super().make_directory(path)
+        self._note("make directory", path)
+
+
+def test_the_directories_of_a_queue_are_durable_before_it_takes_mail(tmp_path: Path) -> None:
+    files = Directories()
+    files.close(recovery.prepare(files, str(tmp_path / "q")))
+    done = [step for step in files.done if "directory" in step]
+    assert done[:2] == ["make directory q", f"sync directory {tmp_path.name.lstrip('0')}"]
+    assert done[-3:] == ["make directory ", "make directory corrupt", "sync directory q"]
 
 
 async def test_files_are_the_owners_alone(tmp_path: Path) -> None:

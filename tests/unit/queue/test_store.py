@@ -13,7 +13,7 @@ from tests.support.recording import RecordingFiles
 from backstamp.queue import reader
 from backstamp.queue.port import Message
 from backstamp.queue.record import SALT_SIZE, Kind
-from backstamp.queue.segment import CAPACITY, jot
+from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.store import Append, Job, Marks, Probe, Removal, Sealed, Store
 
@@ -192,6 +192,29 @@ def test_stamps_that_cannot_be_written_go_to_a_new_file(tmp_path: Path) -> None:
     assert later.segment is not None
     assert later.segment.number == 2
     assert sorted(os.listdir(bench.directory))[:2] == [f"{1:020}.mail", f"{1:020}.stamps"]
+
+
+class Jotting(FaultyFiles):
+    """The loop jots while a new stamps file takes the place of the old one."""
+
+    segment: Segment | None = None
+
+    def rename(self, path: str, new_path: str) -> None:
+        super().rename(path, new_path)
+        if self.segment is not None:
+            jot(self, self.segment, [(1, bytes([Q]))])
+
+
+def test_what_the_loop_jots_down_goes_to_the_new_stamps_file_too(tmp_path: Path) -> None:
+    files = Jotting()
+    bench = Bench(tmp_path, files)
+    job = append(message(b"a@y.example", b"b@y.example"))
+    bench.commit(job)
+    files.segment = job.segment
+    files.failing[".stamps"] = 5
+    bench.commit(stamped := marks(job, D))
+    assert stamped.error is None
+    assert bench.stamps()[:2] == bytes([D, Q])
 
 
 def test_stamps_that_could_not_be_written_are_written_when_they_can(tmp_path: Path) -> None:
