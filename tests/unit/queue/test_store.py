@@ -184,6 +184,7 @@ def test_stamps_that_cannot_be_written_go_to_a_new_file(tmp_path: Path) -> None:
     stamped = marks(jobs[1], D)
     bench.commit(marks(jobs[0], D), stamped)
     assert stamped.error is None
+    assert not stamped.segment.failed  # the new one is believed again
     assert bench.stamps()[:3] == bytes([D, D, T])
     assert any(isinstance(job, Sealed) for group in bench.announced for job in group)
     files.failing.clear()
