@@ -38,8 +38,8 @@ class LearnedFile:
         self._clock = clock
         self._emit = emit
         self._taught = asyncio.Event()
-        self._writing = threading.Lock()
-        """The last one, at the end, may come while an earlier one is still written."""
+        self._saving = threading.Lock()
+        """Held while it is written: the last save, at the end, may find another one under way."""
 
     def load(self) -> list[Learned]:
         """Return what was kept; nothing where there is no file, or none that can be read."""
@@ -80,27 +80,28 @@ class LearnedFile:
 
     def save(self, learned: Sequence[Learned]) -> None:
         """Put what is learned in the place of what was kept."""
-        with self._writing:
-            self._save(learned)
-
-    def _save(self, learned: Sequence[Learned]) -> None:
-        files, draft = self._files, f"{self._path}.new"
+        octets = msgspec.json.encode(list(learned)) + b"\n"
         try:
-            with contextlib.suppress(FileNotFoundError):
-                files.unlink(draft)
-            descriptor = files.create(draft)
-            try:
-                files.write(descriptor, [msgspec.json.encode(list(learned)) + b"\n"], 0)
-                files.sync(descriptor)
-            finally:
-                files.close(descriptor)
-            files.rename(draft, self._path)
-            files.sync_directory(self._root)
+            with self._saving:
+                self._replace(octets)
         except OSError as error:
             self._alarm(
                 f"cannot be written: {reason(error, place=False)}",
                 "what destinations taught is kept in memory only",
             )
+
+    def _replace(self, octets: bytes) -> None:
+        files, draft = self._files, f"{self._path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            files.unlink(draft)
+        descriptor = files.create(draft)
+        try:
+            files.write(descriptor, [octets], 0)
+            files.sync(descriptor)
+        finally:
+            files.close(descriptor)
+        files.rename(draft, self._path)
+        files.sync_directory(self._root)
 
     def _alarm(self, problem: str, action: str) -> None:
         now = int(self._clock.wall() * 1e6)

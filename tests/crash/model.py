@@ -212,6 +212,22 @@ class ModelFiles:
     def lock(self, path: str) -> int:
         return 0
 
+    def killed(self, after: int) -> "ModelFiles":
+        """Return the files as they were behind a step: the next life's, with what was not synced yet."""
+        files = ModelFiles()
+        files.ops = self.ops[:after]
+        for op in files.ops:
+            if isinstance(op, Name):
+                _link(files.names, op)
+                if op.inode is not None:
+                    files.inodes.setdefault(op.inode, bytearray())
+            elif isinstance(op, Data):
+                _put(files.inodes[op.inode], {op.sector: op.octets})
+            elif isinstance(op, Size):
+                _resize(files.inodes[op.inode], op.size, 0)
+        files._numbers = itertools.count(max(files.inodes, default=0) + 1)
+        return files
+
     def contents(self) -> dict[str, bytes]:
         """Return every file as a running process sees it: what a kill leaves."""
         return {path: bytes(self.inodes[inode]) for path, inode in self.names.items()}
@@ -222,9 +238,9 @@ class _Disk:
 
     def __init__(self, model: str, start: dict[str, bytes]) -> None:
         self.model = model
-        self.names: dict[str, int] = {path: -number for number, path in enumerate(start, 1)}
+        self.names: dict[str, int] = {path: number for number, path in enumerate(start, 1)}
         self.free_names: list[Name] = []
-        self.content = {-number: bytearray(octets) for number, octets in enumerate(start.values(), 1)}
+        self.content = {number: bytearray(octets) for number, octets in enumerate(start.values(), 1)}
         self.versions: dict[int, dict[int, list[Data]]] = {}
         self.sizes: dict[int, list[int]] = {}
 
@@ -383,15 +399,28 @@ class State(NamedTuple):
     cut: int
 
 
-def states(ops: Sequence[Op], model: str, start: dict[str, bytes] | None = None) -> Iterator[State]:
-    """Yield every distinct state that a cut at any point may leave, in the order of the cuts."""
+def left_by_a_cut(
+    ops: Sequence[Op], model: str, start: dict[str, bytes], chance: random.Random
+) -> dict[str, bytes]:
+    """Return one of the things that a cut behind the last step may leave."""
+    disk = _Disk(model, start)
+    for op in ops:
+        disk.apply(op)
+    found = [*itertools.islice(disk.remainders(chance.randrange(1 << 30)), SAMPLE)]
+    return chance.choice(found)
+
+
+def states(
+    ops: Sequence[Op], model: str, start: dict[str, bytes] | None = None, begin: int = 0
+) -> Iterator[State]:
+    """Yield every distinct state that a cut may leave, at any point from `begin` on, in their order."""
     disk = _Disk(model, start or {})
     marks: list[Mark] = []
     seen: set[bytes] = set()
     for cut in range(len(ops) + 1):
         # A cut inside one write leaves some of its sectors: the cut behind it tries them all.
         inside = 0 < cut < len(ops) and isinstance(ops[cut], Data | Size) and isinstance(ops[cut - 1], Data)
-        for files in () if inside else disk.remainders(cut):
+        for files in () if inside or cut < begin else disk.remainders(cut):
             digest = _digest(files, len(marks))
             if digest not in seen:
                 seen.add(digest)

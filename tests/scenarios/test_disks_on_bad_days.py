@@ -98,6 +98,24 @@ async def test_after_two_failures_mail_is_refused_until_a_probe_works(tmp_path: 
     await queue.close()
 
 
+async def test_at_the_limit_of_open_files_it_is_not_ready_until_there_is_room_again(tmp_path: Path) -> None:
+    files, events = FaultyFiles(), list[Event]()
+    queue = await local_queue(tmp_path / "q", events, files=files, probe=0.01)
+    await queue.append(message(b"a@y.example"))
+    files.creating = errno.EMFILE
+    with pytest.raises(QueueRefusedError) as refused:
+        await queue.deposit(message(b"a@y.example"))
+    assert refused.value.reply.code == 452
+    for _ in range(10):
+        # Not even when probes had their time: there is a spare segment, and no file for another.
+        assert queue.health.ask() == "too many open files"
+        await asyncio.sleep(0.01)
+    files.creating = None
+    await append_when_taken(queue, message(b"a@y.example"))
+    assert queue.health.ask() is None
+    await queue.close()
+
+
 async def test_failures_in_a_row_are_told_by_the_order_of_the_outcomes(tmp_path: Path) -> None:
     """One that worked before the first of two failures does not count as between them."""
     files = FaultyFiles()
@@ -199,6 +217,43 @@ async def test_while_stamps_cannot_be_written_nothing_new_is_sent(tmp_path: Path
     again = await local_queue(crashed(tmp_path))
     assert {delivery.queue_id for delivery in await again.claim(9)} == {second.queue_id}
     await again.close()
+    await queue.close()
+
+
+class OneIsStuck(FaultyFiles):
+    """No new stamps file can be made for a segment."""
+
+    stuck = ""
+
+    def create(self, path: str) -> int:
+        if self.stuck and path.endswith(self.stuck):
+            raise OSError(errno.EIO, "the disk failed")
+        return super().create(path)
+
+
+async def test_until_the_last_stamp_is_written_nothing_new_is_sent(tmp_path: Path) -> None:
+    files = OneIsStuck()
+    queue = await local_queue(tmp_path / "q", files=files, segment_size=600, probe=0.01)
+    for _ in range(2):
+        await queue.append(message(b"a@y.example", content=b"x" * 500))
+    both = await queue.claim(2)
+    for delivery in both:
+        await queue.load([delivery])
+    files.failing[".stamps"] = files.creating = errno.EIO
+    stamps = [asyncio.ensure_future(queue.stamp(delivery, {0: Stamp.DELIVERED})) for delivery in both]
+    async with asyncio.timeout(20):
+        while queue.gate.waiters is None:
+            await asyncio.sleep(0.01)
+    files.stuck = f"{1:020}.stamps.new"
+    files.creating = None
+    async with asyncio.timeout(20):
+        await stamps[1]
+    assert not stamps[0].done()
+    assert queue.gate.waiters is not None
+    files.stuck = ""
+    async with asyncio.timeout(20):
+        await stamps[0]
+    assert queue.gate.waiters is None
     await queue.close()
 
 

@@ -275,3 +275,48 @@ async def test_held_mail_whose_content_is_damaged_can_be_let_go(
     assert await act(queue, verb, entry, [0]) == (0,)
     assert (queue.find(sent.queue_id) is not None) is left_over
     await queue.close()
+
+
+async def test_a_report_does_not_leave_before_its_failures_are_closed(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    queue = await local_queue(tmp_path / "q", files=files, probe=0.01)
+    sent = message(SOME)
+    await queue.append(sent)
+    [delivery] = await queue.claim(1)
+    await queue.load([delivery])
+    await queue.stamp(delivery, {0: Stamp.FAILED}, [reason(0)])
+    queue.give_back(delivery, 0.0)
+    owed = await queue.claim_report()
+    files.failing[".stamps"] = files.creating = errno.EIO
+    report = report_of(sent, (0,))
+    reporting = asyncio.ensure_future(queue.report(owed, report))
+    async with asyncio.timeout(20):
+        while queue.find(report.queue_id) is None or queue.health.problem is None:
+            await asyncio.sleep(0.01)
+    # It is durable, and its `B` is not: a crash now finds it, and it must not have been sent.
+    assert not queue.ledger.scheduled()
+    files.failing.clear()
+    files.creating = None
+    async with asyncio.timeout(20):
+        await reporting
+    assert [claim.queue_id for claim in queue.ledger.scheduled()] == [report.queue_id]
+    await queue.close()
+
+
+async def test_after_a_start_a_report_does_not_leave_before_its_failures_are_closed(tmp_path: Path) -> None:
+    sent, last = await left(tmp_path / "q", reported=True)
+    files = HoldsUp(last)
+    queue = await begun_again(tmp_path / "q", files)
+    files.failing[".stamps"] = files.creating = errno.EIO
+    files.go.set()
+    async with asyncio.timeout(20):
+        while queue.health.problem is None:
+            await asyncio.sleep(0.01)
+    known = {claim.queue_id for claim in queue.ledger.scheduled()}
+    assert sent.queue_id in known
+    files.failing.clear()
+    files.creating = None
+    async with asyncio.timeout(20):
+        await queue.recovering
+    assert len({claim.queue_id for claim in queue.ledger.scheduled()} - known) == 1
+    await queue.close()

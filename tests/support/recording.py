@@ -34,6 +34,10 @@ class RecordingFiles(DiskFiles):
         super().write_durably(descriptor, buffers, offset)
         self._note("write+sync", self._names[descriptor])
 
+    def truncate(self, descriptor: int, length: int) -> None:
+        super().truncate(descriptor, length)
+        self._note("truncate", self._names[descriptor])
+
     def sync(self, descriptor: int) -> None:
         super().sync(descriptor)
         self._note("sync", self._names[descriptor])

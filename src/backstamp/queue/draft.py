@@ -119,6 +119,8 @@ def publish(files: Files, segment: Segment) -> None:
             files.unlink(path)
             files.sync_directory(segment.directory)
         except OSError:
+            files.close(segment.mail)
+            files.close(segment.stamps)
             raise UndecidedError(f"segment {segment.number}: {reason(error)}") from error
         discard(files, segment)
         raise

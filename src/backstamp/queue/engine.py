@@ -349,6 +349,11 @@ class Engine:
                 try:
                     envelope, content = entry.hot or await self.read(entry)
                 except DamagedError as damage:
+                    known = damage.envelope is not None
+                    action = (
+                        "kept in corrupt/, reported without it" if known else "kept in corrupt/, not reported"
+                    )
+                    self.alarm(str(damage), action, ids.text(entry.queue_id))
                     if damage.envelope is None:
                         # Its sender is unknown: the alarm is all the report there can be.
                         await self._close_report(debt, ordinals)

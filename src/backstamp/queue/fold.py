@@ -53,6 +53,8 @@ class Judged(msgspec.Struct):
     """The stamps as they are to be taken."""
     keys: bytes = b""
     """The keys of all its messages, finished ones among them, in rows (`queue.keys`, Q13)."""
+    proves: bool = False
+    """It holds reasons, or reports: what other segments owe depends on it (Q5)."""
     rewrite: bool = False
     """The image must be durable before anything is sent: at-most-once mail is held."""
 
@@ -80,12 +82,14 @@ class Fold:
         for record in scan.records:
             header = record.header
             if header.kind == Kind.REASON:
+                judged.proves = True
                 kept = KeptReasons(scan.number, record.reasons)
                 before = self.reasons.setdefault(header.queue_id, [])
                 if kept not in before:
                     before.append(kept)
             elif header.kind == Kind.MAIL:
                 if header.flags & Flag.REPORT:
+                    judged.proves = True
                     self._covers(record.envelope)
                 if record.envelope.parameters and (key := keys.told(record.envelope)):
                     named += key + header.queue_id

@@ -45,6 +45,8 @@ class Tally(msgspec.Struct):
     segments: dict[int, Segment]
     owing: list[tuple[Entry, tuple[int, ...]]]
     reports: list[tuple[Entry, Found, float]]
+    proving: set[int]
+    """Segments that hold reasons or reports."""
     messages: int = 0
     recipients: int = 0
 
@@ -73,7 +75,7 @@ class Loading:
         self._first_due = first_due
         self._pause = pause
         self._fold = Fold()
-        self._tally = Tally({}, [], [])
+        self._tally = Tally({}, [], [], set())
 
     async def run(self, numbers: Sequence[int]) -> None:
         """Read all there is."""
@@ -85,11 +87,13 @@ class Loading:
             if not left:
                 break
             await asyncio.sleep(self._pause if last else 0)
-        await self._settle_reports()
+        await self._settle_reports(whole=not left)
         for entry, message, due in tally.reports:
             engine.ledger.release_later(entry, message.runs, message.envelope, due)
         engine.wake()
-        for segment in tally.segments.values():
+        for number, segment in tally.segments.items():
+            if left and number in tally.proving:
+                continue  # what could not be read may owe a report that is made, or its reason stands, here
             segment.pins -= 1
             engine.finished(segment)
         self._emit(
@@ -111,12 +115,14 @@ class Loading:
             if not patient:
                 engine.alarm(
                     f"segment {number} cannot be read: {reason(error)}",
-                    "its mail waits for the next start; see fsck",
+                    "its mail, and reports of earlier failures, wait for the next start; see fsck",
                 )
             return False
         segment = self._tally.segments[number] = loaded.segment
         # Until all is read nobody knows whose reasons stand in it.
         segment.pins += 1
+        if loaded.judged.proves:
+            self._tally.proving.add(number)
         self._added(segment)
         segment.keys += await self._note(loaded.judged.keys)
         for problem in loaded.problems:
@@ -170,8 +176,11 @@ class Loading:
                 )
             )
 
-    async def _settle_reports(self) -> None:
-        """Stamp `B` where a report is on its way, durably; owe the rest with the reasons that were kept."""
+    async def _settle_reports(self, *, whole: bool) -> None:
+        """Stamp `B` where a report is on its way, durably; owe the rest with the reasons that were kept.
+
+        Where not the whole queue could be read, the rest waits for the next start: its report may be there.
+        """
         engine, fold, found = self._engine, self._fold, self._tally.segments
         closed = []
         for entry, failed in self._tally.owing:
@@ -179,12 +188,13 @@ class Loading:
             # Of those that were found: who fails meanwhile has a report to come.
             if reported := fold.reported(queue_id, failed):
                 closed.append(engine.mark(entry, dict.fromkeys(reported, Stamp.BOUNCED)))
-            if not (failed := tuple([one for one in failed if one not in reported])):
+            rest = tuple([one for one in failed if one not in reported])
+            if not rest or not whole:
                 continue
             kept = [reasons for reasons in fold.reasons.get(queue_id, ()) if reasons.segment in found]
             for reasons in kept:
-                engine.owe(entry, failed, reasons.reasons, found[reasons.segment])
+                engine.owe(entry, rest, reasons.reasons, found[reasons.segment])
             if not kept:
-                engine.owe(entry, failed, (), entry.segment)
+                engine.owe(entry, rest, (), entry.segment)
         for durable in closed:
             await durable

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -58,6 +59,9 @@ READING = Reply(451, "4.3.2 The relay still reads what it accepted before, try a
 
 _KEEP_AGAIN = 60.0
 """Seconds until keys that could not be kept are tried again."""
+
+_TIDYING = 2
+"""How often a start asks again what could not be read."""
 
 MakeCommitter = Callable[[Sink, Callable[[BaseException], None]], "Commits"]
 """What makes the committer; crash tests commit in the loop's own turn."""
@@ -170,7 +174,7 @@ class LocalQueue(Engine):
         self._committer = committer(store, self._died)
         loading = Loading(
             self,
-            self._load,
+            partial(self._load, present),
             self._segments.add,
             self._keeping.note,
             clock=self._clock,
@@ -188,9 +192,12 @@ class LocalQueue(Engine):
     async def _load_keys(self, number: int) -> KeptKeys:
         return await self._run(lambda: recovery.load_keys(self._files, self._root, number))
 
-    async def _load(self, number: int, fold: Fold, patient: bool) -> Loaded:
+    async def _load(self, present: Present, number: int, fold: Fold, patient: bool) -> Loaded:
+        # What could not be asked of whom it is a copy may be one of mail that is under way by now.
+        counted = present.segments if number in present.unasked else ()
+
         def load() -> Loaded:
-            return recovery.load(self._files, self._root, number, fold, patient=patient)
+            return recovery.load(self._files, self._root, number, fold, patient=patient, counted=counted)
 
         return await self._run(load)
 
@@ -444,6 +451,17 @@ class LocalQueue(Engine):
             )
 
 
+async def _tidied(files: Files, root: str, pause: float) -> Present:
+    """Tidy; while a segment cannot be read that may be a copy of others, a few times with a pause."""
+    present = await asyncio.to_thread(recovery.tidy, files, root)
+    for _ in range(_TIDYING):
+        if not present.unasked:
+            break
+        await asyncio.sleep(pause)
+        present = await asyncio.to_thread(recovery.tidy, files, root)
+    return present
+
+
 async def open_queue(
     files: Files,
     root: str,
@@ -465,7 +483,7 @@ async def open_queue(
     settings = settings or LocalSettings()
     lock = recovery.prepare(files, root)
     try:
-        present = await asyncio.to_thread(recovery.tidy, files, root)
+        present = await _tidied(files, root, settings.probe)
     except BaseException:
         files.close(lock)
         raise

@@ -7,7 +7,8 @@ removed by the engine (Q6). Running it twice does nothing more than running it o
 """
 
 import contextlib
-from collections.abc import Iterator
+import errno
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -19,7 +20,7 @@ from backstamp.queue.fold import Fold, Judged
 from backstamp.queue.reader import Damaged, Scan
 from backstamp.queue.record import SALT_SIZE
 from backstamp.queue.segment import KEYS_SUFFIX, MAIL_SUFFIX, NEW_SUFFIX, STAMPS_SUFFIX, Segment
-from backstamp.queue.store import append_seal
+from backstamp.queue.store import write_seal
 
 FORMAT_LINE = b"backstamp queue 1\n"
 PARTITION = "0"
@@ -140,19 +141,19 @@ def readable(files: Files, root: str) -> list[int]:
     """Return the numbers of the segments whose records count: not of those that were copied already."""
     directory = f"{root}/{PARTITION}"
     present = [number for number, suffixes in numbers(files, directory).items() if MAIL_SUFFIX in suffixes]
-    copied = {source for number in present for source in older_sources(files, directory, number)}
+    copied = {source for number in present for source in older_sources(files, directory, number) or ()}
     return [number for number in present if number not in copied]
 
 
-def older_sources(files: Files, directory: str, number: int) -> list[int]:
+def older_sources(files: Files, directory: str, number: int) -> list[int] | None:
     """Return the segments that one is a copy of: it is whole, or it would not have its name (Q6).
 
-    None where it cannot be read, or is gone: then its own mail does not count either.
+    None where it cannot be read, or is gone: then its own mail must not count either.
     """
     for _ in range(_TRIES):
         with contextlib.suppress(OSError):
             return [source for source in reader.sources(files, directory, number) if source < number]
-    return []
+    return None
 
 
 def drop(files: Files, directory: str, number: int) -> None:
@@ -171,6 +172,8 @@ class Present(msgspec.Struct, frozen=True):
     """Files of keys."""
     following: int
     """The next number that was never used."""
+    unasked: frozenset[int] = frozenset()
+    """Segments that could not be read: nobody knows whether they are copies of others."""
 
 
 def tidy(files: Files, root: str) -> Present:
@@ -185,8 +188,11 @@ def tidy(files: Files, root: str) -> Present:
         if name.endswith(NEW_SUFFIX) and segments.parse_name(name.removesuffix(NEW_SUFFIX)) is not None:
             files.unlink(f"{directory}/{name}")
     present = numbers(files, directory)
-    for number in [number for number, suffixes in present.items() if MAIL_SUFFIX in suffixes]:
-        for source in older_sources(files, directory, number):
+    unasked = set()
+    for number in _of(present, MAIL_SUFFIX):
+        if (sources := older_sources(files, directory, number)) is None:
+            unasked.add(number)
+        for source in sources or ():
             if MAIL_SUFFIX in present.get(source, ()):
                 files.unlink(segments.mail_path(directory, source))
                 present[source].discard(MAIL_SUFFIX)
@@ -195,7 +201,8 @@ def tidy(files: Files, root: str) -> Present:
         if STAMPS_SUFFIX in suffixes and MAIL_SUFFIX not in suffixes:
             # Begun and not finished, or removed and not finished: in both no record refers to it (Q6).
             files.unlink(segments.stamps_path(directory, number))
-    return Present(_of(present, MAIL_SUFFIX), _of(present, KEYS_SUFFIX), max(present, default=0) + 1)
+    following = max(present, default=0) + 1
+    return Present(_of(present, MAIL_SUFFIX), _of(present, KEYS_SUFFIX), following, frozenset(unasked))
 
 
 def _of(present: dict[int, set[str]], suffix: str) -> list[int]:
@@ -232,14 +239,25 @@ def keys_name(found: Scan, damaged: Damaged) -> str:
     return f"{found.number:020}.keys-{damaged_name(found, damaged).partition('-')[2]}"
 
 
-def load(files: Files, root: str, number: int, fold: Fold, *, patient: bool = False) -> Loaded:
+def load(
+    files: Files,
+    root: str,
+    number: int,
+    fold: Fold,
+    *,
+    patient: bool = False,
+    counted: Collection[int] = (),
+) -> Loaded:
     """Read a segment, make what was read durable, and judge it. It may be tried again after an error.
 
-    `patient`: stamps that cannot be read now are an error too. Otherwise they count as lost.
+    `patient`: stamps that cannot be read now are an error too. Otherwise they count as lost. `counted` are
+    segments whose mail counts already: a copy of one of them is an error.
 
     Raises:
         OSError: it could not be read, or what was read could not be made durable.
     """
+    if counted and not {*(older_sources(files, f"{root}/{PARTITION}", number) or ())}.isdisjoint(counted):
+        raise OSError(errno.EIO, "it was known too late that it is a copy, and of what")
     found = reader.scan(files, f"{root}/{PARTITION}", number, patient=patient)
     problems = [_keep(files, root, found, damaged) for damaged in found.damaged]
     judged = fold.take(found)
@@ -298,10 +316,11 @@ def _open(files: Files, root: str, found: Scan, judged: Judged, problems: list[P
     segment.end, segment.durable, segment.used = found.end, found.end, found.used
     segment.sealed = True
     try:
-        if found.sealed:
-            files.sync(mail)
-        else:
-            append_seal(files, segment, at=max(found.size, SALT_SIZE))
+        if not found.sealed:
+            # Where it finds no room the next start writes it: a full disk must not keep mail from leaving.
+            with contextlib.suppress(OSError):
+                write_seal(files, segment, at=max(found.size, SALT_SIZE))
+        files.sync(mail)
         if judged.rewrite:
             files.write(stamps, [bytes(judged.image)], SALT_SIZE)
         elif found.stamps_agree:

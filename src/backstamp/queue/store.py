@@ -374,14 +374,21 @@ class Store:
             segments.replace_stamps(self._files, segment)
 
     def _probe(self, job: Probe) -> None:
+        """Make a segment and write to it, though there may be a spare one: that says nothing of the next."""
         try:
-            if self._spare is None:
-                self._spare = self._create()
-            else:
-                self._files.write_durably(self._spare.mail, [self._spare.salt], 0)
+            made = self._create()
         except OSError as error:
-            self._spare = None
             job.error = error
+            return
+        try:
+            self._files.write_durably(made.mail, [made.salt], 0)
+        except OSError as error:
+            job.error = error
+        if job.error is None and self._spare is None:
+            self._spare = made
+            return
+        with contextlib.suppress(OSError):
+            segments.remove(self._files, made)
 
     def _create(self) -> Segment:
         return segments.create(self._files, self._directory, self._numbers(), self._salt())
@@ -392,12 +399,16 @@ class Store:
         self._newly_sealed.append(Sealed(segment, self._sealed))
 
 
-def append_seal(files: Files, segment: Segment, at: int | None = None) -> None:
-    """Write the seal record behind the last one (or at `at`, behind an unreadable tail) and sync it."""
-    offset = segment.end if at is None else at
+def append_seal(files: Files, segment: Segment) -> None:
+    """Write the seal record behind the last one and sync it."""
+    write_seal(files, segment, segment.end)
+    files.sync(segment.mail)
+
+
+def write_seal(files: Files, segment: Segment, at: int) -> None:
+    """Write the seal record at an offset: behind the last one, or behind an unreadable tail."""
     header = Header(
-        Kind.SEAL, Flag.NONE, offset, 0, 0, 0, segment.used, 0, bytes(16), segment.end, 0,
+        Kind.SEAL, Flag.NONE, at, 0, 0, 0, segment.used, 0, bytes(16), segment.end, 0,
         checksum(b"", segment.seed), checksum(b"", segment.seed),
     )  # fmt: skip
-    files.write(segment.mail, [encode_header(header, segment.seed)], offset)
-    files.sync(segment.mail)
+    files.write(segment.mail, [encode_header(header, segment.seed)], at)

@@ -14,7 +14,9 @@ from backstamp.mail.reply import Reply
 FULL: Final = Reply(452, "4.3.1 Insufficient system storage, try again later")
 LOCAL: Final = Reply(451, "4.3.0 Local error in processing, try again later")
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE})
+"""What does not pass by itself: no room on the disk, or none for another open file."""
+
 _IN_A_ROW: Final = 2
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.queues import local_queue, message
+from tests.support.recording import RecordingFiles
 
 from backstamp.clock import SystemClock
 from backstamp.mail.reply import Reply
-from backstamp.queue import ids
+from backstamp.queue import ids, recovery
 from backstamp.queue.files import DiskFiles, QueueLockedError
 from backstamp.queue.local import LocalQueue
 from backstamp.queue.port import DamagedError, Flag, Message, Reason
@@ -147,6 +148,22 @@ async def test_directories_above_the_queue_are_made(tmp_path: Path, monkeypatch:
         assert (tmp_path / root / "FORMAT").exists()
 
 
+class Directories(RecordingFiles):
+    """Notes the directories that are made, too."""
+
+    def make_directory(self, path: str) -> None:
+        super().make_directory(path)
+        self._note("make directory", path)
+
+
+def test_the_directories_of_a_queue_are_durable_before_it_takes_mail(tmp_path: Path) -> None:
+    files = Directories()
+    files.close(recovery.prepare(files, str(tmp_path / "q")))
+    done = [step for step in files.done if "directory" in step]
+    assert done[:2] == ["make directory q", f"sync directory {tmp_path.name.lstrip('0')}"]
+    assert done[-3:] == ["make directory ", "make directory corrupt", "sync directory q"]
+
+
 async def test_files_are_the_owners_alone(tmp_path: Path) -> None:
     await put(tmp_path / "q", message(b"a@one.example"))
     assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "q").rglob("*") if path.is_file()} == {
@@ -207,6 +224,30 @@ async def test_damaged_content_is_found_when_it_is_claimed(tmp_path: Path) -> No
     assert owed.reasons[0].reply.code == 554
     assert alarms(events)
     assert len(list((tmp_path / "q/corrupt").iterdir())) == 1
+    await queue.close()
+
+
+@pytest.mark.parametrize("where", ["header", "content"])
+async def test_mail_that_is_damaged_when_its_report_is_made_is_told(tmp_path: Path, where: str) -> None:
+    events: list[Event] = []
+    queue = await local_queue(tmp_path / "q", events, hot_limit=0)
+    await queue.append(message(b"a@one.example", content=b"precious\r\n" * 50))
+    [delivery] = await queue.claim(1)
+    await queue.load([delivery])
+    await queue.stamp(delivery, {0: Stamp.FAILED}, [Reason((0,), REPLY, "mx", 1)])
+    queue.give_back(delivery, 0.0)
+    path = segment(tmp_path / "q", ".mail")
+    octets = path.read_bytes()
+    at = SALT_SIZE + 20 if where == "header" else octets.index(b"precious")
+    path.write_bytes(octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :])
+    report = asyncio.ensure_future(queue.claim_report())
+    async with asyncio.timeout(20):
+        while not report.done() and queue.ledger.messages:
+            await asyncio.sleep(0.01)
+    assert report.done() is (where == "content")
+    [alarm] = alarms(events)
+    assert "corrupt/" in alarm.action
+    report.cancel()
     await queue.close()
 
 

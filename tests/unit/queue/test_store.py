@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.support.recording import RecordingFiles
 from backstamp.queue import reader
 from backstamp.queue.port import Message
 from backstamp.queue.record import SALT_SIZE, Kind
-from backstamp.queue.segment import CAPACITY, jot
+from backstamp.queue.segment import CAPACITY, Segment, jot
 from backstamp.queue.stamps import Stamp
 from backstamp.queue.store import Append, Job, Marks, Probe, Removal, Sealed, Store
 
@@ -49,6 +50,12 @@ class Bench:
 
     def stamps(self, number: int = 1) -> bytes:
         return Path(f"{self.directory}/{number:020}.stamps").read_bytes()[SALT_SIZE:]
+
+
+def opened(bench: Bench) -> int:
+    """Return how many descriptors there are of files in the directory."""
+    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(link.startswith(bench.directory) for link in links)
 
 
 def append(sent: Message | None = None, kind: Kind = Kind.MAIL) -> Append:
@@ -121,6 +128,41 @@ def test_a_stamp_whose_reason_failed_is_not_written(tmp_path: Path) -> None:
     assert bench.stamps()[0] == T
 
 
+class Unsynced(RecordingFiles):
+    """All of a durable write is there, and its sync fails: while `failing`, of every one."""
+
+    failing = False
+
+    def write_durably(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
+        super().write_durably(descriptor, buffers, offset)
+        if self.failing:
+            raise OSError(5, "the disk failed")
+
+
+def test_a_record_whose_sync_failed_is_cut_off_durably_and_ends_its_segment(tmp_path: Path) -> None:
+    """Q8: its client is told that it was not taken, so it is not to be sent after the next start."""
+    files = Unsynced()
+    bench = Bench(tmp_path, files)
+    first, second, third = append(), append(), append()
+    bench.commit(first)
+    bench.done()
+    files.failing = True
+    bench.commit(second)
+    files.failing = False
+    assert bench.done() == ["write+sync 1.mail", "truncate 1.mail", "sync 1.mail"]
+    assert second.error is not None
+    [[told, sealed]] = bench.announced
+    assert told is second
+    # Otherwise it would stay when all of it is done.
+    assert isinstance(sealed, Sealed)
+    assert sealed.segment is first.segment
+    found = reader.scan(files, bench.directory, 1)
+    assert [record.header.queue_id for record in found.records] == [first.message.queue_id]
+    assert not found.damaged
+    bench.commit(third)
+    assert third.segment is not first.segment
+
+
 def test_removal_is_in_the_order_that_resurrects_nobody(tmp_path: Path) -> None:
     """Q6."""
     bench = Bench(tmp_path)
@@ -142,6 +184,7 @@ def test_stamps_that_cannot_be_written_go_to_a_new_file(tmp_path: Path) -> None:
     stamped = marks(jobs[1], D)
     bench.commit(marks(jobs[0], D), stamped)
     assert stamped.error is None
+    assert not stamped.segment.failed  # the new one is believed again
     assert bench.stamps()[:3] == bytes([D, D, T])
     assert any(isinstance(job, Sealed) for group in bench.announced for job in group)
     files.failing.clear()
@@ -150,6 +193,29 @@ def test_stamps_that_cannot_be_written_go_to_a_new_file(tmp_path: Path) -> None:
     assert later.segment is not None
     assert later.segment.number == 2
     assert sorted(os.listdir(bench.directory))[:2] == [f"{1:020}.mail", f"{1:020}.stamps"]
+
+
+class Jotting(FaultyFiles):
+    """The loop jots while a new stamps file takes the place of the old one."""
+
+    segment: Segment | None = None
+
+    def rename(self, path: str, new_path: str) -> None:
+        super().rename(path, new_path)
+        if self.segment is not None:
+            jot(self, self.segment, [(1, bytes([Q]))])
+
+
+def test_what_the_loop_jots_down_goes_to_the_new_stamps_file_too(tmp_path: Path) -> None:
+    files = Jotting()
+    bench = Bench(tmp_path, files)
+    job = append(message(b"a@y.example", b"b@y.example"))
+    bench.commit(job)
+    files.segment = job.segment
+    files.failing[".stamps"] = 5
+    bench.commit(stamped := marks(job, D))
+    assert stamped.error is None
+    assert bench.stamps()[:2] == bytes([D, Q])
 
 
 def test_stamps_that_could_not_be_written_are_written_when_they_can(tmp_path: Path) -> None:
@@ -192,6 +258,25 @@ def test_a_probe_tells_whether_a_segment_can_be_made(tmp_path: Path) -> None:
         bench.commit(probe)
         assert probe.error is None
     assert len(os.listdir(bench.directory)) == 2
+
+
+def test_a_probe_that_fails_leaves_nothing_and_a_spare_segment_speaks_for_no_other(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    bench = Bench(tmp_path, files)
+    bench.store.prepare()
+    spare = os.listdir(bench.directory)
+    descriptors = opened(bench)
+    for _ in range(3):
+        files.failing[".mail"] = 5
+        bench.commit(failed := Probe(lambda _: None))
+        files.failing.clear()
+        files.creating = 24
+        bench.commit(refused := Probe(lambda _: None))
+        files.creating = None
+        bench.commit(worked := Probe(lambda _: None))
+        assert (failed.error is None, refused.error is None, worked.error) == (False, False, None)
+    assert os.listdir(bench.directory) == spare
+    assert opened(bench) == descriptors == 2
 
 
 def test_a_segment_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
