@@ -53,7 +53,7 @@ GRACE = 30.0
 """Seconds that transactions under way have to end when the relay stops."""
 
 SESSION_GRACE = 5.0
-"""Seconds that a client in the middle of DATA has to end it."""
+"""Seconds that a client in the middle of DATA, or of a request by HTTP, has to end it."""
 
 
 _FIXED = {
@@ -258,6 +258,7 @@ class Relay:
                 explain=self._explain(view),
                 suppression=SuppressionRoutes(self.suppression, clock),
                 hostname=settings.hostname,
+                grace=SESSION_GRACE,
             )
 
     def _explain(self, view: LedgerView) -> ExplainRoutes:

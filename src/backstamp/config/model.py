@@ -277,8 +277,8 @@ class AdminTable(Table):
     """The HTTP side: health, metrics, the queue."""
 
     address: Socket | None = None
-    """IP address and port. It has no authentication: keep it on loopback or behind a proxy.
-    Absent: no HTTP side."""
+    """IP address and port. It has no authentication: keep it on loopback or behind a proxy. It takes 100
+    connections at a time; one more is answered 503. Absent: no HTTP side."""
 
 
 class HttpTable(Table):

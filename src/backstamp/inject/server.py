@@ -17,11 +17,10 @@ from aiohttp.typedefs import Handler
 from backstamp.inject import answer, build, query, request
 from backstamp.inject import order as orders
 from backstamp.inject.answer import RETRY_AFTER, Answer, Outcome, Refusal
-from backstamp.inject.guard import HEAD, Guard
 from backstamp.inject.order import Item, Order
 from backstamp.inject.shape import MistakenError
 from backstamp.inject.wishes import Wishes
-from backstamp.listener import admission
+from backstamp.listener import admission, guard
 from backstamp.listener.client import tenant_of
 from backstamp.listener.intake import Door
 from backstamp.listener.origin import Origin, Verdict
@@ -119,7 +118,8 @@ class InjectServer:
             auto_decompress=False,
             max_line_size=LINE,
             shutdown_timeout=1.0,
-            keepalive_timeout=HEAD,
+            keepalive_timeout=guard.HEAD,
+            logger=guard.bugs(),
         )
         self._admit, self._leave = admit, leave
         self._listening: asyncio.Server | None = None
@@ -134,9 +134,7 @@ class InjectServer:
         assert handlers is not None
         host, port = self.address
         try:
-            self._listening = await asyncio.get_running_loop().create_server(
-                lambda: Guard(handlers(), self._admit, self._leave), host, port
-            )
+            self._listening = await guard.listen(handlers, host, port, admit=self._admit, leave=self._leave)
         except OSError:
             await self._runner.cleanup()
             raise

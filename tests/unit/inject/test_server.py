@@ -17,6 +17,7 @@ from tests.support.door import SETTINGS, RecordingQueue
 from backstamp.clock import SystemClock
 from backstamp.inject import server as module
 from backstamp.inject.server import Authenticate, InjectServer, Rated
+from backstamp.listener import guard
 from backstamp.listener.intake import Door
 from backstamp.listener.settings import HttpSettings, Limits
 from backstamp.listener.transaction import Refuse
@@ -452,7 +453,7 @@ async def test_connections_are_counted_before_anything_is_said() -> None:
 
 
 async def test_a_request_that_never_comes_whole_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEAD", 0.05)
+    monkeypatch.setattr(guard, "HEAD", 0.05)
     async with door() as here:
         for said in (b"", b"POST /api/v1/messages HTTP/1.1\r\nHost: x\r\n"):
             reader, writer = await asyncio.open_connection(*here.server.address)
