@@ -44,12 +44,13 @@ from backstamp.config.outgoing import (
 )
 
 FileName = Annotated[str, Field(min_length=1)]
+Place = Annotated[FileName, AfterValidator(rules.place)]
 
 
 class QueueTable(Table):
     """Where accepted mail is kept."""
 
-    directory: Annotated[str, Field(min_length=1)]
+    directory: Place
     """Directory of the queue, on a local disk. A relative path starts at the current directory, as on a
     command line. It is made if it is missing."""
     reserve: Annotated[Size, AfterValidator(rules.sensible_reserve)] = as_written("10MB")
@@ -162,7 +163,7 @@ class ListenTable(Table):
 class AuthTable(Table):
     """Who may send: users of a file, owners of tokens, or both."""
 
-    users: Annotated[str | None, Field(min_length=1)] = None
+    users: Place | None = None
     """Users file, written by `backstamp user add` and read again whenever it changed. A relative path
     starts at the current directory."""
     token_endpoint: Annotated[str | None, AfterValidator(authentication.endpoint)] = None
