@@ -149,14 +149,12 @@ class Relay:
         What is `_FIXED`, and listen addresses, need a restart; an alarm says so if they differ.
         """
         self._routes = RouteTable(settings.routes)
-        self._dispatcher.reload(self._tables(settings), settings.connections)
+        self._dispatcher.reload(self._tables(settings), settings.connections, self._own_addresses(settings))
         self.suppression.policy = settings.suppression
-        moved = self._entrance.reload(settings)
         names = [
             text for name, text in _FIXED.items() if getattr(self._settings, name) != getattr(settings, name)
         ]
-        if moved:
-            names.append("listen addresses")
+        names += self._entrance.reload(settings)
         if names:
             problem = f"changed in the configuration: {', '.join(names)}"
             self._log.emit(
@@ -212,10 +210,7 @@ class Relay:
             tell=Teller(emit, clock, trace=settings.log_attempts),
             hostname=settings.hostname,
             own_names=frozenset({settings.hostname.lower()}),
-            own_addresses=frozenset(
-                [listener.host for listener in settings.listeners if not listener.local]
-                + [one.address for pool in settings.sources for one in pool.addresses]
-            ),
+            own_addresses=self._own_addresses(settings),
             connections=settings.connections,
             suppression=self.suppression,
             learned=self._learned.load(),
@@ -275,6 +270,13 @@ class Relay:
             PolicyTable(settings.destination, settings.rules, settings.providers),
             SourceTable(settings.sources),
             Adaptations(settings.adaptations),
+        )
+
+    def _own_addresses(self, settings: Settings) -> frozenset[str]:
+        """Return where this relay is: mail by MX does not go there."""
+        return frozenset(
+            [listener.host for listener in self._settings.listeners if not listener.local]
+            + [one.address for pool in settings.sources for one in pool.addresses]
         )
 
     def _at_most_once(self, envelope: Envelope) -> bool:

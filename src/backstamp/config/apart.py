@@ -11,10 +11,12 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, NoReturn
 
 from backstamp.config.problem import ConfigurationError, Problem
 from backstamp.config.settings import Settings
+from backstamp.text import reason
 
 _STARTING: Final = "starting"
 """Told to the child as its second argument."""
@@ -27,25 +29,32 @@ def begin(path: str, *, starting: bool = False) -> Callable[[], Settings]:
     """
     # -P: a directory named backstamp where the relay is started from is not the program.
     command = [sys.executable, "-P", "-m", __name__, path, *([_STARTING] if starting else [])]
-    child = subprocess.Popen(  # noqa: S603 - this program, and its own argument
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        process_group=0,  # a Ctrl-C is the relay's to hear
-    )
+    try:
+        child = subprocess.Popen(  # noqa: S603 - this program, and its own argument
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            process_group=0,  # a Ctrl-C is the relay's to hear
+        )
+    except OSError as error:
+        why = f"cannot be read: its reader cannot be started: {reason(error, place=False)}"
+        return partial(_broken, path, why)
 
     def end() -> Settings:
         with child:
             said, _ = child.communicate()
         if child.returncode:
-            message = f"cannot be read: its reader ended with {child.returncode}"
-            raise ConfigurationError((Problem(path, 0, "", message),))
+            _broken(path, f"cannot be read: its reader ended with {child.returncode}")
         found: Settings | tuple[Problem, ...] = pickle.loads(said)  # noqa: S301 - by this program
         if isinstance(found, Settings):
             return found
         raise ConfigurationError(found)
 
     return end
+
+
+def _broken(path: str, why: str) -> NoReturn:
+    raise ConfigurationError((Problem(path, 0, "", why),))
 
 
 def load(path: str) -> Settings:

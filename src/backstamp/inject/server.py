@@ -71,6 +71,11 @@ class _EndedError(Exception):
         self.answer = answer.problem(status, text)
 
 
+async def _nobody(*_: str) -> User | None:
+    """Know no user."""
+    return None
+
+
 @web.middleware
 async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say what there is no handler for (404, 405) as everything else is said, in JSON."""
@@ -85,9 +90,9 @@ async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
 class InjectServer:
     """Serves `POST /api/v1/messages`. `settings` may be replaced while it runs; the next request sees it.
 
-    With `authenticate` every request needs a user it knows; without, an address that may relay. With `rates`
-    messages and recipients are counted as those of SMTP, by `admit` and `leave` connections. `grace` is the
-    seconds that requests under way have when it closes.
+    With `auth` in them every request needs a user whom `authenticate` knows; without, an address that may
+    relay. With `rates` messages and recipients are counted as those of SMTP, by `admit` and `leave`
+    connections. `grace` is the seconds that requests under way have when it closes.
     """
 
     def __init__(
@@ -95,7 +100,7 @@ class InjectServer:
         settings: HttpSettings,
         door: Door,
         *,
-        authenticate: Authenticate | None = None,
+        authenticate: Authenticate = _nobody,
         rates: Rated | None = None,
         admit: Callable[[str], bool] = lambda _: True,
         leave: Callable[[str], None] = lambda _: None,
@@ -231,7 +236,7 @@ class InjectServer:
 
     async def _user(self, asked: web.Request, peer: str) -> User | None:
         """Return who asks, None where an address is enough."""
-        if self._authenticate is None:
+        if not self.settings.auth:
             if not admission.may_relay(peer, self.settings.listener.allow):
                 raise _EndedError(403, admission.DENIED)
             return None

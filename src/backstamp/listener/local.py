@@ -43,12 +43,20 @@ class SocketFile:
             raise
         self._identity = (found.st_dev, found.st_ino)
 
+    def change(self, mode: int) -> None:
+        """Give the file other permissions, if it is still this one. Raises OSError: it cannot be changed."""
+        if self._ours():
+            os.chmod(self.path, mode)
+
     def remove(self) -> None:
         """Remove the file, if it is still this one and nobody else's by now."""
         with contextlib.suppress(OSError):
-            found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == self._identity:
+            if self._ours():
                 os.unlink(self.path)
+
+    def _ours(self) -> bool:
+        found = os.lstat(self.path)
+        return (found.st_dev, found.st_ino) == self._identity
 
 
 def obstacle(path: str) -> str:

@@ -81,7 +81,9 @@ class Listener:
         return self._house.settings
 
     def reload(self, settings: ListenerSettings) -> None:
-        """Take new settings; sessions keep theirs. Raises CertificateError: all stays as it was."""
+        """Take new settings; sessions keep theirs. Raises CertificateError, OSError: all stays as it was."""
+        if self._file is not None and settings.mode != self._house.settings.mode:
+            self._file.change(settings.mode)
         if settings.tls != self._house.settings.tls:
             self._house.certificates = self._certificates(settings)
         self._house.settings = settings

@@ -93,9 +93,9 @@ async def door(
         refuse=refuse,
     )
     server = InjectServer(
-        HttpSettings(listener, requests, memory),
+        HttpSettings(listener, requests, memory, auth=authenticate is not None),
         behind,
-        authenticate=authenticate,
+        **({} if authenticate is None else {"authenticate": authenticate}),
         rates=rates,
         admit=admit,
         leave=leave,
