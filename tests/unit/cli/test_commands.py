@@ -86,8 +86,9 @@ def test_an_admin_port_in_use(config: Path) -> None:
 
 def test_a_queue_directory_that_cannot_be(config: Path, tmp_path: Path) -> None:
     (tmp_path / "queue").write_text("a file")
-    line = one_line(run("serve", "--config", config))
-    assert line == f"backstamp: queue directory {tmp_path / 'queue'}: not a directory"
+    for command in ("check", "serve"):
+        line = one_line(run(command, "--config", config))
+        assert line.startswith(f'{config}:3: queue.directory: "{tmp_path / "queue"}" is no directory; ')
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
