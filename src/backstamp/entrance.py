@@ -106,8 +106,8 @@ class Entrance:
 
     @property
     def clients(self) -> int:
-        """Clients connected."""
-        return sum(listener.connections for listener in self.listeners)
+        """Clients connected, as the limit of connections counts them."""
+        return self._crowd.connections
 
     def open(self) -> None:
         """Read the users file. Raises UsersError: it cannot be used."""

@@ -233,3 +233,21 @@ async def test_authentication_by_http_is_asked_for_at_once_and_no_more(tmp_path:
                 assert answer.status == status
         for other in (None, replace(http, listener=replace(http.listener, port=1))):
             assert entrance.reload(replace(settings, http=other)) == ["http address"]
+
+
+async def test_clients_are_those_of_every_way_in() -> None:
+    """The number is held against `[limits] connections`, for which both doors count."""
+    async with opened(replace(SETTINGS, http=HttpSettings(LISTEN))) as (entrance, _):
+        assert entrance.http is not None
+        await entrance.http.start()
+        by_smtp = await come(entrance, 0)
+        await by_smtp.reply()
+        _, by_http = await asyncio.open_connection(*entrance.http.address)
+        async with asyncio.timeout(20):
+            while entrance.clients < 2:
+                await asyncio.sleep(0.01)
+        by_http.close()
+        by_smtp.go()
+        async with asyncio.timeout(20):
+            while entrance.clients:
+                await asyncio.sleep(0.01)
