@@ -182,7 +182,9 @@ class Relay:
         except FormatError as error:
             raise StartError(f"queue directory {root}: {error}") from None
         except OSError as error:
-            raise StartError(f"queue directory {root}: {_reason(error)}") from None
+            # Of the directory itself it is said already; a file in it is named: it may be somebody else's.
+            which = f" ({error.filename})" if error.filename not in (None, root) else ""
+            raise StartError(f"queue directory {root}: {_reason(error)}{which}") from None
 
     async def _open_suppression(self) -> None:
         root, clock, emit = self._settings.queue_directory, self._clock, self._log.emit

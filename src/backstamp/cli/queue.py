@@ -11,6 +11,7 @@ from backstamp.cli import verbs
 from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail, one_of
 from backstamp.cli.ids import QueueId
 from backstamp.cli.words import count
+from backstamp.text import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -155,7 +156,7 @@ def _read(read: Callable[[Files, str], list[T]], directory: str) -> list[T]:
     except FormatError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
+        fail(f"queue directory {directory}: {reason(error)}; backstamp fsck tells of the rest")
 
 
 def _row(message: MessageView) -> tuple[str, ...]:

@@ -103,6 +103,18 @@ def test_a_queue_directory_of_somebody_else(config: Path, tmp_path: Path) -> Non
     assert "FORMAT says" in one_line(run("serve", "--config", config))
 
 
+def test_a_file_of_the_queue_that_cannot_be_opened_is_named(config: Path, tmp_path: Path) -> None:
+    """Mostly it is root's, who tried something once."""
+    queue = tmp_path / "queue"
+    queue.mkdir()
+    (queue / "FORMAT").symlink_to("FORMAT")
+    why = f"too many levels of symbolic links ({queue}/FORMAT)"
+    line = one_line(run("serve", "--config", config))
+    assert line == f"backstamp: queue directory {queue}: {why}"
+    for command in (["queue", "list", "--queue", queue], ["fsck", queue]):
+        assert one_line(run(*command)).startswith(f"backstamp: queue directory {queue}: {why}")
+
+
 def test_a_suppression_list_that_cannot_be_opened(config: Path, tmp_path: Path) -> None:
     (tmp_path / "queue/suppression.sqlite").mkdir(parents=True)
     line = one_line(run("serve", "--config", config))
