@@ -278,6 +278,37 @@ def test_a_relay_whose_events_nobody_takes_runs_on(config: Path, output: str) ->
         assert lost >= 1
 
 
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ('address = "unix:{directory}/sock"', "no listener takes a sample message"),
+        ('address = "127.0.0.1:0"\nallow = ["192.0.2.0/24"]', "it was not taken: "),
+        ('address = "127.0.0.1:0"', "send it more: "),
+    ],
+)
+def test_a_demo_goes_on_whatever_its_listener_takes(tmp_path: Path, listen: str, said: str) -> None:
+    config = tmp_path / "backstamp.toml"
+    listen = listen.format(directory=tmp_path)
+    config.write_text(
+        f'hostname = "a.test"\nqueue = {{directory = "{tmp_path}/q"}}\n[[listen]]\n{listen}\n'
+        f'[[route]]\nmatch = "*"\nvia = "127.0.0.1:{free_port()}"\n'
+    )
+    with subprocess.Popen(
+        [*PROGRAM, "demo", "--config", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                process.terminate()
+        assert process.wait(20) == 0, lines
+        assert said in "".join(lines)
+
+
 def test_queue_wants_to_know_which(tmp_path: Path) -> None:
     assert "--config FILE" in one_line(run("queue", "list"))
     nowhere = tmp_path / "none"
@@ -290,6 +321,7 @@ def test_sink_says_what_it_cannot(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         assert "address already in use" in one_line(run("sink", "--listen", f"127.0.0.1:{port}"))
     assert "--listen" in one_line(run("sink", "--listen", "nowhere"))
+    assert "--listen" in one_line(run("sink", "--listen", "127.0.0.1:２５"))
     assert "--reply" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "RCPT"))
     for wrong in ("RCPT=999 x", "RCPT=199 x"):
         assert "200 to 599" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", wrong))
