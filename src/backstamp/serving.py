@@ -72,6 +72,8 @@ class Reloading:
         self._log = log
         self._ready = ready
         self._asked = False
+        self._ended = False
+        self._reading: apart.Reading | None = None
         self._task: asyncio.Task[None] | None = None
 
     def ask(self) -> None:
@@ -81,7 +83,10 @@ class Reloading:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def end(self) -> None:
-        """Forget what was asked."""
+        """Forget what was asked; a file that takes its time holds up nobody's end."""
+        self._ended = True
+        if self._reading is not None:
+            self._reading.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -92,13 +97,19 @@ class Reloading:
             self._asked = False
             try:
                 # Elsewhere and in a thread: clients notice nothing.
-                self._relay.reload(await asyncio.to_thread(apart.load, self._config))
+                self._relay.reload(await asyncio.to_thread(self._read))
             except ConfigurationError as error:
                 problem = "; ".join(str(problem) for problem in error.problems)
                 action = "the configuration in force stays"
                 self._log.emit(Alarm(time=_now(), problem=problem, action=action))
             else:
                 self._log.emit(Reloaded(time=_now(), config=self._config))
+
+    def _read(self) -> Settings:
+        self._reading = reading = apart.begin(self._config)
+        if self._ended:  # the end did not see it
+            reading.stop()
+        return reading()
 
 
 def _now() -> int:

@@ -199,6 +199,17 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_where_it_cannot(
         serving.stop()
 
 
+def test_a_file_that_never_comes_holds_up_no_end(config: Path) -> None:
+    """As on a file server that is gone: it is being read for ever."""
+    with Serving(config) as serving:
+        config.unlink()
+        os.mkfifo(config)
+        serving.process.send_signal(signal.SIGHUP)
+        # It is being read when somebody is there to be written to.
+        with config.open("w"):
+            serving.stop()
+
+
 def test_a_relay_that_does_not_run_is_said_in_one_line(config: Path) -> None:
     done = run("queue", "list", "--config", config)
     assert done.returncode == 1
