@@ -7,7 +7,6 @@ SIGHUP reloads; exit code 2 and a line on standard error for what keeps it from 
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from typing import Final, NoReturn
 
 from backstamp import running, signals
@@ -20,7 +19,7 @@ BAD_CONFIGURATION: Final = 2
 """Exit code for what the configuration makes impossible: mistakes in it, a port in use, a locked queue."""
 
 
-def main(config: str, reading: Callable[[], Settings]) -> None:
+def main(config: str, reading: apart.Reading) -> None:
     """Run the relay until SIGTERM; events go to standard output, one a line.
 
     `config` is read already (`apart.begin`): it takes as long as loading this module. Raises SystemExit.
@@ -33,7 +32,9 @@ def main(config: str, reading: Callable[[], Settings]) -> None:
         signals.ours.finish()
 
 
-def _run(config: str, reading: Callable[[], Settings]) -> None:
+def _run(config: str, reading: apart.Reading) -> None:
+    # A reload that is asked for meanwhile is kept for the relay.
+    signals.ours.answer(lambda call: call(), end=reading.stop, reload=lambda: None)
     try:
         settings = reading()
     except ConfigurationError as error:

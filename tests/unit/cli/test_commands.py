@@ -210,6 +210,17 @@ def test_a_file_that_never_comes_holds_up_no_end(config: Path) -> None:
             serving.stop()
 
 
+def test_a_start_that_waits_for_its_file_can_be_ended(tmp_path: Path) -> None:
+    config = tmp_path / "backstamp.toml"
+    os.mkfifo(config)
+    command = [*PROGRAM, "serve", "--config", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with config.open("w"):
+            process.terminate()
+            assert process.wait(20) == 0
+        assert process.communicate() == (b"", b"")
+
+
 def test_a_relay_that_does_not_run_is_said_in_one_line(config: Path) -> None:
     done = run("queue", "list", "--config", config)
     assert done.returncode == 1
