@@ -298,7 +298,7 @@ class HttpTable(Table):
     """Requests at a time; one more is answered 503."""
     memory: Annotated[Size, AfterValidator(rules.sensible_size)] = as_written("200MB")
     """Octets of the bodies of requests under way, all together; a request that would need more is
-    answered 503. From 1kB to 2GB."""
+    answered 503, and 413 if it is larger than that itself. From 1kB to 2GB."""
     semantics: Semantics = "at-least-once"
     """As for `[[listen]]`."""
     tenant: NameOrNone = ""

@@ -219,6 +219,8 @@ class InjectServer:
         limit = settings.listener.limits.message_size
         # Base64 and JSON's escapes make more of the same message.
         limit = limit if raw else 2 * limit + 1_000_000
+        # What could never be taken is not to be sent again, as after a 503.
+        limit = min(limit, settings.memory)
         body = bytearray()
         try:
             await self._read(asked, body, limit)

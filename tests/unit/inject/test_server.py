@@ -361,8 +361,22 @@ async def test_a_body_has_a_size() -> None:
 async def test_bodies_together_have_a_size() -> None:
     """Security 15: so many octets of bodies are held at a time."""
     async with door(memory=2000) as here:
-        assert (await here.post({**MAIL, "text": "x" * 2000}))[0] == 503
+        waiting = asyncio.Event()
+
+        async def held(message: Message) -> bytes:
+            await waiting.wait()
+            return message.queue_id
+
+        here.queue.append = held  # type: ignore[method-assign,assignment]
+        first = asyncio.create_task(here.post({**MAIL, "text": "x" * 1500}))
+        while here.server._held < 1500:
+            await asyncio.sleep(0)
+        assert (await here.post({**MAIL, "text": "x" * 1000}))[0] == 503
+        waiting.set()
+        assert (await first)[0] == 202
         assert (await here.post({**MAIL, "text": "x" * 1000}))[0] == 202
+        # For what has never room the client is not to try again.
+        assert (await here.post({**MAIL, "text": "x" * 2000}))[0] == 413
 
 
 async def test_requests_have_a_number() -> None:
