@@ -75,9 +75,10 @@ def waiting(relay: Relay, directory: Path) -> int:
             for line in answer.read().decode().splitlines():
                 if line.startswith("backstamp_queue_messages "):
                     return int(float(line.split()[1]))
-    # What is on hold, or comes in, or waits, or is tried: one file each.
+    # What is on hold, or comes in, or waits, or is tried: one file each, which may move while we look.
     parts = ("hold", "incoming", "active", "deferred")
-    return sum(path.is_file() for part in parts for path in (directory / "queue" / part).rglob("*"))
+    files = (path for part in parts for path in (directory / "queue" / part).rglob("*"))
+    return len({path.name for path in files if path.is_file()})
 
 
 def main() -> None:

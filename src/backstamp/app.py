@@ -12,14 +12,12 @@ import os
 import random
 from collections.abc import Awaitable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from backstamp import __version__
-from backstamp.admin.explain import ExplainRoutes
-from backstamp.admin.server import AdminServer
-from backstamp.admin.suppression import SuppressionRoutes
 from backstamp.clock import Clock, SystemClock
 from backstamp.config import Settings
-from backstamp.config.units import Address
+from backstamp.config.address import Address
 from backstamp.delivery.dispatcher import Dispatcher
 from backstamp.delivery.dryrun import DryRun
 from backstamp.delivery.explainer import Explainer
@@ -48,6 +46,9 @@ from backstamp.suppression.keeper import SuppressionList
 from backstamp.telemetry.events import Alarm, Started, Stopped
 from backstamp.telemetry.log import EventLog
 from backstamp.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from backstamp.admin.server import AdminServer
 
 GRACE = 30.0
 """Seconds that transactions under way have to end when the relay stops."""
@@ -245,25 +246,28 @@ class Relay:
         for name, function in gauges.items():
             self._metrics.gauge(name, function)
         if settings.admin is not None:
-            view = LedgerView(self.queue, emit)
-            self._admin = AdminServer(
-                settings.admin.host,
-                settings.admin.port,
-                collector=self._metrics.collector(),
-                ready=self._unready,
-                queue=view,
-                explain=self._explain(view),
-                suppression=SuppressionRoutes(self.suppression, clock),
-                hostname=settings.hostname,
-                grace=SESSION_GRACE,
-            )
+            self._admin = self._admin_side(settings.admin)
 
-    def _explain(self, view: LedgerView) -> ExplainRoutes:
-        """Make what answers `backstamp explain` and `backstamp route`."""
+    def _admin_side(self, address: tuple[str, int]) -> "AdminServer":
+        """Make the HTTP side: a quarter of an idle relay, so it is loaded where it is configured."""
+        from backstamp.admin.explain import ExplainRoutes
+        from backstamp.admin.server import AdminServer
+        from backstamp.admin.suppression import SuppressionRoutes
+
+        view = LedgerView(self.queue, self._log.emit)
         health = self.queue.health
-        return ExplainRoutes(
-            Explainer(view, self._dispatcher, self._clock, lambda: health.problem, self.suppression),
-            DryRun(self._dispatcher, self._resolver, self._clock, self.suppression),
+        return AdminServer(
+            *address,
+            collector=self._metrics.collector(),
+            ready=self._unready,
+            queue=view,
+            explain=ExplainRoutes(
+                Explainer(view, self._dispatcher, self._clock, lambda: health.problem, self.suppression),
+                DryRun(self._dispatcher, self._resolver, self._clock, self.suppression),
+            ),
+            suppression=SuppressionRoutes(self.suppression, self._clock),
+            hostname=self._settings.hostname,
+            grace=SESSION_GRACE,
         )
 
     def _tables(self, settings: Settings) -> Tables:
@@ -319,7 +323,7 @@ class Relay:
         """Why the relay should get no mail now, None if it should."""
         if self._stop.is_set():
             return "stopping"
-        return "starting" if self._starting else self.queue.health.ask()
+        return "starting" if self._starting else self.queue.health.ask() or self._entrance.problem()
 
     # ---- end ----
 

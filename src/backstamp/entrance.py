@@ -19,11 +19,12 @@ from backstamp.config import Settings
 from backstamp.listener.authentication import Refusal
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd
+from backstamp.listener.descriptors import PROBLEM, Descriptors
 from backstamp.listener.house import House, Visitor, limited
 from backstamp.listener.intake import Door
 from backstamp.listener.mechanisms import Claim, Password, Token
-from backstamp.listener.server import Listener
-from backstamp.listener.settings import Auth, ListenerSettings
+from backstamp.listener.server import Listener, ReloadError
+from backstamp.listener.settings import ListenerSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
 from backstamp.net.server_tls import CertificateError
@@ -37,6 +38,9 @@ if TYPE_CHECKING:  # who takes no mail by HTTP, and knows no users, does not pay
 
 EVERY = 60.0
 """Seconds between two looks at certificates and at limits of which something is owed."""
+
+SOON = 1.0
+"""Seconds between two looks at how many file descriptors are left."""
 
 
 class Entrance:
@@ -62,6 +66,7 @@ class Entrance:
         limits = settings.listeners[0].limits
         self._crowd = Crowd(limits)
         self._budget = Budget(limits.content_memory)
+        self._descriptors = Descriptors(clock=clock, emit=emit)
         self._authority: Authority | None = None
         if settings.auth.users or settings.auth.endpoint is not None:
             from backstamp.listener.authority import Authority
@@ -78,6 +83,7 @@ class Entrance:
                 refuse=refuse,
                 crowd=self._crowd,
                 budget=self._budget,
+                descriptors=self._descriptors,
                 authority=self._authority,
             )
             for listen in settings.listeners
@@ -87,13 +93,19 @@ class Entrance:
             from backstamp.inject.server import InjectServer
 
             door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
-            house = House(settings.http.listener, door, crowd=self._crowd, budget=self._budget)
+            house = House(
+                settings.http.listener,
+                door,
+                crowd=self._crowd,
+                budget=self._budget,
+                descriptors=self._descriptors,
+            )
             self.http = InjectServer(
                 settings.http,
                 door,
                 authenticate=self._authenticate,
                 rates=lambda peer: Visitor(house, peer, clock.monotonic),
-                admit=lambda peer: house.told(self._crowd.admit(peer, clock.monotonic())) is None,
+                admit=lambda peer, transport: house.admit(peer, transport, clock.monotonic()) is None,
                 leave=self._crowd.leave,
                 grace=grace,
             )
@@ -109,6 +121,10 @@ class Entrance:
         """Clients connected, as the limit of connections counts them."""
         return self._crowd.connections
 
+    def problem(self) -> str | None:
+        """Return what keeps clients from being taken, None while all is well."""
+        return PROBLEM if self._descriptors.scarce() else None
+
     def open(self) -> None:
         """Read the users file. Raises UsersError: it cannot be used."""
         if self._authority is not None:
@@ -118,6 +134,7 @@ class Entrance:
         """Look now and then at what nobody else would look at, at the users file every second."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._look(), name="look")
+            group.create_task(self._count(), name="descriptors")
             if self._authority is not None:
                 group.create_task(self._authority.run(), name="users")
 
@@ -129,6 +146,12 @@ class Entrance:
                 listener.poll()
             await asyncio.sleep(EVERY)
 
+    async def _count(self) -> None:
+        """Look at the file descriptors though nobody comes: where there is none left, nobody can."""
+        while True:
+            self._descriptors.scarce()
+            await asyncio.sleep(SOON)
+
     def reload(self, settings: Settings) -> Sequence[str]:
         """Take new settings; return the names of what differs and takes a restart: addresses."""
         found = []
@@ -139,8 +162,10 @@ class Entrance:
                 found = ["listen addresses"]
                 continue
             new.remove(fits)
-            if self._can_ask("listen", fits, asks=fits.auth is not Auth.OFF):
-                self._change(listener, fits)
+            try:
+                listener.reload(self._named(fits))
+            except (CertificateError, ReloadError) as error:
+                self._alarm(str(error), "the listener stays as it was")
         if new:
             found = ["listen addresses"]
         self._crowd.limits = settings.listeners[0].limits
@@ -148,27 +173,13 @@ class Entrance:
         http, was = settings.http, self._settings.http
         if (http and _place(http.listener)) != (was and _place(was.listener)):
             found.append("http address")
-        elif (
-            self.http is not None
-            and http is not None
-            and self._can_ask("http", http.listener, asks=http.auth)
-        ):
-            self.http.settings = replace(http, listener=self._named(http.listener))
+        elif self.http is not None and http is not None:
+            if http.auth and self._authority is None:
+                text = f"{http.listener.place}: auth begins at a start only; restart to apply"
+                self._alarm(text, "mail by HTTP is taken as it was")
+            else:
+                self.http.settings = replace(http, listener=self._named(http.listener))
         return found
-
-    def _can_ask(self, door: str, settings: ListenerSettings, *, asks: bool) -> bool:
-        """Tell whether clients' AUTH can be judged there, if it asks for it; an alarm says where not."""
-        if not asks or self._authority is not None:
-            return True
-        place = f"{door} address {settings.place}"
-        self._alarm(f"{place}: auth has nobody to ask before a restart", "it stays as it was")
-        return False
-
-    def _change(self, listener: Listener, settings: ListenerSettings) -> None:
-        try:
-            listener.reload(self._named(settings))
-        except (CertificateError, OSError) as error:
-            self._alarm(str(error), "the listener stays as it was")
 
     def _named(self, settings: ListenerSettings) -> ListenerSettings:
         """Return settings with the name the relay has everywhere until a restart."""

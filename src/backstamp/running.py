@@ -13,6 +13,7 @@ from typing import Any, Final, TextIO
 
 from backstamp import signals
 from backstamp.app import Relay
+from backstamp.config import Settings
 from backstamp.telemetry.log import EventLog
 from backstamp.telemetry.metrics import Metrics
 
@@ -23,6 +24,9 @@ from the disk into a busy loop; with the default of 5 ms it waits 21 ms there, w
 GC_THRESHOLD: Final = 20_000
 """New containers between two looks of the garbage collector. Hardly anything here is a cycle, and
 with the default of 700 it looks every few messages."""
+
+FILES: Final = 100
+"""Files open beside the connections: segments and stamps, logs, the HTTP side, questions to name servers."""
 
 
 @contextlib.contextmanager
@@ -67,6 +71,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop
 
     return uvloop.new_event_loop
+
+
+def short_of_files(settings: Settings) -> str | None:
+    """Return how many files this process lacks for the connections it may have; None where it has enough."""
+    clients = max((listener.limits.connections for listener in settings.listeners), default=0)
+    needed = clients + settings.connections + FILES
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most >= needed:
+        return None
+    return f"this process may open {most} files; the connections it is allowed to have may take {needed}"
 
 
 def _raise_file_limit() -> None:

@@ -45,6 +45,7 @@ def _run(config: str, reading: apart.Reading) -> None:
     if signals.ours.ending:
         return
     with running.event_log(sys.stdout) as (log, metrics):
+        _tell_of_files(settings, log)
         running.loop(_serve(Relay(settings, log, metrics), config, log))
 
 
@@ -98,19 +99,31 @@ class Reloading:
             self._asked = False
             try:
                 # Elsewhere and in a thread: clients notice nothing.
-                self._relay.reload(await asyncio.to_thread(self._read))
+                settings = await asyncio.to_thread(self._read)
+                self._relay.reload(settings)
             except ConfigurationError as error:
                 problem = "; ".join(str(problem) for problem in error.problems)
                 action = "the configuration in force stays"
                 self._log.emit(Alarm(time=_now(), problem=problem, action=action))
             else:
                 self._log.emit(Reloaded(time=_now(), config=self._config))
+                _tell_of_files(settings, self._log)
 
     def _read(self) -> Settings:
         self._reading = reading = apart.begin(self._config)
         if self._ended:  # the end did not see it
             reading.stop()
         return reading()
+
+
+def _tell_of_files(settings: Settings, log: EventLog) -> None:
+    """Tell at the start what would otherwise show in the worst hour, as refused clients and hosts."""
+    if (problem := running.short_of_files(settings)) is not None:
+        action = (
+            "raise the limit (systemd: LimitNOFILE, a shell: ulimit -n), "
+            "or lower connections in [limits] and total_connections in [delivery]"
+        )
+        log.emit(Alarm(time=_now(), problem=problem, action=action))
 
 
 def _now() -> int:

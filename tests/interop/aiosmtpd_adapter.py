@@ -26,6 +26,7 @@ from backstamp.listener.accounts import Scram
 from backstamp.listener.authentication import Authentication, Refusal
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd
+from backstamp.listener.descriptors import Descriptors
 from backstamp.listener.house import House
 from backstamp.listener.intake import Door
 from backstamp.listener.mechanisms import Password
@@ -188,6 +189,7 @@ class Adapted(Session):
             ),
             crowd=Crowd(limits),
             budget=Budget(limits.content_memory),
+            descriptors=Descriptors(clock=SystemClock(), emit=lambda _: None),
             authority=judge,
             certificates=shown,
         )

@@ -13,7 +13,7 @@ import msgspec
 
 from backstamp.app import Relay
 from backstamp.config import Settings
-from backstamp.config.units import Address
+from backstamp.config.address import Address
 from backstamp.listener.settings import Limits, ListenerSettings
 from backstamp.policy.adapt import Adaptation
 from backstamp.policy.destination import DestinationPolicy

@@ -19,7 +19,7 @@ from backstamp.policy.manner import Manner
 PLAIN = Manner(DestinationPolicy(), "relay.example.org", tls=Tls.NONE)
 
 usual = functools.cache(Contexts)
-"""The machine's trust store, loaded once."""
+"""The contexts, made once."""
 
 
 async def connect(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import tempfile
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -125,6 +126,52 @@ async def test_a_limit_holds_over_all_listeners_and_a_reload_changes_it() -> Non
         await entrance.close()
 
 
+async def test_a_reload_to_auth_that_only_a_restart_begins_refuses_nobody_meanwhile() -> None:
+    """Mail would be refused for good (530) that was taken a moment ago, and AUTH not even offered."""
+    allow = (ip_network("127.0.0.0/8"),)
+    listen = ListenerSettings("relay.example.org", "127.0.0.1", 0, allow)
+    settings = Settings(hostname=listen.hostname, queue_directory="none", listeners=(listen,))
+    entrance, events = entered(settings)
+    await entrance.listeners[0].start()
+    try:
+        strict = msgspec.structs.replace(listen, auth=Auth.REQUIRED, allow=())
+        entrance.reload(
+            msgspec.structs.replace(settings, listeners=(strict,), auth=AuthSettings(users="/none"))
+        )
+        client = await come(entrance, 0)
+        await client.reply()
+        await client.say(b"EHLO client.test")
+        assert (await client.hand_in(b"Subject: x\r\n")).startswith(b"250 2.0.0")
+        client.go()
+        [alarm] = [event for event in events if isinstance(event, Alarm)]
+        assert alarm.problem == "127.0.0.1 port 0: auth begins at a start only; restart to apply"
+        assert alarm.action == "the listener stays as it was"
+    finally:
+        await entrance.close()
+
+
+async def test_a_reload_changes_who_may_open_the_socket_file() -> None:
+    """Security 10: who may open it may relay, so what was reloaded must hold."""
+    directory = tempfile.TemporaryDirectory(prefix="bs")  # a socket's path is short
+    file = Path(directory.name) / "smtp.sock"
+    listen = ListenerSettings("relay.example.org", str(file), 0, mode=0o666)
+    settings = Settings(hostname=listen.hostname, queue_directory="none", listeners=(listen,))
+    entrance, events = entered(settings)
+    await entrance.listeners[0].start()
+    try:
+        narrow = msgspec.structs.replace(listen, mode=0o600)
+        entrance.reload(msgspec.structs.replace(settings, listeners=(narrow,)))
+        assert (file.stat().st_mode & 0o777, events) == (0o600, [])
+        file.unlink()
+        entrance.reload(settings)
+        [alarm] = events
+        assert isinstance(alarm, Alarm)
+        assert alarm.problem == f"unix:{file}: its mode cannot be changed: no such file or directory"
+    finally:
+        await entrance.close()
+        directory.cleanup()
+
+
 @pytest.mark.parametrize("credentials", ["\xff", "é", "\udcff"])
 def test_credentials_beyond_ascii_are_wrong_and_no_bug(credentials: str) -> None:
     """Who may say anything before a password must not be able to make alarms."""
@@ -214,8 +261,8 @@ async def test_auth_that_nobody_can_judge_before_a_restart_refuses_nobody(tmp_pa
         assert entrance.http.settings == http
         alarms = [one for one in events if isinstance(one, Alarm)]
         assert [one.problem for one in alarms] == [
-            "listen address 127.0.0.1 port 0: auth has nobody to ask before a restart",
-            "http address 127.0.0.1 port 0: auth has nobody to ask before a restart",
+            "127.0.0.1 port 0: auth begins at a start only; restart to apply",
+            "127.0.0.1 port 0: auth begins at a start only; restart to apply",
         ]
 
 

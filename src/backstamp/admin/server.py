@@ -126,7 +126,7 @@ class AdminServer:
             self._listening.close()
         await self._runner.cleanup()
 
-    def _admit(self, _: str) -> bool:
+    def _admit(self, _: str, __: asyncio.BaseTransport) -> bool:
         if self._connections >= CONNECTIONS:
             return False
         self._connections += 1

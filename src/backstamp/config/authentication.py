@@ -10,9 +10,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from backstamp.config import smarthosts, units
+from backstamp.config.address import Address
 from backstamp.config.between import Mistakes, rows
 from backstamp.config.lines import Path
-from backstamp.config.units import Address
 from backstamp.config.words import shown
 from backstamp.listener.offers import PASSWORDS, TOKENS
 

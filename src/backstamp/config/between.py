@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from backstamp.config import names, units
+from backstamp.config.address import Address
 from backstamp.config.lines import Path, written
 from backstamp.config.words import shown
 
@@ -49,7 +50,7 @@ def repetitions(document: Mapping[str, Any]) -> Mistakes:
     listens = [
         (path, value)
         for path, value in listens
-        if isinstance(value, units.Address) and (value.port or value.host.startswith("/"))
+        if isinstance(value, Address) and (value.port or value.host.startswith("/"))
     ]
     found = _repeated(listens) + _taken_in(listens)
     for array, key, parse in (
@@ -210,7 +211,7 @@ def _taken_in(listens: Sequence[tuple[Path, Hashable]]) -> Mistakes:
 
     Ports of IPv4 and IPv6 are apart: `[::]` takes no IPv4 here, so both wildcards may stand together.
     """
-    places = [(path, value) for path, value in listens if isinstance(value, units.Address) and value.port]
+    places = [(path, value) for path, value in listens if isinstance(value, Address) and value.port]
     found: Mistakes = []
     for index, (path, value) in enumerate(places):
         for first, other in places[:index]:

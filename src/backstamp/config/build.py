@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from backstamp.config import smarthosts
+from backstamp.config.address import Address
 from backstamp.config.model import (
     AuthTable,
     File,
@@ -30,7 +31,6 @@ from backstamp.config.outgoing import (
 )
 from backstamp.config.settings import Settings
 from backstamp.config.shipped import Known
-from backstamp.config.units import Address
 from backstamp.listener.settings import (
     Auth,
     AuthSettings,

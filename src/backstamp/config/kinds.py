@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from backstamp.config import names, rules, units, words
+from backstamp.config.address import Address
 from backstamp.policy.destination import Rate as DestinationRate
 
 
@@ -42,9 +43,9 @@ ProviderName = Annotated[
 Expiry = Annotated[float | None, *_text(units.period, f"^(never|{_UNITS})$", "30d", "never")]
 BounceClassName = Annotated[str, *_text(rules.bounce_class, "^[a-z-]+$", "invalid-recipient")]
 Host = Annotated[str, *_text(units.host_address, "^[0-9A-Fa-f.:]+$", "192.0.2.1", "2001:db8::1")]
-Socket = Annotated[units.Address, *_text(units.socket_address, "^.+:[0-9]+$", "127.0.0.1:2525", "[::1]:2525")]
+Socket = Annotated[Address, *_text(units.socket_address, "^.+:[0-9]+$", "127.0.0.1:2525", "[::1]:2525")]
 Listen = Annotated[
-    units.Address,
+    Address,
     *_text(
         units.listen_address,
         "^(unix:/.+|.+:[0-9]+)$",
@@ -54,7 +55,7 @@ Listen = Annotated[
     ),
 ]
 Mode = Annotated[int, *_text(units.mode, "^0?[0-7]{3}$", "0660", "0666")]
-Nameserver = Annotated[units.Address, *_text(units.nameserver, "^.+$", "127.0.0.1:53", "192.0.2.53")]
+Nameserver = Annotated[Address, *_text(units.nameserver, "^.+$", "127.0.0.1:53", "192.0.2.53")]
 Fingerprint = Annotated[
     str, *_text(names.fingerprint, "^sha256:[0-9A-Fa-f:]+$", "sha256:" + "9f:" * 31 + "9f")
 ]
@@ -71,7 +72,7 @@ Recipients = Annotated[int, Field(ge=1, le=65_000)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Priority = Annotated[int, Field(ge=-9, le=9)]
 Via = Annotated[
-    tuple[units.Address, ...],
+    tuple[Address, ...],
     PlainValidator(rules.via),
     WithJsonSchema(
         {

@@ -171,7 +171,7 @@ class AuthTable(Table):
     token_client: Annotated[str | None, Field(min_length=1)] = None
     """Who this relay is to the endpoint (HTTP Basic)."""
     token_secret_file: Annotated[str | None, Field(min_length=1)] = None
-    """File that has its secret and nothing else, read at start; another one holds after a restart."""
+    """File that has its secret and nothing else, read at start."""
     token_user_key: Annotated[str | None, Field(min_length=1)] = None
     """Member of the endpoint's answer that is the user's name. Absent: `username`, else `sub`."""
     mechanisms: Annotated[list[Mechanism], Field(min_length=1)] = as_written(

@@ -7,8 +7,9 @@ several values raises `ComplaintError`, which also says which of them it means.
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from backstamp.config.address import Address
 from backstamp.config.lines import Path
-from backstamp.config.units import Address, Network, next_hop
+from backstamp.config.units import Network, next_hop
 from backstamp.config.words import shown
 from backstamp.policy.bounce import BounceClass
 

@@ -6,7 +6,7 @@ Reload makes a new record; nothing is ever changed in one.
 
 import msgspec
 
-from backstamp.config.units import Address
+from backstamp.config.address import Address
 from backstamp.listener.settings import AuthSettings, HttpSettings, ListenerSettings
 from backstamp.policy.adapt import Adaptation
 from backstamp.policy.destination import DestinationPolicy, Provider, Rule

@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from backstamp.config import rules
+from backstamp.config.address import Address
 from backstamp.config.between import Mistakes, rows
 from backstamp.config.lines import Path
-from backstamp.config.units import Address
 
 _OF_A_SMARTHOST = ("implicit_tls", "username", "password", "password_file", "auth")
 _CLEAR = ("none", "may")

@@ -7,8 +7,8 @@ a unit, an address has a port.
 
 import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
 
+from backstamp.config.address import Address
 from backstamp.config.names import domain
 from backstamp.config.words import shown
 from backstamp.policy.destination import Rate
@@ -40,18 +40,6 @@ _IDLE = re.compile(r"/(?:\.?/)+")
 _PLAIN = re.compile(r"([^\[\]:]+):([0-9]{1,5})")
 
 Network = IPv4Network | IPv6Network
-
-
-class Address(NamedTuple):
-    """A host (an IP address or a domain name in lower case) and a port; a path and 0: a socket file."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        if self.host.startswith("/"):
-            return f"unix:{self.host}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def duration(value: object) -> float:

@@ -93,7 +93,9 @@ def one_line(text: str) -> str:
     """
     if _UNPRINTABLE.search(text) is not None:
         raise ValueError("has a line end or a control character; it stands in a header, which is one line")
-    if text.isascii() and max(map(len, text.split()), default=0) > WORD:
+    words = text.split()
+    # Spaces beyond ASCII do not count: they go, and what is left is not encoded.
+    if max(map(len, words), default=0) > WORD and "".join(words).isascii():
         raise ValueError(f"has a word of more than {WORD} characters, which no header line can hold")
     return text
 

@@ -24,6 +24,7 @@ from backstamp.listener import admission, guard
 from backstamp.listener.client import tenant_of
 from backstamp.listener.intake import Door
 from backstamp.listener.origin import Origin, Verdict
+from backstamp.listener.pace import Pace
 from backstamp.listener.settings import HttpSettings
 from backstamp.listener.transaction import Rates
 from backstamp.mail.envelope import Envelope, flow
@@ -102,7 +103,7 @@ class InjectServer:
         *,
         authenticate: Authenticate = _nobody,
         rates: Rated | None = None,
-        admit: Callable[[str], bool] = lambda _: True,
+        admit: Callable[[str, asyncio.BaseTransport], bool] = lambda *_: True,
         leave: Callable[[str], None] = lambda _: None,
         grace: float = 5.0,
     ) -> None:
@@ -168,9 +169,7 @@ class InjectServer:
         except _EndedError as error:
             said = error.answer
             if said.status != 401:  # who is wrong about a password has events of its own
-                self._refused(admission.plain(asked.remote or ""), b"", str(error))
-        except MistakenError as error:
-            said = answer.mistakes(error)
+                self._refused(Origin(admission.plain(asked.remote or ""), "", ""), b"", str(error))
         except (web.RequestPayloadError, ConnectionError):
             said = answer.problem(400, "the body did not come whole")
         except Exception as error:  # a bug must cost no mail: the client keeps it and tries again
@@ -225,13 +224,17 @@ class InjectServer:
         try:
             await self._read(asked, body, limit)
             size = len(body)
-            if size < INLINE:
-                order = self._order(asked, bytes(body), user, raw=raw)
-            else:
-                order = await asyncio.to_thread(self._order, asked, bytes(body), user, raw=raw)
             literal = f"IPv6:{peer}" if ":" in peer else peer
             name = "" if user is None else printable(user.name)
             origin = Origin(peer, f"[{literal}]", "HTTP", name, account=user)
+            try:
+                if size < INLINE:
+                    order = self._order(asked, bytes(body), user, raw=raw)
+                else:
+                    order = await asyncio.to_thread(self._order, asked, bytes(body), user, raw=raw)
+            except MistakenError as error:
+                self._refused(origin, b"", printable(str(error)))
+                return answer.mistakes(error)
             return answer.of(await self._take(order, origin, key, size, settings))
         finally:
             self._held -= len(body)
@@ -254,14 +257,19 @@ class InjectServer:
         return user
 
     async def _read(self, asked: web.Request, body: bytearray, limit: int) -> None:
-        """Read the body as it comes; each piece is counted before the next is waited for."""
+        """Read the body as it comes, at the pace of a content; each piece is counted before the next."""
         settings = self.settings
         too_big = f"the body has more than {limit} octets"
         if (asked.content_length or 0) > limit:
             raise _EndedError(413, too_big)
+        now = asyncio.get_running_loop().time
+        pace = Pace(settings.listener.limits, now())
+        pace.begin(now())
         try:
-            async with asyncio.timeout(settings.listener.limits.message):
+            async with asyncio.timeout_at(pace.deadline(now())) as time:
                 async for piece in asked.content.iter_any():
+                    pace.took(len(piece), now())
+                    time.reschedule(pace.deadline(now()))
                     if len(body) + len(piece) > limit:
                         raise _EndedError(413, too_big)
                     if self._held + len(piece) > settings.memory:
@@ -314,13 +322,13 @@ class InjectServer:
         rates = None if self._rates is None else self._rates(origin.peer)
         if rates is not None and (limited := rates.message(_name(origin), 0)) is not None:
             error = _shown(limited)
-            self._refused(origin.peer, order.sender, error)
+            self._refused(origin, order.sender, error)
             return Outcome(tuple(_text(one) for one in item.recipients), error=error)
         refused = []
         for address in item.recipients:
             if (reply := self._refusal(address, whose, rates, origin)) is not None:
                 refused.append(Refusal(_text(address), reply))
-                self._refused(origin.peer, order.sender, reply, address)
+                self._refused(origin, order.sender, reply, address)
         away = {one.address for one in refused}
         item = Item(tuple(one for one in item.recipients if _text(one) not in away), item.letter)
         if not item.recipients:
@@ -339,7 +347,7 @@ class InjectServer:
         if verdict.reply.startswith(b"2"):
             return Outcome(taken, verdict.queue_id, refused=tuple(refused))
         reply = _shown(verdict.reply)
-        self._refused(origin.peer, order.sender, reply)
+        self._refused(origin, order.sender, reply)
         return Outcome(taken, error=reply, refused=tuple(refused))
 
     def _refusal(self, address: bytes, whose: bytes, rates: Rates | None, origin: Origin) -> str | None:
@@ -351,15 +359,16 @@ class InjectServer:
             said = rates.recipient(_name(origin))
         return None if said is None else _shown(said)
 
-    def _refused(self, peer: str, sender: bytes, reply: str, recipient: bytes = b"") -> None:
+    def _refused(self, origin: Origin, sender: bytes, reply: str, recipient: bytes = b"") -> None:
         self._door.emit(
             Refused(
                 time=self._now(),
-                client=peer,
+                client=origin.peer,
                 command="POST",
                 reply=reply,
                 sender=_text(sender),
                 recipient=_text(recipient),
+                user=origin.user,
             )
         )
 

@@ -13,6 +13,7 @@ from backstamp.listener.settings import ListenerSettings
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Deposit, Message
 from backstamp.smtp.data import LineLength
+from backstamp.text import reason
 
 ENOUGH: Final = 1024 * 1024 - 64
 """Octets that are gathered before a message goes into the queue as it comes."""
@@ -77,7 +78,11 @@ class Arrival:
         """Forget the message, if it was not accepted."""
         deposit, self._deposit = self._deposit, None
         if deposit is not None:
-            await deposit.abandon()
+            try:
+                await deposit.abandon()
+            except Exception as error:  # a disk that is ill; the session must end as every other
+                problem = f"the draft of a message that was given up cannot be closed: {reason(error)}"
+                self._door.alarm(problem, "a start clears away what is left of it")
 
     async def _take(self, content: bytes) -> None:
         if self._refusal is not None or not content:

@@ -131,6 +131,10 @@ class Crowd:
         """Count a client that took too long for a command; nobody is exempt."""
         return self._refusal("command_timeout", self.client(peer).name, now)
 
+    def full(self, peer: str, now: float) -> Refusal:
+        """Refuse a connection for which this process has no room; nobody is exempt."""
+        return self._refusal("connections", _place(peer, self.limits.exempt)[0], now)
+
     def due(self, now: float) -> Iterator[Refusal]:
         """Forget what says nothing any more, yield the events still owed (`Tally.due`); for now and then."""
         while self._due and next(iter(self._due.values())) <= now:

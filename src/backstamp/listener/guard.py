@@ -28,7 +28,10 @@ class Guard(asyncio.Protocol):
     """One connection. `admit` counts a peer in or returns False; who was counted `leave`s."""
 
     def __init__(
-        self, inner: asyncio.Protocol, admit: Callable[[str], bool], leave: Callable[[str], None]
+        self,
+        inner: asyncio.Protocol,
+        admit: Callable[[str, asyncio.BaseTransport], bool],
+        leave: Callable[[str], None],
     ) -> None:
         self._inner = inner
         self._admit = admit
@@ -42,7 +45,7 @@ class Guard(asyncio.Protocol):
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.WriteTransport, transport)
         peer = admission.plain(str((transport.get_extra_info("peername") or ("",))[0]))
-        if not self._admit(peer):
+        if not self._admit(peer, transport):
             self._transport.write(FULL)
             self._transport.close()
             return
@@ -88,7 +91,7 @@ async def listen(
     host: str,
     port: int,
     *,
-    admit: Callable[[str], bool],
+    admit: Callable[[str, asyncio.BaseTransport], bool],
     leave: Callable[[str], None],
 ) -> asyncio.Server:
     """Listen with a guard before each of an HTTP server's handlers. Raises OSError: no such address."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd, Refusal
+from backstamp.listener.descriptors import Descriptors
 from backstamp.listener.intake import Door
 from backstamp.listener.settings import ListenerSettings
-from backstamp.telemetry.events import Event, Limited
+from backstamp.listener.tally import Key, Tally
+from backstamp.telemetry.events import Event, HandshakeFailed, Limited
 
 if TYPE_CHECKING:  # who has no TLS and no AUTH does not pay for what they take
     from backstamp.listener.authority import Authority
@@ -63,6 +65,7 @@ class House:
         *,
         crowd: Crowd,
         budget: Budget,
+        descriptors: Descriptors,
         authority: Authority | None = None,
         certificates: Certificates | None = None,
     ) -> None:
@@ -70,9 +73,16 @@ class House:
         self.door = door
         self.crowd = crowd
         self.budget = budget
+        self.descriptors = descriptors
         self.authority = authority
         self.certificates = certificates
         self.replies = Replies()
+        self._unheard = Tally()
+
+    def admit(self, peer: str, transport: asyncio.BaseTransport, now: float) -> bytes | None:
+        """Count a connection in, or return the refusal: then it is not counted, and must not leave."""
+        last = self.descriptors.last(transport)
+        return self.told(self.crowd.full(peer, now) if last else self.crowd.admit(peer, now))
 
     def told(self, refusal: Refusal | None) -> bytes | None:
         """Return the reply of a limit that is reached, and tell of it."""
@@ -81,6 +91,23 @@ class House:
         if refusal.told:
             self.door.emit(limited(refusal, self.door.clock.wall()))
         return refusal.reply
+
+    def unheard(self, client: str, stage: str, reason: str) -> None:
+        """Tell that a client could not be heard: at once, and once a minute how often it came since."""
+        if count := self._unheard.count((client, stage, reason), self.door.clock.monotonic()):
+            self._tell_unheard((client, stage, reason), count)
+
+    def poll(self) -> None:
+        """Tell what is owed, and of certificates that end soon, though nobody comes."""
+        for key, count in self._unheard.due(self.door.clock.monotonic()):
+            self._tell_unheard(key, count)
+        if self.certificates is not None:
+            self.certificates.poll()
+
+    def _tell_unheard(self, key: Key, count: int) -> None:
+        client, stage, reason = key
+        now = int(self.door.clock.wall() * 1e6)
+        self.door.emit(HandshakeFailed(time=now, client=client, stage=stage, reason=reason, count=count))
 
 
 class Visitor:

@@ -121,10 +121,12 @@ class Door:
 
     def broken(self, error: Exception) -> bytes:
         """Tell of a bug; return what the client is told."""
-        problem = f"accepting a message broke: {error!r}"
-        now = int(self.clock.wall() * 1e6)
-        self.emit(Alarm(time=now, problem=problem, action="the client was told to try again"))
+        self.alarm(f"accepting a message broke: {error!r}", "the client was told to try again")
         return TROUBLE
+
+    def alarm(self, problem: str, action: str) -> None:
+        """Tell an operator."""
+        self.emit(Alarm(time=int(self.clock.wall() * 1e6), problem=problem, action=action))
 
 
 class Letter:

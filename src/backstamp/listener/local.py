@@ -44,9 +44,10 @@ class SocketFile:
         self._identity = (found.st_dev, found.st_ino)
 
     def change(self, mode: int) -> None:
-        """Give the file other permissions, if it is still this one. Raises OSError: it cannot be changed."""
-        if self._ours():
-            os.chmod(self.path, mode)
+        """Change who may open the file. Raises OSError: it is not there, or another one."""
+        if not self._ours():
+            raise OSError(errno.EEXIST, "another file is in its place")
+        os.chmod(self.path, mode)
 
     def remove(self) -> None:
         """Remove the file, if it is still this one and nobody else's by now."""

@@ -16,7 +16,7 @@ from backstamp.listener.house import House
 from backstamp.listener.intake import TOO_BIG
 from backstamp.listener.origin import Verdict
 from backstamp.listener.wire import Wire
-from backstamp.telemetry.events import Alarm, Refused
+from backstamp.telemetry.events import Refused
 from backstamp.text import printable
 
 ROOM: Final = 100.0
@@ -234,17 +234,11 @@ class Reception(Wire):
 
     # ---- events ----
 
-    def _now(self) -> int:
-        return int(self._door.clock.wall() * 1e6)
-
-    def _alarm(self, problem: str, action: str) -> None:
-        self._door.emit(Alarm(time=self._now(), problem=problem, action=action))
-
     def _refused(self, command: str, reply: bytes, sender: bytes, recipient: bytes = b"") -> None:
         user = self._conversation.client.user
         self._door.emit(
             Refused(
-                time=self._now(),
+                time=int(self._door.clock.wall() * 1e6),
                 client=self.peer,
                 command=command,
                 reply=reply.decode("ascii", "backslashreplace").rstrip(),

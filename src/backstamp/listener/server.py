@@ -11,14 +11,16 @@ from backstamp.clock import Clock
 from backstamp.listener import local
 from backstamp.listener.budget import Budget
 from backstamp.listener.crowd import Crowd
+from backstamp.listener.descriptors import Descriptors
 from backstamp.listener.house import House
 from backstamp.listener.intake import Door
 from backstamp.listener.session import Session
-from backstamp.listener.settings import ListenerSettings
+from backstamp.listener.settings import Auth, ListenerSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
 from backstamp.queue.port import Intake
 from backstamp.telemetry.events import Event
+from backstamp.text import reason
 
 if TYPE_CHECKING:
     from backstamp.listener.authority import Authority
@@ -35,10 +37,14 @@ FAREWELL = 1.0
 """Seconds for the last words to those whose time is over at the end."""
 
 
+class ReloadError(Exception):
+    """New settings cannot be taken; the text is one line for the operator."""
+
+
 class Listener:
     """Accepts clients on one address. `settings` may be replaced while it runs; new sessions see it.
 
-    `crowd` and `budget` are those of all listeners of a process, where there are several.
+    `crowd`, `budget` and `descriptors` are those of all listeners of a process, where there are several.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Listener:
         refuse: Refuse = lambda *_: None,
         crowd: Crowd | None = None,
         budget: Budget | None = None,
+        descriptors: Descriptors | None = None,
         authority: Authority | None = None,
     ) -> None:
         """Raises CertificateError if a file of `tls` is no good."""
@@ -64,6 +71,7 @@ class Listener:
             # An empty crowd has the length 0, and is one all the same.
             crowd=Crowd(settings.limits) if crowd is None else crowd,
             budget=Budget(settings.limits.content_memory) if budget is None else budget,
+            descriptors=descriptors or Descriptors(clock=clock, emit=emit),
             authority=authority,
             certificates=self._certificates(settings),
         )
@@ -81,17 +89,29 @@ class Listener:
         return self._house.settings
 
     def reload(self, settings: ListenerSettings) -> None:
-        """Take new settings; sessions keep theirs. Raises CertificateError, OSError: all stays as it was."""
-        if self._file is not None and settings.mode != self._house.settings.mode:
-            self._file.change(settings.mode)
-        if settings.tls != self._house.settings.tls:
-            self._house.certificates = self._certificates(settings)
-        self._house.settings = settings
+        """Take new settings; sessions keep theirs.
+
+        Raises:
+            CertificateError, ReloadError: all stays as it was.
+        """
+        house = self._house
+        if settings.auth is not Auth.OFF and house.authority is None:
+            # Everybody would be refused for good (530), and nobody offered AUTH.
+            raise ReloadError(f"{settings.place}: auth begins at a start only; restart to apply")
+        certificates = house.certificates
+        if settings.tls != house.settings.tls:
+            certificates = self._certificates(settings)
+        if self._file is not None and settings.mode != house.settings.mode:
+            try:
+                self._file.change(settings.mode)
+            except OSError as error:
+                why = reason(error, place=False)
+                raise ReloadError(f"{settings.place}: its mode cannot be changed: {why}") from None
+        house.settings, house.certificates = settings, certificates
 
     def poll(self) -> None:
-        """Look at the certificates' files: that one ends soon is told though nobody comes."""
-        if self._house.certificates is not None:
-            self._house.certificates.poll()
+        """Look at what nobody else would look at (`House.poll`)."""
+        self._house.poll()
 
     def _certificates(self, settings: ListenerSettings) -> Certificates | None:
         if settings.tls.mode == "none":
@@ -176,8 +196,9 @@ class Listener:
 
     def _admit(self, session: Session) -> bytes | None:
         """Count a client in; return the refusal if there are too many."""
-        crowd = self._house.crowd
-        refusal = self._house.told(crowd.admit(session.peer, session.loop.time()))
+        if session.channel is None:  # gone already
+            return None
+        refusal = self._house.admit(session.peer, session.channel, session.loop.time())
         if refusal is None:
             self._counted[session] = session.peer
         return refusal

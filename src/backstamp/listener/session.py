@@ -26,6 +26,8 @@ REST: Final = 0.01
 
 BROKEN: Final = b"421 4.3.0 Local error, closing\r\n"
 NO_TLS: Final = b"454 4.7.0 TLS is not available now\r\n"
+LATE: Final = "it did not end in time"
+NO_HEADER: Final = "no header of the PROXY protocol, or none that says who the client is"
 CLOSING: Final = b"421 4.3.2 The relay is closing\r\n"
 NOT_PLAIN: Final = b"421 4.7.0 Nothing may follow STARTTLS\r\n"
 
@@ -71,16 +73,14 @@ class Session(Reception):
 
     async def _handle_client(self) -> None:
         try:
-            async with asyncio.timeout(HANDSHAKE):
-                arrived = await self._arrive()
-            if arrived:
+            if await self._arrived():
                 await self._converse()
                 await self._answered()
-        except (TimeoutError, asyncio.CancelledError):
-            pass  # it said nothing, or the relay closes while hands are shaken
+        except asyncio.CancelledError:
+            pass  # the relay closes while hands are shaken
         except Exception as error:  # a bug ends one session, in words, and not silently
             self._out.append(BROKEN)
-            self._alarm(f"a session broke: {error!r}", "the client was sent away")
+            self._door.alarm(f"a session broke: {error!r}", "the client was sent away")
         self._pace.pause(self.loop.time())
         if self._arrival is not None:
             await self._arrival.abandon()
@@ -91,12 +91,24 @@ class Session(Reception):
         else:
             self._leave()
 
+    async def _arrived(self) -> bool:
+        """Do what comes before the greeting, in its time; tell whether there is a client to greet."""
+        try:
+            async with asyncio.timeout(HANDSHAKE):
+                return await self._arrive()
+        except TimeoutError:
+            self._unheard(LATE)
+            return False
+
     async def _arrive(self) -> bool:
         """Find out who is there, have TLS where it comes first; tell whether there is a client to greet."""
         settings = self._settings
-        if settings.proxies and admission.may_relay(self.peer, settings.proxies):
-            self._look = self._introduction
+        # Who came by a socket file may relay, but from no network.
+        if settings.proxies and not settings.local and admission.may_relay(self.peer, settings.proxies):
+            self._look, self._stage = self._introduction, "PROXY"
             if await self._clients_turn() is Action.CLOSE:
+                if self._in and not self._ending:
+                    self._unheard(NO_HEADER)
                 self._drop()
                 return False
         if (refusal := self._admit(self)) is not None:
@@ -114,7 +126,7 @@ class Session(Reception):
             proxied_tls=self._proxied_tls,
         )
         if settings.tls.mode == "implicit":
-            self._look = self._anything
+            self._look, self._stage = self._anything, "TLS"
             if await self._clients_turn() is Action.CLOSE:
                 self._drop()
                 return False
@@ -214,7 +226,7 @@ class Session(Reception):
         try:
             verdict = await judge.check(conversation.claim, self.peer)
         except Exception as error:  # a bug must cost nobody an account: the client tries again
-            self._alarm(f"judging a client broke: {error!r}", "it was told to try again")
+            self._door.alarm(f"judging a client broke: {error!r}", "it was told to try again")
             verdict = Refusal(TROUBLE)
         reply, action = conversation.judged(verdict)
         self._out.append(reply)
@@ -223,9 +235,14 @@ class Session(Reception):
     async def _protect(self) -> bool:
         """Begin TLS after STARTTLS; what came behind the command was said by nobody knows whom."""
         self.flush()
+        self._stage = "STARTTLS"
         try:
-            await self._drained()
+            async with asyncio.timeout(HANDSHAKE):
+                await self._drained()
         except ConnectionError:
+            return False
+        except TimeoutError:
+            self._unheard(LATE)
             return False
         if self._in:
             self._out.append(NOT_PLAIN)

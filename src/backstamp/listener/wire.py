@@ -90,6 +90,8 @@ class Wire(SMTP):
         self._pace = Pace(settings.limits, loop.time())
         self.peer = ""
         """Its address."""
+        self._stage = ""
+        """What comes before its commands: PROXY, TLS or STARTTLS; empty once they are heard."""
         super().__init__(
             _HANDLER,
             data_size_limit=None,
@@ -313,7 +315,8 @@ class Wire(SMTP):
         self._stopped = False
         try:
             made = await upgrade(self.channel, self, shown.context(), seconds=HANDSHAKE, begun=begun)
-        except HandshakeError:
+        except HandshakeError as error:
+            self._unheard(str(error))
             self._gone()
             return None
         except asyncio.CancelledError:
@@ -324,6 +327,10 @@ class Wire(SMTP):
         self.channel = made
         self.transport = me._transport = me._reader._transport = made
         return made.get_extra_info("ssl_object")
+
+    def _unheard(self, reason: str) -> None:
+        """Tell that this client cannot be heard."""
+        self._house.unheard(self.peer, self._stage, reason)
 
     async def _patiently(self, wait: Awaitable[T]) -> T:
         """Wait for what is for the client alone: not once it is gone."""

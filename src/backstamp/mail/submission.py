@@ -15,7 +15,9 @@ from backstamp.mail.address import AddressError, parse_path
 FIELD: Final = 8192
 """Octets of a From or Sender that is read, at most."""
 
-UNREADABLE: Final = b"554 5.6.0 The message needs one From field that names its author, or a Sender\r\n"
+UNREADABLE: Final = (
+    b"554 5.6.0 The message needs one From field that names its author, and of several a Sender\r\n"
+)
 NOT_ALLOWED: Final = b"550 5.7.1 The message is from an address that is not yours to send as\r\n"
 
 _UNQUALIFIED: Final = re.compile(rb'<([^<>@" ]+|"(?:[^"\\]|\\.)*")>')
@@ -37,10 +39,11 @@ def qualified(path: bytes, domain: bytes) -> bytes:
 
 
 def header_senders(header_block: bytes) -> list[bytes]:
-    """Return who a message says it is from: the author, or where there are several, who sent it for them.
+    """Return whom a message says it is from: its authors, and behind them who sent it, if Sender names one.
 
-    That is From's address, or Sender's where From has more than one (RFC 5322 §3.6.2). Empty: nobody is
-    named, or not so that all who read it understand the same. `header_block` has CRLF line ends.
+    Every one of them: programs show the first author, the last or all, and some "Sender on behalf of From".
+    Several authors need a Sender (RFC 5322 §3.6.2), which names one. Empty: nobody is named, or not so
+    that all who read it understand the same. `header_block` has CRLF line ends.
     """
     found: dict[bytes, list[bytes]] = {b"from": [], b"sender": []}
     for name, value in _FIELDS.findall(b"\r\n" + header_block):
@@ -48,10 +51,10 @@ def header_senders(header_block: bytes) -> list[bytes]:
     if len(found[b"from"]) != 1 or len(found[b"sender"]) > 1:
         return []
     authors = _mailboxes(found[b"from"][0])
-    if len(authors) < 2:
-        return authors
-    senders = _mailboxes(found[b"sender"][0]) if found[b"sender"] else []
-    return senders if len(senders) == 1 else []
+    if not found[b"sender"]:
+        return authors if len(authors) == 1 else []
+    sender = _mailboxes(found[b"sender"][0])
+    return [*authors, *sender] if authors and len(sender) == 1 else []
 
 
 def refusal(header_block: bytes, allowed: Callable[[bytes], bool]) -> bytes | None:
@@ -59,10 +62,10 @@ def refusal(header_block: bytes, allowed: Callable[[bytes], bool]) -> bytes | No
 
     `allowed` tells whether the client may send as an address.
     """
-    senders = header_senders(header_block)
-    if not senders:
+    named = header_senders(header_block)
+    if not named:
         return UNREADABLE
-    return None if all(map(allowed, senders)) else NOT_ALLOWED
+    return None if all(map(allowed, named)) else NOT_ALLOWED
 
 
 def _mailboxes(field: bytes) -> list[bytes]:

@@ -58,7 +58,7 @@ async def open_session(
         sock.close()
         raise
     try:
-        await client.greet(contexts.demanded(manner.tls) if manner.implicit_tls else None)
+        await client.greet(await contexts.demanded(manner.tls) if manner.implicit_tls else None)
         await client.hello()
         await _demand(client, manner, contexts)
         if manner.credentials is not None:
@@ -95,7 +95,7 @@ async def _demand(client: Client, manner: Manner, contexts: Contexts) -> None:
             await _stays(client, reply.code)
             return
         raise NoSessionError(Refusal(reply, Phase.TLS))
-    await client.begin_tls(contexts.demanded(manner.tls))
+    await client.begin_tls(await contexts.demanded(manner.tls))
     try:
         await client.hello()
     except NoSessionError as error:

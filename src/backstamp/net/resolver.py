@@ -1,50 +1,28 @@
-"""The resolver: dnspython's questions, with a cache, and answers as values (RFC 5321 §5.1).
+"""The resolver: questions to DNS, each asked once, with a cache, and answers as values (RFC 5321 §5.1).
 
-It says what DNS said and judges nothing: which fault is final is `policy.classify`'s. UDP
-with EDNS first, TCP where an answer was cut short. Time to live is kept within bounds,
-negative answers by their SOA (RFC 2308 §5), failures a few seconds. What is no host name is
-not asked. No DNSSEC here; that needs a validating resolver on this machine.
+What is no host name is not asked. The part that asks (`net.questions`) comes with the first question:
+dnspython is a tenth of an idle relay's memory, and one whose smarthost has an address needs none of it.
 """
 
 import asyncio
 import ipaddress
-import re
-from collections.abc import Sequence
-from typing import Final
-
-import dns.asyncresolver
-import dns.exception
-import dns.message
-import dns.name
-import dns.nameserver
-import dns.rdatatype
-import dns.rdtypes.ANY.MX
-import dns.resolver
-import dns.rrset
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from backstamp.clock import Clock
 from backstamp.net.cache import Cache
-from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchanger, Exchangers
+from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchangers, is_host_name
 
-EXCHANGERS: Final = 50
-"""Mail exchangers kept of one domain."""
-
-ALIASES: Final = 8
-"""CNAME records followed by questions of our own, where a name server does not follow them."""
-
-TTL_MINIMUM: Final = 5.0
-TTL_MAXIMUM: Final = 3600.0
-TTL_FAILURE: Final = 10.0
-"""Seconds an answer is believed: at least, at most, and where there was none."""
+if TYPE_CHECKING:
+    from backstamp.net.questions import Questions
 
 CACHE_SIZE: Final = 10_000
 """Names kept, of each kind."""
 
-_NAME: Final = re.compile(
-    # No name ends in a number (RFC 1123 §2.1): what looks like an address would be taken for one.
-    r"(?=.{1,254}\Z)(?!(?:.*\.)?[0-9]+\.?\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
-)
-_PERMANENT: Final = frozenset({DnsProblem.NO_DOMAIN, DnsProblem.NO_ADDRESS})
+UNLOADED: Final = 10.0
+"""Seconds until the next try where the part that asks could not be loaded."""
+
+Answer = TypeVar("Answer")
 
 
 class Resolver:
@@ -55,20 +33,9 @@ class Resolver:
 
         `timeout` is seconds for one question over all servers.
         """
-        try:
-            self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
-        except dns.resolver.NoResolverConfiguration:
-            # resolv.conf(5): without the file the name server of this machine is meant.
-            self._resolver = dns.asyncresolver.Resolver(configure=False)
-            nameservers = [("127.0.0.1", 53)]
-        if nameservers:
-            self._resolver.nameservers = [
-                dns.nameserver.Do53Nameserver(host, port) for host, port in nameservers
-            ]
-        self._resolver.use_edns(0, 0, 1232)
-        self._resolver.lifetime = timeout
-        self._resolver.timeout = timeout / 2
-        self._resolver.cache = None
+        self._nameservers = nameservers
+        self._timeout = timeout
+        self._questions: Questions | None = None
         self._exchangers: Cache[Exchangers | DnsFault] = Cache(clock.monotonic, size=CACHE_SIZE)
         self._addresses: Cache[Addresses | DnsFault] = Cache(clock.monotonic, size=CACHE_SIZE)
 
@@ -80,9 +47,9 @@ class Resolver:
         known = self._exchangers.peek(domain)
         if known is not None:
             return known
-        if _NAME.fullmatch(domain) is None:
+        if not is_host_name(domain):
             return DnsFault(DnsProblem.BAD_NAME, domain)
-        return await self._exchangers.get(domain, lambda: self._ask_exchangers(domain))
+        return await self._exchangers.get(domain, lambda: self._ask(domain, lambda to: to.exchangers(domain)))
 
     async def addresses(self, host: str) -> Addresses | DnsFault:
         """Return a host's addresses, IPv6 and IPv4 in turn; an address stands for itself.
@@ -97,114 +64,29 @@ class Resolver:
             return Addresses((str(ipaddress.ip_address(host)),))
         except ValueError:
             pass
-        if _NAME.fullmatch(host) is None:
+        if not is_host_name(host):
             return DnsFault(DnsProblem.BAD_NAME, host)
-        return await self._addresses.get(host, lambda: self._ask_addresses(host))
+        return await self._addresses.get(host, lambda: self._ask(host, lambda to: to.addresses(host)))
 
     async def close(self) -> None:
         """End what is under way; who waits for it is cancelled."""
         await self._exchangers.close()
         await self._addresses.close()
 
-    # ---- questions ----
-
-    async def _ask_exchangers(self, domain: str) -> tuple[Exchangers | DnsFault, float]:
-        records, seconds = await self._ask(domain, dns.rdatatype.MX)
-        if isinstance(records, DnsFault):
-            return records, seconds
-        if records is None:
-            return Exchangers((Exchanger(0, domain.removesuffix(".").lower()),), implicit=True), seconds
-        best: dict[str, int] = {}
-        for record in records:
-            assert isinstance(record, dns.rdtypes.ANY.MX.MX)
-            name = record.exchange.to_text(omit_final_dot=True).lower()
-            if record.exchange == dns.name.root and len(records) == 1:
-                return DnsFault(DnsProblem.NULL_MX, domain), seconds
-            if _NAME.fullmatch(name) is not None:
-                best[name] = min(record.preference, best.get(name, record.preference))
-        hosts = sorted((Exchanger(preference, name) for name, preference in best.items()), key=_preference)
-        if not hosts:
-            # There are MX records, so the domain's own address must not be used (RFC 5321 §5.1).
-            return DnsFault(DnsProblem.NO_ADDRESS, domain), seconds
-        return Exchangers(tuple(hosts[:EXCHANGERS])), seconds
-
-    async def _ask_addresses(self, host: str) -> tuple[Addresses | DnsFault, float]:
-        async with asyncio.TaskGroup() as group:
-            six = group.create_task(self._ask(host, dns.rdatatype.AAAA))
-            four = group.create_task(self._ask(host, dns.rdatatype.A))
-        lists: list[list[str]] = []
-        faults: list[DnsFault] = []
-        temporary: list[DnsFault | None] = []
-        seconds = TTL_MAXIMUM
-        for records, ttl in (six.result(), four.result()):
-            seconds = min(seconds, ttl)
-            if isinstance(records, DnsFault):
-                faults.append(records)
-                temporary.append(None if records.problem in _PERMANENT else records)
-            else:
-                lists.append([record.to_text() for record in records or ()])
-                temporary.append(None)
-        addresses = _in_turn(lists)
-        if addresses:
-            return Addresses(addresses, *temporary), seconds
-        # Some name servers deny a name when asked for AAAA; only two denials are one.
-        faults.sort(key=lambda fault: fault.problem in _PERMANENT)
-        return (faults[0] if faults else DnsFault(DnsProblem.NO_ADDRESS, host)), seconds
-
     async def _ask(
-        self, name: str, kind: dns.rdatatype.RdataType
-    ) -> tuple[dns.rrset.RRset | DnsFault | None, float]:
-        """Ask one question; return the records (None where there are none of the type) or a fault."""
-        seconds = TTL_MAXIMUM
-        question = dns.name.from_text(name)
-        seen: set[dns.name.Name] = set()
-        while question not in seen and len(seen) <= ALIASES:
-            seen.add(question)
-            answer = await self._ask_once(question, kind, name)
-            if not isinstance(answer, dns.resolver.Answer):
-                return answer[0], min(seconds, answer[1])
-            seconds = min(seconds, _ttl(answer.response))
-            if answer.rrset is not None or _denies(answer.response) or answer.canonical_name == question:
-                return answer.rrset, seconds
-            question = answer.canonical_name
-        return DnsFault(DnsProblem.ALIAS_LOOP, name), TTL_FAILURE
-
-    async def _ask_once(
-        self, question: dns.name.Name, kind: dns.rdatatype.RdataType, name: str
-    ) -> dns.resolver.Answer | tuple[DnsFault, float]:
-        try:
-            return await self._resolver.resolve(question, kind, raise_on_no_answer=False, search=False)
-        except dns.resolver.NXDOMAIN as error:
-            ttl = min(map(_ttl, error.kwargs["responses"].values()), default=TTL_MINIMUM)
-            return DnsFault(DnsProblem.NO_DOMAIN, name), ttl
-        except dns.resolver.LifetimeTimeout:
-            return DnsFault(DnsProblem.TIMEOUT, name), TTL_FAILURE
-        except dns.resolver.NoNameservers as error:
-            looped = any(isinstance(one[3], dns.message.ChainTooLong) for one in error.kwargs["errors"])
-            problem = DnsProblem.ALIAS_LOOP if looped else DnsProblem.SERVER_FAILURE
-            return DnsFault(problem, name), TTL_FAILURE
-        except (dns.exception.DNSException, OSError):
-            return DnsFault(DnsProblem.SERVER_FAILURE, name), TTL_FAILURE
+        self, name: str, ask: Callable[["Questions"], Awaitable[tuple[Answer, float]]]
+    ) -> tuple[Answer | DnsFault, float]:
+        if self._questions is None:
+            try:
+                # In a thread: clients notice nothing.
+                self._questions = await asyncio.to_thread(_load, self._nameservers, self._timeout)
+            except (ImportError, OSError):
+                # Out of file descriptors, say: as temporary as a name server that fails.
+                return DnsFault(DnsProblem.SERVER_FAILURE, name), UNLOADED
+        return await ask(self._questions)
 
 
-def _ttl(response: dns.message.QueryMessage) -> float:
-    """Return for how many seconds an answer is believed; a negative one without SOA hardly (RFC 2308 §5)."""
-    result = response.resolve_chaining()
-    if result.answer is None and not _denies(response):
-        return TTL_MINIMUM
-    return min(max(float(result.minimum_ttl), TTL_MINIMUM), TTL_MAXIMUM)
+def _load(nameservers: Sequence[tuple[str, int]], timeout: float) -> "Questions":
+    from backstamp.net.questions import Questions
 
-
-def _denies(response: dns.message.QueryMessage) -> bool:
-    """Tell whether a zone's SOA vouches that there is nothing more; an alias may lead on otherwise."""
-    return any(records.rdtype == dns.rdatatype.SOA for records in response.authority)
-
-
-def _preference(host: Exchanger) -> int:
-    return host.preference
-
-
-def _in_turn(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the first of each list, then the second of each, and so on."""
-    longest = max(map(len, lists), default=0)
-    return tuple(one[index] for index in range(longest) for one in lists if index < len(one))
+    return Questions(nameservers, timeout=timeout)

@@ -1,10 +1,12 @@
 """TLS towards other hosts: the two contexts there are, and what is said of a handshake.
 
 One takes any certificate (RFC 7435: better than clear text, no defence against who sits in
-between), one only those for the host's name from an authority this machine trusts. Both are
-built once: loading the trust store takes longer than a delivery.
+between), one only those for the host's name from an authority this machine trusts. Each is
+built once: loading the trust store takes longer than a delivery, and a megabyte, so that one
+is built when it is first demanded.
 """
 
+import asyncio
 import ssl
 from typing import Final
 
@@ -24,11 +26,20 @@ class Contexts:
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE
         self._unverified.set_ciphers(_ANY)
-        self._verified = _made(verified or ssl.create_default_context(ssl.Purpose.SERVER_AUTH))
+        self._verified = None if verified is None else _made(verified)
 
-    def demanded(self, tls: Tls) -> ssl.SSLContext:
+    async def demanded(self, tls: Tls) -> ssl.SSLContext:
         """Return the context for what is demanded."""
-        return self._verified if tls >= Tls.VERIFY else self._unverified
+        if tls < Tls.VERIFY:
+            return self._unverified
+        if self._verified is not None:
+            return self._verified
+        context = _made(await asyncio.to_thread(ssl.create_default_context, ssl.Purpose.SERVER_AUTH))
+        if context.cert_store_stats()["x509"]:
+            self._verified = context
+        # A store that could not be opened, for want of file descriptors say, looks like an empty one:
+        # it trusts nobody, and is not kept. Nor is one that is a directory, which costs nothing to make.
+        return context
 
 
 def _made(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -1,13 +1,15 @@
 """Mail exchangers as values: what DNS said, what may be tried, in which order (RFC 5321 §5.1).
 
-The resolver (`net.resolver`) asks and returns `Exchangers` or a `DnsFault`; how a fault
+The resolver (`net.resolver`, `net.questions`) asks and returns `Exchangers` or a `DnsFault`; how a fault
 counts is decided by `policy.classify`. Order, chance and own names are arguments here.
 """
 
 import enum
 import ipaddress
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 import msgspec
 
@@ -53,6 +55,19 @@ class Addresses(msgspec.Struct, frozen=True):
     known: tuple[str, ...]
     six: DnsFault | None = None
     four: DnsFault | None = None
+
+
+def is_host_name(text: str) -> bool:
+    """Tell whether DNS may be asked for it: letters, digits, `-` and `_`, at most 254 octets.
+
+    No name ends in a number (RFC 1123 §2.1): what looks like an address would be taken for one.
+    """
+    return _NAME.fullmatch(text) is not None
+
+
+_NAME: Final = re.compile(
+    r"(?=.{1,254}\Z)(?!(?:.*\.)?[0-9]+\.?\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
+)
 
 
 def ordered(found: Exchangers, chances: Sequence[float]) -> tuple[Exchanger, ...]:

@@ -22,6 +22,7 @@ _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:[^\r]*(?:\r(?!\n)[^\r]*)*\r\n(?:
 _RESENT: Final = (b"resent-to", b"resent-cc", b"resent-bcc")
 _TO: Final = (b"to", b"cc", b"bcc")
 _KEY: Final = b"backstamp-idempotency-key"
+_LONGEST_KEY: Final = 200
 _NAMING: Final = frozenset(
     (*_TO, *_RESENT, b"from", b"sender", b"reply-to", b"resent-from", b"resent-sender", b"resent-reply-to")
 )
@@ -127,13 +128,23 @@ def begin(content: bytes, found: Head, sender: bytes, *, hostname: str = "", par
 
 def _kept(name: bytes, raw: bytes, hostname: str, part: int) -> bytes:
     if name == _KEY and part:
-        return raw.rstrip() + b"/%d\r\n" % part
+        return _key(raw, b"/%d" % part)
     if name in _NAMING and hostname:
         before, colon, value = raw.partition(b":")
         # What is no UTF-8 comes back as it was.
         text = qualified(value.decode("utf-8", "surrogateescape"), hostname)
         return before + colon + text.encode("utf-8", "surrogateescape")
     return raw
+
+
+def _key(raw: bytes, part: bytes) -> bytes:
+    """Return the field of a key for one of several transactions; where it grew too long, of its digest."""
+    value = raw.partition(b":")[2].replace(b"\r\n", b"").strip()
+    if len(value + part) <= _LONGEST_KEY:
+        return raw.rstrip() + part + b"\r\n"
+    from hashlib import sha256
+
+    return b"Backstamp-Idempotency-Key: %b%b\r\n" % (sha256(value).hexdigest().encode(), part)
 
 
 def from_field(name: str, address: str) -> bytes:

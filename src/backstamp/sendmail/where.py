@@ -43,6 +43,7 @@ def find(document: Mapping[str, Any], file: str) -> Where:
         host = host.strip("[]")
         host = _LOOPBACK.get(host, host)
         plain = table.get("tls", "none") == "none" and table.get("auth", "off") != "required"
+        plain = plain and not _for_a_proxy(table.get("proxies"), host)
         if plain and (host == "::1" or host.startswith("127.")) and port.isdecimal() and int(port):
             return Where(hostname, host, int(port))
     raise SendmailError(
@@ -50,3 +51,17 @@ def find(document: Mapping[str, Any], file: str) -> Where:
         f"{file}: no [[listen]] takes mail of this machine;"
         ' add one with address = "unix:/run/backstamp/smtp.sock"',
     )
+
+
+def _for_a_proxy(proxies: object, host: str) -> bool:
+    """Tell whether who comes from this machine is taken for a proxy: its header would be waited for."""
+    if not isinstance(proxies, list) or not proxies:
+        return False
+    from ipaddress import ip_address, ip_network  # few configurations need it
+
+    # What the system takes as the source of a connection to any address of 127.0.0.0/8.
+    source = ip_address("::1" if ":" in host else "127.0.0.1")
+    try:
+        return any(source in ip_network(one, strict=False) for one in proxies)
+    except ValueError:
+        return False

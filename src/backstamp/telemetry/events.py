@@ -108,6 +108,20 @@ class Limited(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, ta
     count: int
 
 
+class HandshakeFailed(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="handshake_failed"):
+    """A client's connection ended before it could be heard: `stage` is what failed, `reason` says how.
+
+    `PROXY` is what a proxy says first, and then `client` is the proxy; `TLS` and `STARTTLS` are handshakes.
+    One event a minute for each client, stage and reason; `count` is how often it came since the last one. Who
+    connects and goes without an octet is not told of.
+    """
+
+    client: str
+    stage: str
+    reason: str
+    count: int
+
+
 class Attempt(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="attempt"):
     """A transaction begins: one message, some recipients of a domain, one host."""
 

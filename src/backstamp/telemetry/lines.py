@@ -76,6 +76,9 @@ def _words(event: Event) -> str:  # one row an event: a table in the form of cod
             return f"{event.client}{who} by {event.mechanism}, {event.reason}: {event.reply}"
         case events.Limited():
             return f"{event.client} reached {event.limit}, {event.count} refused: {event.reply}"
+        case events.HandshakeFailed():
+            often = f", {event.count} times" if event.count > 1 else ""
+            return f"{event.client} by {event.stage}{often}: {event.reason}"
         case events.Started():
             return (
                 f"version {event.version} on {', '.join(event.addresses)}, {event.waiting} recipients waiting"

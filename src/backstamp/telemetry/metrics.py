@@ -53,6 +53,10 @@ LIMITED: Final = (
     "clients_limited",
     "Times clients were refused at a limit of `[limits]`, by its key, `limit`.",
 )
+UNHEARD: Final = (
+    "handshakes_failed",
+    "Connections of clients that ended before they could be heard, by `stage` (PROXY, TLS, STARTTLS).",
+)
 LOST: Final = ("events_lost", "Events that could not be written.")
 DELAY: Final = ("delivery_delay_seconds", "From acceptance to the durable stamp, of each recipient.")
 DURATION: Final = ("transaction_duration_seconds", "From MAIL to the durable stamp, of each recipient.")
@@ -86,6 +90,7 @@ class Metrics:
         self._counts: dict[type[Event], int] = dict.fromkeys(COUNTERS, 0)
         self._classes: dict[tuple[str, str], int] = {}
         self._limits: dict[str, int] = {}
+        self._unheard: dict[str, int] = {}
         self._gauges: dict[str, Callable[[], float]] = {}
         self._delay = Histogram()
         self._duration = Histogram()
@@ -114,6 +119,8 @@ class Metrics:
             self._classes[key] = self._classes.get(key, 0) + 1
         elif isinstance(event, events.Limited):
             self._limits[event.limit] = self._limits.get(event.limit, 0) + event.count
+        elif isinstance(event, events.HandshakeFailed):
+            self._unheard[event.stage] = self._unheard.get(event.stage, 0) + event.count
 
     def gauge(self, name: str, function: Callable[[], float]) -> None:
         """Give a declared gauge its number: a function that is asked whenever somebody looks."""
@@ -133,6 +140,10 @@ class Metrics:
         for limit, count in self._limits.items():
             limits.add_metric((limit,), count)
         yield limits
+        unheard = CounterMetricFamily(PREFIX + UNHEARD[0], UNHEARD[1], labels=("stage",))
+        for stage, count in self._unheard.items():
+            unheard.add_metric((stage,), count)
+        yield unheard
         yield CounterMetricFamily(PREFIX + LOST[0], LOST[1], value=self.lost)
         yield self._delay.family(*DELAY)
         yield self._duration.family(*DURATION)

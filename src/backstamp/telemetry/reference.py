@@ -46,9 +46,8 @@ def events_reference() -> str:
 def metrics_reference() -> str:
     """Return docs/metrics.md."""
     rows = [(f"{name}_total", "counter", words) for name, words in metrics.COUNTERS.values()]
-    rows.append((f"{metrics.CLASSES[0]}_total", "counter", metrics.CLASSES[1]))
-    rows.append((f"{metrics.LIMITED[0]}_total", "counter", metrics.LIMITED[1]))
-    rows.append((f"{metrics.LOST[0]}_total", "counter", metrics.LOST[1]))
+    further = (metrics.CLASSES, metrics.LIMITED, metrics.UNHEARD, metrics.LOST)
+    rows += [(f"{name}_total", "counter", words) for name, words in further]
     rows += [(name, "histogram", words) for name, words in (metrics.DELAY, metrics.DURATION)]
     rows += [(name, "gauge", words) for name, words in metrics.GAUGES.items()]
     return _METRICS_HEAD + "".join(

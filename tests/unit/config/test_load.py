@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.support.certificates import written
 
 from backstamp.config import ConfigurationError
+from backstamp.config.address import Address
 from backstamp.config.load import load, parse
-from backstamp.config.units import Address
 from backstamp.listener.settings import Limits
 from backstamp.policy.destination import DestinationPolicy, Rate, Timeouts
 from backstamp.policy.retry import RetryPolicy

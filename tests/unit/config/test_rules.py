@@ -4,8 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
+from backstamp.config.address import Address
 from backstamp.config.rules import ComplaintError, bounce_class, named_proxies, not_an_open_relay, via
-from backstamp.config.units import Address
 
 PUBLIC = Address("0.0.0.0", 25)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from backstamp.config.address import Address
 from backstamp.config.smarthosts import mistakes, on_this_machine
-from backstamp.config.units import Address
 
 AUTH = {"via": "smtp.example.net:587", "username": "u", "password": "p"}
 

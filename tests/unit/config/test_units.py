@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 
 from backstamp.config import units
-from backstamp.config.units import Address
+from backstamp.config.address import Address
 from backstamp.policy.destination import Rate
 
 

@@ -108,7 +108,8 @@ def test_an_unknown_placeholder_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["a\r\nBcc: x@y.example", "a\nb", "a\rb", "a\0", "a\x85b", "a\u2028b", "x" * 901]
+    "value",
+    ["a\r\nBcc: x@y.example", "a\nb", "a\rb", "a\0", "a\x85b", "a\u2028b", "x" * 901, "x" * 901 + "\u2003"],
 )
 def test_a_value_cannot_smuggle_a_line_into_a_header(value: str) -> None:
     """Security 4: what a client says stays inside the field it stands in."""

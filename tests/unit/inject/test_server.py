@@ -76,7 +76,7 @@ async def door(
     refuse: Refuse = lambda *_: None,
     authenticate: Authenticate | None = None,
     rates: Rated | None = None,
-    admit: Callable[[str], bool] = lambda _: True,
+    admit: Callable[[str, asyncio.BaseTransport], bool] = lambda *_: True,
     leave: Callable[[str], None] = lambda _: None,
     requests: int = 100,
     memory: int = 200_000_000,
@@ -227,6 +227,7 @@ async def test_rates_hold_here_too() -> None:
         assert (status, said["error"], here.headers["Retry-After"]) == (503, "450 4.7.1 recipients", "30")
         assert len(here.queue.messages) == 2
         assert (set(few.users), set(asked)) == ({"joe"}, {"127.0.0.1"})
+        assert {one.user for one in here.events if isinstance(one, Refused)} == {"joe"}
 
 
 async def test_a_message_for_each_and_what_became_of_it() -> None:
@@ -447,7 +448,7 @@ async def test_connections_are_counted_before_anything_is_said() -> None:
     """Who connects and asks for nothing takes nobody's place without being counted."""
     here_now: list[str] = []
 
-    def admit(peer: str) -> bool:
+    def admit(peer: str, _: asyncio.BaseTransport) -> bool:
         if len(here_now) == 2:
             return False
         here_now.append(peer)
@@ -466,6 +467,31 @@ async def test_connections_are_counted_before_anything_is_said() -> None:
         assert (await here.post(MAIL))[0] == 202
 
 
+@pytest.mark.parametrize(
+    ("limits", "trickles"),
+    [(Limits(block=0.2), False), (Limits(block=0.2, min_data_rate=1000), True), (Limits(message=0.2), True)],
+)
+async def test_a_body_that_stands_still_or_trickles_is_cut_off(limits: Limits, trickles: bool) -> None:
+    """Security 14: as a content by SMTP; a hundred of them would be all that are served at a time."""
+    async with door(limits=limits) as here:
+        reader, writer = await asyncio.open_connection(*here.server.address)
+        writer.write(
+            b"POST /api/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100000\r\n\r\n{"
+        )
+        answer = asyncio.create_task(reader.read(12))
+        async with asyncio.timeout(20):
+            while not answer.done():
+                if trickles:
+                    writer.write(b" ")
+                await asyncio.sleep(0.02)
+        assert await answer == b"HTTP/1.1 408"
+        [event] = here.events
+        assert isinstance(event, Refused)
+        assert event.reply == "the body took too long"
+        writer.close()
+
+
 async def test_a_request_that_never_comes_whole_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "HEAD", 0.05)
     async with door() as here:
@@ -474,3 +500,28 @@ async def test_a_request_that_never_comes_whole_is_not_waited_for(monkeypatch: p
             writer.write(said)
             assert await asyncio.wait_for(reader.read(), 20) == b""
             writer.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "kind", "reply"),
+    [
+        (b"{", "", module.JSON, "body: not JSON: "),
+        (b'{"from": "nobody"}', "", module.JSON, "from: is not an address; write user@example.org"),
+        (RAW, "?to=b@y.example", module.MESSAGE, "from: is missing"),
+    ],
+)
+async def test_a_request_that_is_wrong_is_told_as_other_refusals(
+    body: bytes, query: str, kind: str, reply: str
+) -> None:
+    """As a MAIL or RCPT that is none: whoever looks why mail does not come finds it."""
+
+    async def authenticate(*_: str) -> User:
+        return User("joe")
+
+    async with door(authenticate=authenticate) as here:
+        status, _ = await here.post(body, {"Authorization": "Bearer x"}, query=query, kind=kind)
+        assert status == 400
+        [event] = here.events
+        assert isinstance(event, Refused)
+        assert (event.client, event.user, event.command) == ("127.0.0.1", "joe", "POST")
+        assert event.reply.startswith(reply)

@@ -7,6 +7,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,15 @@ async def test_a_file_of_the_next_relay_is_not_removed_by_the_one_before(path: s
         with contextlib.closing(SocketFile(path, 0o600).socket):
             pass
     assert os.path.exists(path)
+
+
+async def test_who_comes_by_the_file_is_no_proxy(path: str) -> None:
+    """No network is where it comes from: no header is waited for, and none is believed."""
+    async with door(host=path, proxies=(ip_network("192.0.2.1/32"),)) as opened:
+        reader, writer = await asyncio.open_unix_connection(path)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"220 ")
+        writer.write(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 25\r\n")
+        assert (await reader.readline()).startswith(b"500 5.5.2")
+        writer.close()
+        await opened.empty()

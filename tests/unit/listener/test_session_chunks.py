@@ -1,9 +1,10 @@
 """BDAT in a session: octets as they are, in any cut, and what is forgotten on the way (RFC 3030)."""
 
 import asyncio
+import errno
 
 import pytest
-from tests.support.door import door
+from tests.support.door import Gathered, door
 from tests.support.talker import talker
 from tests.unit.listener.test_session import FALSE_ENDS, content_of, reset
 
@@ -325,3 +326,26 @@ async def test_behind_a_chunk_s_line_that_is_too_long_nothing_is_a_command(paddi
         replies = await opened.talk(said + b"\r\nNOOP\r\nNOOP\r\n")
         assert replies.splitlines()[-1].startswith(b"421 4.7.0 BDAT without a size")
         assert not opened.queue.messages
+
+
+async def test_a_draft_that_cannot_be_let_go_of_costs_neither_memory_nor_a_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Security 15: the client went in the middle of its message, and the disk is ill: close(2) fails."""
+
+    async def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Gathered, "abandon", fail)
+    async with door() as opened:
+        async with talker(opened) as client:
+            await client.reply()
+            client.send(HELLO + OPEN + b"DATA\r\n" + letter(2_000_000)[:-7])
+            async with asyncio.timeout(20):
+                while not opened.queue.deposits:
+                    await asyncio.sleep(0.01)
+            client.go()
+        await opened.empty()
+        assert opened.budget.used == 0
+        [alarm] = [event for event in opened.events if isinstance(event, events.Alarm)]
+        assert alarm.problem.endswith("cannot be closed: input/output error")

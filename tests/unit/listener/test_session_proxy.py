@@ -121,7 +121,30 @@ async def test_a_malformed_header_ends_without_a_word(header: bytes) -> None:
     async with door(proxies=HERE) as opened, talker(opened, first=header) as client:
         assert await client.rest() == b""
         await opened.empty()
+        [event] = opened.events
+        assert isinstance(event, events.HandshakeFailed)
+        assert (event.client, event.stage, event.count) == ("127.0.0.1", "PROXY", 1)
+        assert event.reason == "no header of the PROXY protocol, or none that says who the client is"
+
+
+async def test_who_looks_whether_a_port_is_open_is_told_of_nowhere() -> None:
+    """A balancer connects and goes, every second."""
+    async with door(proxies=HERE) as opened:
+        async with talker(opened):
+            pass
+        await opened.empty()
         assert opened.events == []
+
+
+async def test_a_proxy_that_goes_wrong_again_and_again_is_told_once_a_minute() -> None:
+    """And counted; so is what a flood of strangers does."""
+    async with door(proxies=HERE) as opened:
+        for _ in range(3):
+            assert await opened.talk(b"EHLO client.test\r\n") == b""
+        assert [type(event) for event in opened.events] == [events.HandshakeFailed]
+        house = opened.listener._house
+        owed = list(house._unheard.due(house.door.clock.monotonic() + 60))
+        assert [count for _, count in owed] == [2]
 
 
 async def test_a_header_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +153,9 @@ async def test_a_header_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> No
     async with door(proxies=HERE) as opened, talker(opened, first=b"PROXY TCP4 192.0") as client:
         assert await client.rest() == b""
         await opened.empty()
+        [event] = opened.events
+        assert isinstance(event, events.HandshakeFailed)
+        assert (event.stage, event.reason) == ("PROXY", "it did not end in time")
 
 
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", BEGIN + b"\x20\x00\x00\x00"])

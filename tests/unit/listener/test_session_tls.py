@@ -1,17 +1,18 @@
 """Sessions over TLS: STARTTLS, implicit TLS, broken handshakes, certificates of clients and renewed ones."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from tests.support.certificates import save, written
-from tests.support.door import door
+from tests.support.door import Door, door
 from tests.support.talker import Talker, talker
 from tests.unit.listener.test_session import START
 
@@ -145,8 +146,19 @@ async def nonsense(client: Talker) -> None:
 
 
 async def distrust(client: Talker) -> None:
-    with pytest.raises(ssl.SSLError):
-        await client.shake(trusting(STRANGER))
+    """Say why, as mail programs do (asyncio just goes)."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    shaking = trusting(STRANGER).wrap_bio(incoming, outgoing, server_hostname=NAME)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                shaking.do_handshake()
+            except ssl.SSLWantReadError:
+                client.send(outgoing.read())
+                incoming.write(await client.reader.read(65536))
+            except ssl.SSLCertVerificationError:
+                client.send(outgoing.read())
+                return
 
 
 async def silence(client: Talker) -> None:
@@ -162,14 +174,24 @@ async def leave(client: Talker) -> None:
 
 
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
-@pytest.mark.parametrize("breaking", [nonsense, distrust, silence, end, leave])
+@pytest.mark.parametrize(
+    ("breaking", "reason"),
+    [
+        (nonsense, "the TLS handshake failed: wrong version number"),
+        (distrust, "the TLS handshake failed: tlsv1 alert unknown ca"),
+        (silence, "did not end in time"),
+        (end, "the client closed the connection in the TLS handshake"),
+        (leave, "the client closed the connection in the TLS handshake"),
+    ],
+)
 async def test_a_broken_handshake_ends_the_session(
     tls: Callable[..., TlsSettings],
     mode: str,
     breaking: Callable[[Talker], Any],
+    reason: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RFC 3207 §4.1: and nothing of it is left; the next client is served. It is nobody's alarm."""
+    """RFC 3207 §4.1: nothing of it is left, the next client is served, an event says whose it was and why."""
     monkeypatch.setattr(session, "HANDSHAKE", 0.5)
     monkeypatch.setattr(wire, "HANDSHAKE", 0.5)
     async with door(tls=tls(mode)) as opened:
@@ -179,7 +201,14 @@ async def test_a_broken_handshake_ends_the_session(
             await client.all(b"EHLO client.test", b"STARTTLS")
         await breaking(client)
         await opened.empty()
-        assert opened.events == []
+        if mode == "implicit" and breaking in (end, leave):
+            assert opened.events == []  # as whoever looks whether a port is open
+        else:
+            [event] = opened.events
+            assert isinstance(event, events.HandshakeFailed)
+            assert (event.client, event.count) == ("127.0.0.1", 1)
+            assert event.stage == {"starttls": "STARTTLS", "implicit": "TLS"}[mode]
+            assert event.reason.endswith(reason)
         async with talker(opened, trusting() if mode == "implicit" else None) as other:
             assert (await other.reply()).startswith(b"220")
         client.go()
@@ -212,28 +241,48 @@ async def test_closing_tells_clients_over_tls(tls: Callable[..., TlsSettings]) -
         await closing
 
 
+@contextlib.asynccontextmanager
+async def deaf(opened: Door) -> AsyncIterator[socket.socket]:
+    """A client that asks for STARTTLS and reads nothing of what comes before the 220."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(opened.listener.address)
+        async with asyncio.timeout(5):
+            while not (sessions := [*opened.listener._sessions]):
+                await asyncio.sleep(0.01)
+        transport = sessions[0].channel
+        assert transport is not None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        transport.set_write_buffer_limits(high=0)
+        client.sendall(b"EHLO client.test\r\n" * 190 + b"STARTTLS\r\n")
+        async with asyncio.timeout(5):
+            while not transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        yield client
+
+
 async def test_a_client_that_goes_before_starttls_is_answered_is_no_bug(
     tls: Callable[..., TlsSettings],
 ) -> None:
     """It reads nothing of what comes before the 220, and is gone: an end like others, and no alarm."""
     async with door(tls=tls()) as opened:
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            client.connect(opened.listener.address)
-            async with asyncio.timeout(5):
-                while not (sessions := [*opened.listener._sessions]):
-                    await asyncio.sleep(0.01)
-            transport = sessions[0].channel
-            assert transport is not None
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
-            transport.set_write_buffer_limits(high=0)
-            client.sendall(b"EHLO client.test\r\n" * 190 + b"STARTTLS\r\n")
-            async with asyncio.timeout(5):
-                while not transport.get_write_buffer_size():
-                    await asyncio.sleep(0.01)
+        async with deaf(opened) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await opened.empty()
         assert opened.events == []
+
+
+async def test_a_client_that_asks_for_starttls_and_reads_nothing_is_cut_off(
+    tls: Callable[..., TlsSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Security 14: it had no time to end in, and kept its connection for ever."""
+    monkeypatch.setattr(session, "HANDSHAKE", 0.5)
+    monkeypatch.setattr(wire, "LINGER", 0.5)
+    async with door(tls=tls()) as opened, deaf(opened):
+        await opened.empty()
+        [event] = opened.events
+        assert isinstance(event, events.HandshakeFailed)
+        assert (event.stage, event.reason) == ("STARTTLS", "it did not end in time")
 
 
 async def test_a_clients_certificate_may_relay(tls: Callable[..., TlsSettings], tmp_path: Path) -> None:

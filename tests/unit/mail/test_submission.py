@@ -44,8 +44,11 @@ def test_rfc_6409_an_address_without_a_domain_is_given_one(path: bytes, becomes:
         (b'From: "b c"@b.example', [b'"b c"@b.example']),
         (b"From: a@[192.0.2.1]", []),
         (b"From: <a@[192.0.2.1]>", [b"a@[192.0.2.1]"]),
-        (b"From: a@b.example\r\nSender: s@b.example", [b"a@b.example"]),
-        (b"From: a@b.example, c@d.example\r\nSender: S <s@b.example>", [b"s@b.example"]),
+        (b"From: a@b.example\r\nSender: s@b.example", [b"a@b.example", b"s@b.example"]),
+        (
+            b"From: a@b.example, c@d.example\r\nSender: S <s@b.example>",
+            [b"a@b.example", b"c@d.example", b"s@b.example"],
+        ),
         (b"From: a@b.example\r\nX-From: z@z.example", [b"a@b.example"]),
         # Nobody, or somebody else to each who reads it.
         (b"", []),
@@ -57,6 +60,9 @@ def test_rfc_6409_an_address_without_a_domain_is_given_one(path: bytes, becomes:
         (b"From: a@b.example\r\nFrom: c@d.example", []),
         (b"From: a@b.example\r\nfrom : c@d.example", []),
         (b"From: a@b.example\r\nSender: s@b.example\r\nSender: s@b.example", []),
+        (b"From: a@b.example\r\nSender: Anne", []),
+        (b"From: a@b.example\r\nSender: s@b.example, t@b.example", []),
+        (b"From: Anne\r\nSender: s@b.example", []),
         (b"From: a@b.example,", []),
         (b"From: c@d.example <a@b.example>", []),
         (b"From: <c@d.example> <a@b.example>", []),
@@ -75,7 +81,7 @@ def test_rfc_6409_an_address_without_a_domain_is_given_one(path: bytes, becomes:
     ],
 )
 def test_rfc_5322_who_is_named(header: bytes, named: list[bytes]) -> None:
-    """RFC 5322: From's address, or Sender's where From has several; nothing that can be read in two ways."""
+    """RFC 5322: all of From and the one of Sender; nothing that can be read in two ways."""
     assert header_senders(header) == named
 
 
@@ -84,8 +90,28 @@ def test_rfc_6409_who_may_not_be_the_sender_is_refused() -> None:
     mine = b"a@b.example".__eq__
     assert refusal(b"From: A <a@b.example>", mine) is None
     assert refusal(b"From: A <c@b.example>", mine) == NOT_ALLOWED
-    assert refusal(b"From: c@b.example, d@b.example\r\nSender: a@b.example", mine) is None
     assert refusal(b"Subject: nobody", mine) == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"From: a@b.example\r\nSender: Boss <boss@bank.example>",
+        b"From: Boss <boss@bank.example>, a@b.example\r\nSender: a@b.example",
+        b"From: boss@bank.example, cfo@bank.example\r\nSender: a@b.example",
+        b"From: boss@bank.example\r\nSender: a@b.example",
+    ],
+)
+def test_nobody_passes_for_another_by_sender_or_by_a_second_author(header: bytes) -> None:
+    """RFC 6409: a program that shows the other name would show it as the message's."""
+    assert refusal(header, b"a@b.example".__eq__) == NOT_ALLOWED
+
+
+def test_who_may_send_as_several_may_name_them_all() -> None:
+    """RFC 5322: a secretary sends for two authors, all of whom the user may be."""
+    ours = lambda address: address.endswith(b"@b.example")  # noqa: E731
+    assert refusal(b"From: a@b.example\r\nSender: s@b.example", ours) is None
+    assert refusal(b"From: a@b.example, c@b.example\r\nSender: s@b.example", ours) is None
 
 
 WORDS = rb"""From: Sender: a@b.example <a@b.example> < > " ( ) \ , @ ;""".split()

@@ -171,7 +171,7 @@ async def test_only_tls_1_2_and_above(authority: Authority) -> None:
     async with Peer(authority, context=context) as peer:
         assert (await peer.connection(Tls.VERIFY)).tls.startswith("TLSv1.2 ")
     for tls in (Tls.MAY, Tls.VERIFY):
-        ours = authority.contexts.demanded(tls)
+        ours = await authority.contexts.demanded(tls)
         assert ours.minimum_version == ssl.TLSVersion.TLSv1_2
         assert ours.options & ssl.OP_NO_TICKET
         assert ours.options & ssl.OP_NO_COMPRESSION

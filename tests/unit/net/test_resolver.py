@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import sys
 import timeit
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ import uvloop
 from tests.support.dns import DnsServer, Zone
 from tests.support.queues import TestClock
 
+from backstamp.net import resolver as resolver_module
+from backstamp.net.questions import Questions
 from backstamp.net.resolver import Resolver
 from backstamp.policy.mx import Addresses, DnsFault, DnsProblem, Exchanger, Exchangers
 
@@ -278,7 +282,7 @@ def test_where_none_are_named_the_systems_servers_are_meant(
         path.write_text(configuration)
     read = dns.resolver.BaseResolver.read_resolv_conf
     monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", lambda self, _: read(self, str(path)))
-    servers = Resolver((), clock=TestClock())._resolver.nameservers
+    servers = Questions((), timeout=5.0)._resolver.nameservers
     # dnspython makes a server of a bare address when it asks; here nothing is asked.
     assert [str(one) if not isinstance(one, str) else f"Do53:{one}@53" for one in servers] == expected
 
@@ -403,6 +407,51 @@ def test_what_is_known_costs_next_to_nothing(run: Run) -> None:
 
             # A microsecond by rights; the limit is loose for machines that are busy.
             assert min(timeit.repeat(hit, number=1000, repeat=20)) / 1000 < 20e-6
+            await resolver.close()
+
+    run(story())
+
+
+def test_what_asks_is_loaded_with_the_first_question_and_not_before(run: Run) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from backstamp.clock import SystemClock\n"
+        "from backstamp.net.resolver import Resolver\n"
+        "resolver = Resolver([('127.0.0.1', {port})], clock=SystemClock())\n"
+        "async def ask(host): print(await resolver.addresses(host), 'dns' in sys.modules)\n"
+        "for host in ('192.0.2.1', 'no name', 'plain.test'): asyncio.run(ask(host))\n"
+    )
+
+    async def story() -> None:
+        async with DnsServer(ZONE) as server:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", program.format(port=server.address[1]), stdout=asyncio.subprocess.PIPE
+            )
+            said, _ = await child.communicate()
+        loaded = [line.rpartition(" ")[2] for line in said.decode().splitlines()]
+        assert loaded == ["False", "False", "True"], said
+        assert b"192.0.2.5" in said
+
+    run(story())
+
+
+def test_where_it_cannot_be_loaded_mail_waits_and_it_is_tried_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = TestClock()
+    whole = resolver_module._load
+
+    def starved(nameservers: Sequence[tuple[str, int]], timeout: float) -> Questions:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def story() -> None:
+        async with DnsServer(ZONE) as server:
+            resolver = Resolver([server.address], clock=clock)
+            monkeypatch.setattr(resolver_module, "_load", starved)
+            assert await resolver.addresses("plain.test") == fault(DnsProblem.SERVER_FAILURE, "plain.test")
+            monkeypatch.setattr(resolver_module, "_load", whole)
+            clock.advance(resolver_module.UNLOADED + 1)
+            assert await resolver.addresses("plain.test") == Addresses(("192.0.2.5",))
             await resolver.close()
 
     run(story())

@@ -113,6 +113,20 @@ def test_a_key_tells_the_part_of_a_message_in_many_transactions() -> None:
     assert message.begin(content, head, b"", part=1000) == content.replace(b"\tb \r\n", b"\tb/1000\r\n")
 
 
+def test_a_key_as_long_as_may_be_tells_the_part_and_is_one_still() -> None:
+    """A key of 200 characters is taken; longer the relay would refuse the second transaction (554)."""
+
+    def second(key: bytes) -> bytes:
+        content = b"Backstamp-Idempotency-Key: " + key + b"\r\n\r\n"
+        return message.begin(content, message.head(content), b"", part=1000)[27:].partition(b"\r\n")[0]
+
+    assert second(b"k" * 195) == b"k" * 195 + b"/1000"
+    long = [second(b"k" * 199 + last) for last in (b"a", b"b")]
+    assert max(map(len, long)) <= 200
+    assert len({*long}) == 2
+    assert all(one.endswith(b"/1000") for one in long)
+
+
 def test_who_is_named_in_the_header() -> None:
     assert lists(b"To: a,\n b\nSubject: x\ncc: c\nBcc: d\n\nTo: no\n") == ["a, b", "c", "d"]
     assert lists("To: \u00fc@x".encode()) == ["\u00fc@x"]

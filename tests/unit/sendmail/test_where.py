@@ -26,6 +26,8 @@ FILE = 'address = "unix:/run/x.sock"'
         (('address = "0.0.0.0:25"',), Where("relay.example", "127.0.0.1", 25)),
         ((f'{PORT}\ntls = "starttls"', 'address = "127.0.0.2:26"'), Where("relay.example", "127.0.0.2", 26)),
         ((f'{PORT}\nauth = "required"', 'address = "[::]:26"'), Where("relay.example", "::1", 26)),
+        ((f'{PORT}\nproxies = ["127.0.0.1"]', 'address = "[::]:26"'), Where("relay.example", "::1", 26)),
+        ((f'{PORT}\nproxies = ["10.0.0.1", "::1/128"]',), Where("relay.example", "127.0.0.1", 2525)),
     ],
 )
 def test_the_socket_file_then_plain_loopback(listens: tuple[str, ...], found: Where) -> None:
@@ -33,7 +35,14 @@ def test_the_socket_file_then_plain_loopback(listens: tuple[str, ...], found: Wh
 
 
 @pytest.mark.parametrize(
-    "listens", [(), ('address = "192.0.2.1:25"',), ('address = "127.0.0.1:0"',), ("address = 5",)]
+    "listens",
+    [
+        (),
+        ('address = "192.0.2.1:25"',),
+        ('address = "127.0.0.1:0"',),
+        ("address = 5",),
+        ('address = "[::]:25"\nproxies = ["::1"]',),
+    ],
 )
 def test_nothing_for_this_machine_is_ex_config_and_says_what_to_add(listens: tuple[str, ...]) -> None:
     with pytest.raises(failure.SendmailError, match=r"x\.toml: no \[\[listen\]\].*unix:/run") as caught:

@@ -27,6 +27,7 @@ EVENTS: list[Event] = [
         time=NOW, client="192.0.2.1", mechanism="OAUTHBEARER", reason="trouble", reply="454 later"
     ),
     events.Limited(time=NOW, client="192.0.2.1", limit="message_rate", reply="450 4.7.1 no", count=3),
+    events.HandshakeFailed(time=NOW, client="192.0.2.1", stage="TLS", reason="no", count=3),
     events.Attempt(time=NOW, queue_id="Q", domain="d.example", recipients=2, mx="mx", attempt=1),
     events.Delivered(
         time=NOW, queue_id="Q", recipient="c@d.example", reply="250 ok", mx="mx", duration=0.001, delay=2.5

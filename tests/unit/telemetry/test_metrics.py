@@ -55,6 +55,17 @@ def test_limits_count_what_their_events_stand_for() -> None:
     assert found['backstamp_clients_limited_total{limit="connections"}'] == 2
 
 
+def test_handshakes_count_what_their_events_stand_for() -> None:
+    metrics = Metrics()
+    for stage, count in (("TLS", 1), ("TLS", 7), ("PROXY", 2)):
+        metrics.count(
+            events.HandshakeFailed(time=0, client="192.0.2.1", stage=stage, reason="no", count=count)
+        )
+    found = exposed(metrics)
+    assert found['backstamp_handshakes_failed_total{stage="TLS"}'] == 8
+    assert found['backstamp_handshakes_failed_total{stage="PROXY"}'] == 2
+
+
 def test_gauges_are_asked_when_somebody_looks() -> None:
     metrics = Metrics()
     waiting = [1]
