@@ -29,6 +29,6 @@ EXPOSE 2525 8025
 # SIGTERM drains: transactions past their final dot read their reply first.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8025/readyz', timeout=2)"]
+  CMD ["python", "-c", "import urllib.request as ask; ask.build_opener(ask.ProxyHandler({})).open('http://127.0.0.1:8025/readyz', timeout=2)"]
 ENTRYPOINT ["backstamp"]
 CMD ["serve", "--config", "/etc/backstamp/backstamp.toml"]

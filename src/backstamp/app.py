@@ -54,7 +54,7 @@ GRACE = 30.0
 """Seconds that transactions under way have to end when the relay stops."""
 
 SESSION_GRACE = 5.0
-"""Seconds that a client in the middle of DATA has to end it."""
+"""Seconds that a client in the middle of DATA, or of a request by HTTP, has to end it."""
 
 
 _FIXED = {
@@ -150,14 +150,12 @@ class Relay:
         What is `_FIXED`, and listen addresses, need a restart; an alarm says so if they differ.
         """
         self._routes = RouteTable(settings.routes)
-        self._dispatcher.reload(self._tables(settings), settings.connections)
+        self._dispatcher.reload(self._tables(settings), settings.connections, self._own_addresses(settings))
         self.suppression.policy = settings.suppression
-        moved = self._entrance.reload(settings)
         names = [
             text for name, text in _FIXED.items() if getattr(self._settings, name) != getattr(settings, name)
         ]
-        if moved:
-            names.append("listen addresses")
+        names += self._entrance.reload(settings)
         if names:
             problem = f"changed in the configuration: {', '.join(names)}"
             self._log.emit(
@@ -185,7 +183,9 @@ class Relay:
         except FormatError as error:
             raise StartError(f"queue directory {root}: {error}") from None
         except OSError as error:
-            raise StartError(f"queue directory {root}: {_reason(error)}") from None
+            # Of the directory itself it is said already; a file in it is named: it may be somebody else's.
+            which = f" ({error.filename})" if error.filename not in (None, root) else ""
+            raise StartError(f"queue directory {root}: {_reason(error)}{which}") from None
 
     async def _open_suppression(self) -> None:
         root, clock, emit = self._settings.queue_directory, self._clock, self._log.emit
@@ -213,10 +213,7 @@ class Relay:
             tell=Teller(emit, clock, trace=settings.log_attempts),
             hostname=settings.hostname,
             own_names=frozenset({settings.hostname.lower()}),
-            own_addresses=frozenset(
-                [listener.host for listener in settings.listeners if not listener.local]
-                + [one.address for pool in settings.sources for one in pool.addresses]
-            ),
+            own_addresses=self._own_addresses(settings),
             connections=settings.connections,
             suppression=self.suppression,
             learned=self._learned.load(),
@@ -270,6 +267,7 @@ class Relay:
             ),
             suppression=SuppressionRoutes(self.suppression, self._clock),
             hostname=self._settings.hostname,
+            grace=SESSION_GRACE,
         )
 
     def _tables(self, settings: Settings) -> Tables:
@@ -278,6 +276,13 @@ class Relay:
             PolicyTable(settings.destination, settings.rules, settings.providers),
             SourceTable(settings.sources),
             Adaptations(settings.adaptations),
+        )
+
+    def _own_addresses(self, settings: Settings) -> frozenset[str]:
+        """Return where this relay is: mail by MX does not go there."""
+        return frozenset(
+            [listener.host for listener in self._settings.listeners if not listener.local]
+            + [one.address for pool in settings.sources for one in pool.addresses]
         )
 
     def _at_most_once(self, envelope: Envelope) -> bool:

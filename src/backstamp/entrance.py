@@ -12,6 +12,8 @@ import binascii
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from backstamp.clock import Clock
 from backstamp.config import Settings
 from backstamp.listener.authentication import Refusal
@@ -22,7 +24,7 @@ from backstamp.listener.house import House, Visitor, limited
 from backstamp.listener.intake import Door
 from backstamp.listener.mechanisms import Claim, Password, Token
 from backstamp.listener.server import Listener, ReloadError
-from backstamp.listener.settings import HttpSettings
+from backstamp.listener.settings import ListenerSettings
 from backstamp.listener.transaction import Refuse
 from backstamp.mail.envelope import Envelope
 from backstamp.net.server_tls import CertificateError
@@ -91,7 +93,6 @@ class Entrance:
             from backstamp.inject.server import InjectServer
 
             door = Door(queue, clock=clock, emit=emit, entropy=entropy, once=once, refuse=refuse)
-            authenticate = self._authenticate if settings.http.auth else None
             house = House(
                 settings.http.listener,
                 door,
@@ -102,7 +103,7 @@ class Entrance:
             self.http = InjectServer(
                 settings.http,
                 door,
-                authenticate=authenticate,
+                authenticate=self._authenticate,
                 rates=lambda peer: Visitor(house, peer, clock.monotonic),
                 admit=lambda peer, transport: house.admit(peer, transport, clock.monotonic()) is None,
                 leave=self._crowd.leave,
@@ -117,8 +118,8 @@ class Entrance:
 
     @property
     def clients(self) -> int:
-        """Clients connected."""
-        return sum(listener.connections for listener in self.listeners)
+        """Clients connected, as the limit of connections counts them."""
+        return self._crowd.connections
 
     def problem(self) -> str | None:
         """Return what keeps clients from being taken, None while all is well."""
@@ -151,24 +152,41 @@ class Entrance:
             self._descriptors.scarce()
             await asyncio.sleep(SOON)
 
-    def reload(self, settings: Settings) -> bool:
-        """Take new settings; tell whether addresses differ, which a restart would change."""
-        by_address = {(new.host, new.port): new for new in settings.listeners}
-        moved = set(by_address) != {(old.host, old.port) for old in self._settings.listeners}
+    def reload(self, settings: Settings) -> Sequence[str]:
+        """Take new settings; return the names of what differs and takes a restart: addresses."""
+        found = []
+        new = list(settings.listeners)
         for old, listener in zip(self._settings.listeners, self.listeners, strict=True):
-            if (new := by_address.get((old.host, old.port))) is not None:
-                try:
-                    listener.reload(new)
-                except (CertificateError, ReloadError) as error:
-                    now = int(self._clock.wall() * 1e6)
-                    self._emit(Alarm(time=now, problem=str(error), action="the listener stays as it was"))
+            # In their order: of two that let the system choose a port each has its own.
+            if (fits := next((one for one in new if _place(one) == _place(old)), None)) is None:
+                found = ["listen addresses"]
+                continue
+            new.remove(fits)
+            try:
+                listener.reload(self._named(fits))
+            except (CertificateError, ReloadError) as error:
+                self._alarm(str(error), "the listener stays as it was")
+        if new:
+            found = ["listen addresses"]
         self._crowd.limits = settings.listeners[0].limits
         self._budget.resize(settings.listeners[0].limits.content_memory)
         http, was = settings.http, self._settings.http
-        moved |= _place(http) != _place(was)
-        if self.http is not None and http is not None and _place(http) == _place(was):
-            self.http.settings = http
-        return moved
+        if (http and _place(http.listener)) != (was and _place(was.listener)):
+            found.append("http address")
+        elif self.http is not None and http is not None:
+            if http.auth and self._authority is None:
+                text = f"{http.listener.place}: auth begins at a start only; restart to apply"
+                self._alarm(text, "mail by HTTP is taken as it was")
+            else:
+                self.http.settings = replace(http, listener=self._named(http.listener))
+        return found
+
+    def _named(self, settings: ListenerSettings) -> ListenerSettings:
+        """Return settings with the name the relay has everywhere until a restart."""
+        return replace(settings, hostname=self._settings.hostname)
+
+    def _alarm(self, problem: str, action: str) -> None:
+        self._emit(Alarm(time=int(self._clock.wall() * 1e6), problem=problem, action=action))
 
     async def close(self) -> None:
         """Take nothing more; idle clients are sent away, those in a message may end it."""
@@ -211,5 +229,5 @@ def _claim(scheme: str, credentials: str) -> Claim | None:
     return Password(name, password, "Basic") if colon else None
 
 
-def _place(http: HttpSettings | None) -> tuple[str, int, bool] | None:
-    return None if http is None else (http.listener.host, http.listener.port, http.auth)
+def _place(settings: ListenerSettings) -> tuple[str, int]:
+    return settings.host, settings.port

@@ -7,7 +7,6 @@ SIGHUP reloads; exit code 2 and a line on standard error for what keeps it from 
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from typing import Final, NoReturn
 
 from backstamp import running, signals
@@ -20,7 +19,7 @@ BAD_CONFIGURATION: Final = 2
 """Exit code for what the configuration makes impossible: mistakes in it, a port in use, a locked queue."""
 
 
-def main(config: str, reading: Callable[[], Settings]) -> None:
+def main(config: str, reading: apart.Reading) -> None:
     """Run the relay until SIGTERM; events go to standard output, one a line.
 
     `config` is read already (`apart.begin`): it takes as long as loading this module. Raises SystemExit.
@@ -33,7 +32,9 @@ def main(config: str, reading: Callable[[], Settings]) -> None:
         signals.ours.finish()
 
 
-def _run(config: str, reading: Callable[[], Settings]) -> None:
+def _run(config: str, reading: apart.Reading) -> None:
+    # A reload that is asked for meanwhile is kept for the relay.
+    signals.ours.answer(lambda call: call(), end=reading.stop, reload=lambda: None)
     try:
         settings = reading()
     except ConfigurationError as error:
@@ -73,6 +74,8 @@ class Reloading:
         self._log = log
         self._ready = ready
         self._asked = False
+        self._ended = False
+        self._reading: apart.Reading | None = None
         self._task: asyncio.Task[None] | None = None
 
     def ask(self) -> None:
@@ -82,7 +85,10 @@ class Reloading:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def end(self) -> None:
-        """Forget what was asked."""
+        """Forget what was asked; a file that takes its time holds up nobody's end."""
+        self._ended = True
+        if self._reading is not None:
+            self._reading.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -93,7 +99,7 @@ class Reloading:
             self._asked = False
             try:
                 # Elsewhere and in a thread: clients notice nothing.
-                settings = await asyncio.to_thread(apart.load, self._config)
+                settings = await asyncio.to_thread(self._read)
                 self._relay.reload(settings)
             except ConfigurationError as error:
                 problem = "; ".join(str(problem) for problem in error.problems)
@@ -102,6 +108,12 @@ class Reloading:
             else:
                 self._log.emit(Reloaded(time=_now(), config=self._config))
                 _tell_of_files(settings, self._log)
+
+    def _read(self) -> Settings:
+        self._reading = reading = apart.begin(self._config)
+        if self._ended:  # the end did not see it
+            reading.stop()
+        return reading()
 
 
 def _tell_of_files(settings: Settings, log: EventLog) -> None:

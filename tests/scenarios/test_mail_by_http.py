@@ -129,7 +129,7 @@ async def test_a_reload_changes_who_may(tmp_path: Path) -> None:
         assert not running.events(events.Alarm)
         running.relay.reload(msgspec.structs.replace(settings(tmp_path, sink), http=None))
         [alarm] = running.events(events.Alarm)
-        assert alarm.problem == "changed in the configuration: listen addresses"
+        assert alarm.problem == "changed in the configuration: http address"
         await running.until_empty()
 
 

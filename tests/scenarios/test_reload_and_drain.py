@@ -139,6 +139,22 @@ async def test_what_a_reload_cannot_change_is_said(tmp_path: Path, old: str, new
         assert "restart" in alarm.action
 
 
+async def test_a_source_address_that_a_reload_brings_is_this_relays_own(tmp_path: Path) -> None:
+    """Mail by MX to it would come back in circles."""
+    zone: Zone = {"y.test": {"MX": ["10 mx.y.test."]}, "mx.y.test": {"A": ["192.0.2.7"]}}
+    pool = '[[source]]\nname = "bulk"\naddresses = [{address = "192.0.2.7"}]\n'
+    async with DnsServer(zone) as names:
+        how = {"nameservers": [names.address], "private": False}
+        async with configured(tmp_path, **how) as running:
+            own = []
+            for count, tables in enumerate((pool, ""), 1):
+                running.relay.reload(read(tmp_path, tables, **how))
+                await send(running.address, ["r@y.test"])
+                await running.until(events.Failed, count)
+                own.append("this relay's own address" in running.events(events.Failed)[-1].reply)
+            assert own == [True, False]
+
+
 async def test_a_stop_with_mail_waiting_loses_nothing_and_sends_nothing_twice(tmp_path: Path) -> None:
     async with Host() as host:
         host.script.do("DOT", octets=b"250 2.0.0 Ok\r\n", delay=0.02)

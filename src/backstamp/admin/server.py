@@ -5,6 +5,7 @@ queue is a POST with a body of JSON, which no page of another site can make a br
 that has its own name lead here (DNS rebinding) is told apart by that name, and by its Origin.
 """
 
+import asyncio
 import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -16,15 +17,20 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from backstamp.admin.body import whole
 from backstamp.admin.explain import ExplainRoutes
 from backstamp.admin.paging import limit
 from backstamp.admin.suppression import SuppressionRoutes
+from backstamp.listener import guard
 from backstamp.queue.operations import VERBS, BusyError
 from backstamp.queue.port import DamagedError, StampNotDurableError
 from backstamp.queue.view import Acted, DoubtView, MessageView
 
 API: Final = "/api/"
 """Before the paths of what a person may see or do: the rest is numbers."""
+
+CONNECTIONS: Final = 100
+"""Connections at a time. They count apart from clients': who has mail keeps no operator out."""
 
 
 class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +73,9 @@ class AdminServer:
         suppression: SuppressionRoutes | None = None,
         explain: ExplainRoutes | None = None,
         hostname: str = "",
+        grace: float = 5.0,
     ) -> None:
+        """`grace` is the seconds that requests under way have when it closes."""
         self.address = (host, port)
         """Where it listens; the port is the real one once it does."""
         self._hostname = hostname
@@ -75,7 +83,9 @@ class AdminServer:
         self._queue = queue
         self._registry = CollectorRegistry()
         self._registry.register(collector)
-        application = web.Application(middlewares=[self._asked_here])
+        self._connections = 0
+        self._listening: asyncio.Server | None = None
+        application = web.Application(middlewares=[_told, self._asked_here])
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -87,24 +97,43 @@ class AdminServer:
             suppression.register(application.router)
         if explain is not None:
             explain.register(application.router)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=grace,
+            keepalive_timeout=guard.HEAD,
+            logger=guard.bugs(),
+        )
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         await self._runner.setup()
+        handlers = self._runner.server
+        assert handlers is not None
         host, port = self.address
-        site = web.TCPSite(self._runner, host, port)
         try:
-            await site.start()
+            self._listening = await guard.listen(handlers, host, port, admit=self._admit, leave=self._leave)
         except OSError:
             await self._runner.cleanup()
             raise
-        name = self._runner.addresses[0]
+        name = self._listening.sockets[0].getsockname()
         self.address = (str(name[0]), int(name[1]))
 
     async def close(self) -> None:
-        """Stop listening and end what is under way."""
+        """Stop listening and end what is under way; what is not over soon is cut off."""
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
+
+    def _admit(self, _: str, __: asyncio.BaseTransport) -> bool:
+        if self._connections >= CONNECTIONS:
+            return False
+        self._connections += 1
+        return True
+
+    def _leave(self, _: str) -> None:
+        self._connections -= 1
 
     @web.middleware
     async def _asked_here(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -155,7 +184,7 @@ class AdminServer:
         if request.content_type != "application/json":
             return _json({"error": "the body is JSON, and says so (Content-Type: application/json)"}, 415)
         try:
-            asked = msgspec.json.decode(await request.read(), type=Wish)
+            asked = msgspec.json.decode(await whole(request), type=Wish)
             done = await self._queue.act(verb, request.match_info["queue_id"], asked.recipients)
         except (msgspec.DecodeError, ValueError) as error:
             return _json({"error": str(error)}, 400)
@@ -164,6 +193,18 @@ class AdminServer:
         except (DamagedError, StampNotDurableError, OSError) as error:
             return _json({"error": str(error)}, 503)
         return _json({"error": "no such message in the queue"}, 404) if done is None else _json(done)
+
+
+@web.middleware
+async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say what no handler says (404, 405, 408, 413) as everything else is said, in JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        said = _json({"error": error.reason.lower()}, error.status)
+        if "Allow" in error.headers:
+            said.headers["Allow"] = error.headers["Allow"]
+        return said
 
 
 def at_home(host: str, hostname: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from aiohttp import web
 
+from backstamp.admin.body import pieces, whole
 from backstamp.admin.paging import limit
 from backstamp.clock import Clock
 from backstamp.mail.address import to_alabel
@@ -79,7 +80,7 @@ class SuppressionRoutes:
             return _not_json()
         now = int(self._clock.wall())
         try:
-            wish = msgspec.json.decode(await request.read(), type=Wish)
+            wish = msgspec.json.decode(await whole(request), type=Wish)
             if wish.expires is not None and wish.expires <= now:
                 raise ValueError("expires is a time that has been: seconds since 1970 are wanted")
             in_time("expires", wish.expires)
@@ -103,7 +104,7 @@ class SuppressionRoutes:
         if request.content_type != "application/json":
             return _not_json()
         try:
-            wish = msgspec.json.decode(await request.read(), type=Removal)
+            wish = msgspec.json.decode(await whole(request), type=Removal)
             removed = await self._list.remove(wanted(wish.address), wish.tenant)
         except (msgspec.DecodeError, ValueError) as error:
             return _refused(str(error))
@@ -149,7 +150,7 @@ async def _spool(request: web.Request, file: BinaryIO) -> bool:
     """Write the body into a file, and go to its beginning; tell whether it is small enough."""
     size = 0
     gathered = bytearray()
-    async for piece in request.content.iter_any():
+    async for piece in pieces(request):
         gathered += piece
         size += len(piece)
         if size > FILE_LIMIT:

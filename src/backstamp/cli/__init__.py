@@ -7,8 +7,10 @@ wrong, 2 wrong usage or a configuration that cannot be used.
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 from backstamp import streams
 from backstamp.cli import (
@@ -46,6 +48,18 @@ COMMANDS: tuple[Callable[[typer.Typer], None], ...] = (
 FAILED = 1
 
 
+class Command(TyperCommand):
+    """A command whose arguments are shown by what they are: the type typer adds is one of Python's."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, as click asks for them."""
+        found = super().get_params(ctx)
+        for one in found:
+            if isinstance(one, TyperArgument):
+                one.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+        return found
+
+
 def build() -> typer.Typer:
     """Return the whole application."""
     app = typer.Typer(
@@ -58,6 +72,10 @@ def build() -> typer.Typer:
     )
     for register in COMMANDS:
         register(app)
+    groups = [group.typer_instance for group in app.registered_groups]
+    for each in (app, *filter(None, groups)):
+        for command in each.registered_commands:
+            command.cls = Command
     return app
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 import typer
 
 from backstamp.cli.configuration import BAD_CONFIGURATION, load_or_exit
-from backstamp.text import reason
+from backstamp.text import printable, reason
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -48,11 +48,25 @@ def ask(
     octets = None if body is None else io.BytesIO(msgspec.json.encode(body))
     try:
         with send(config, path, octets, method=method) as answer:
-            return msgspec.json.decode(answer.read(), type=dict[str, Any])
+            return decoded(answer)
     except UnknownError:
         return None
+
+
+def decoded(answer: HTTPResponse) -> dict[str, Any]:
+    """Return what the relay said, whole."""
+    from http.client import HTTPException
+
+    import msgspec
+
+    try:
+        return msgspec.json.decode(answer.read(), type=dict[str, Any])
+    except HTTPException:
+        fail("the relay's answer broke off", UNREACHABLE)
     except OSError as error:
-        fail(f"the relay's answer broke off: {reason(error)}")
+        fail(f"the relay's answer broke off: {reason(error)}", UNREACHABLE)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        fail("what answers on [admin] address is no relay", UNREACHABLE)
 
 
 class UnknownError(Exception):
@@ -70,15 +84,13 @@ def send(
 ) -> HTTPResponse:
     """Ask the running relay, with a body of a kind; return its answer, to be read and closed.
 
+    It is asked itself: neither a proxy of the environment, nor whoever it would send us to.
+
     Raises:
         RefusedError: it will not do what the body asks.
         UnknownError: there is no such thing.
     """
-    import contextlib
-    import urllib.error
-    import urllib.request
-
-    import msgspec
+    from http.client import HTTPConnection, HTTPException
 
     if config is None:
         fail(f"say which queue: --config FILE asks the running relay; {STOPPED} DIR")
@@ -91,34 +103,51 @@ def send(
     host, port = settings.admin
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a wildcard is asked by
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    headers = {"Connection": "close"}
+    if body is not None:
+        headers |= {"Content-Type": kind, "Content-Length": str(body.seek(0, 2))}
+        body.seek(0)
+    connection = HTTPConnection(host, port, timeout=timeout)
     try:
-        request = urllib.request.Request(f"http://{where}{path}", method=method)
-        if body is not None:
-            request.data = body
-            request.add_header("Content-Type", kind)
-            request.add_header("Content-Length", str(body.seek(0, 2)))
-            body.seek(0)
-        answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - it is always http
+        connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
+        answer = connection.getresponse()
+        # The answer keeps the socket for as long as it is read.
+        if connection.sock is not None:
+            connection.sock.close()
+            connection.sock = None
+        if answer.status != 200:
+            with answer:
+                _refused(where, answer.status, answer.read(), asked=body is not None)
         return answer
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise UnknownError from None
-        said = error.read()
-        with contextlib.suppress(msgspec.MsgspecError, KeyError):
-            details = msgspec.json.decode(said, type=dict[str, Any])
-            refused = RefusedError(details.pop("error"), details)
-            if body is None:
-                fail(str(refused))
-            raise refused from None
-        fail(f"the relay at {where} answered {error.code}: {said.decode('utf-8', 'replace')[:200]}")
     except OSError as error:
-        why = getattr(error, "reason", error)
-        because = reason(why) if isinstance(why, Exception) else str(why)
-        typer.echo(
-            f"backstamp: no relay answers at {where} ({because}); {STOPPED} {settings.queue_directory}",
-            err=True,
+        connection.close()
+        fail(
+            f"no relay answers at {where} ({reason(error)}); {STOPPED} {settings.queue_directory}",
+            UNREACHABLE,
         )
-        raise typer.Exit(UNREACHABLE) from None
+    except HTTPException:
+        connection.close()
+        fail(f"what answers at {where} is no relay", UNREACHABLE)
+
+
+def _refused(where: str, status: int, said: bytes, *, asked: bool) -> NoReturn:
+    """Tell of an answer that is none: the caller, if something was to be done, else the operator."""
+    import contextlib
+
+    import msgspec
+
+    if status == 404:
+        raise UnknownError
+    # What is wrong with a question is its asker's; all else went wrong.
+    code = BAD_CONFIGURATION if status == 400 else UNREACHABLE
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+        details = msgspec.json.decode(said, type=dict[str, Any])
+        refused = RefusedError(str(details.pop("error")), details)
+        if asked:
+            raise refused
+        fail(str(refused), code)
+    words = printable(said.decode("utf-8", "replace"), 200)
+    fail(f"the relay at {where} answered {status}{f': {words}' if words else ''}", code)
 
 
 def one_of(config: str | None, other: str | None, name: str) -> None:
@@ -127,7 +156,7 @@ def one_of(config: str | None, other: str | None, name: str) -> None:
         fail(f"write one of --config and {name}")
 
 
-def fail(text: str) -> NoReturn:
+def fail(text: str, code: int = BAD_CONFIGURATION) -> NoReturn:
     """End with one line."""
     typer.echo(f"backstamp: {text}", err=True)
-    raise typer.Exit(BAD_CONFIGURATION)
+    raise typer.Exit(code)

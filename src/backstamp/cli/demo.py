@@ -72,22 +72,45 @@ async def _introduce(relay: Relay, settings: Settings, ready: asyncio.Event) -> 
     import asyncio
 
     await ready.wait()
-    host, port = relay.addresses[0]
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    _say(f"relay on {where}; everything goes to the built-in sink. One sample message:")
-    await asyncio.to_thread(_send, host, port)
-    await asyncio.sleep(0.5)
-    _say(f"send it more:   swaks --server {where} --from you@example.org --to them@example.com")
+    if (plain := _plain(relay, settings)) is None:
+        _say("relay is there; no listener takes a sample message: that wants an IP address, no TLS, no AUTH")
+    else:
+        host, port = plain
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        _say(f"relay on {where}; everything goes to the built-in sink. One sample message:")
+        if why := await asyncio.to_thread(_send, host, port):
+            _say(f"it was not taken: {why}")
+        await asyncio.sleep(0.5)
+        _say(f"send it more:   swaks --server {where} --from you@example.org --to them@example.com")
     if settings.admin is not None:
         _say(f"look at it:     curl http://{settings.admin}/metrics")
     _say("stop it:        Ctrl-C")
 
 
-def _send(host: str, port: int) -> None:
+def _plain(relay: Relay, settings: Settings) -> tuple[str, int] | None:
+    """Return where a program takes mail that says nothing of itself, None where no listener does."""
+    from backstamp.listener.settings import Auth
+
+    return next(
+        (
+            address
+            for address, one in zip(relay.addresses, settings.listeners, strict=False)
+            if not one.local and one.tls.mode == "none" and one.auth is not Auth.REQUIRED
+        ),
+        None,
+    )
+
+
+def _send(host: str, port: int) -> str:
+    """Send the sample; return why it was not taken, empty if it was."""
     import smtplib
 
-    with smtplib.SMTP(host, port, timeout=10) as client:
-        client.sendmail("ada@example.org", ["grace@example.com"], SAMPLE)
+    try:
+        with smtplib.SMTP(host, port, timeout=10) as client:
+            client.sendmail("ada@example.org", ["grace@example.com"], SAMPLE)
+    except OSError as error:  # smtplib's own are some, too
+        return str(error)
+    return ""
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ import typer
 from backstamp.cli.ask import AsJson, fail, one_of
 from backstamp.cli.configuration import load_or_exit
 from backstamp.cli.words import count
+from backstamp.text import reason
 
 if TYPE_CHECKING:
     from backstamp.queue.fsck import Finding, Report, SegmentReport
@@ -75,7 +76,7 @@ def _examine(directory: str, *, repair: bool) -> Report:
     except FormatError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
+        fail(f"queue directory {directory}: {reason(error)}")
 
 
 def _print(report: Report, *, repair: bool) -> None:

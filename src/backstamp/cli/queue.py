@@ -11,6 +11,7 @@ from backstamp.cli import verbs
 from backstamp.cli.ask import UNREACHABLE, AsJson, Config, ask, fail, one_of
 from backstamp.cli.ids import QueueId
 from backstamp.cli.words import count
+from backstamp.text import printable, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 _PAGE = 1000
 """Messages the relay lists at once, at most."""
+
+_WIDE = 2000
+"""Characters of an address or two that are shown: all that there can be."""
 
 Directory = Annotated[
     str | None, typer.Option("--queue", metavar="DIR", help="Read a stopped queue's directory.")
@@ -115,7 +119,8 @@ def doubt(config: Config = None, queue: Directory = None, json: AsJson = False) 
         _print_json(found)
         return
     for one in found:
-        typer.echo(f"{one.queue_id}  {one.stamp}  <{one.recipient}>  from <{one.sender}>  {one.meaning}")
+        who = printable(f"<{one.recipient}>  from <{one.sender}>", _WIDE)
+        typer.echo(f"{one.queue_id}  {one.stamp}  {who}  {one.meaning}")
     if any(one.stamp == "H" for one in found):
         typer.echo("H waits for a decision: queue release sends it again, queue remove does not", err=True)
 
@@ -155,7 +160,7 @@ def _read(read: Callable[[Files, str], list[T]], directory: str) -> list[T]:
     except FormatError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"queue directory {directory}: {(error.strerror or str(error)).lower()}")
+        fail(f"queue directory {directory}: {reason(error)}; backstamp fsck tells of the rest")
 
 
 def _row(message: MessageView) -> tuple[str, ...]:
@@ -168,8 +173,8 @@ def _row(message: MessageView) -> tuple[str, ...]:
         _time(message.arrival),
         str(message.size),
         shown,
-        f"<{message.sender}>" if not message.problem else "(see queue show)",
-        f"<{first.address}>",
+        printable(f"<{message.sender}>", _WIDE) if not message.problem else "(see queue show)",
+        printable(f"<{first.address}>", _WIDE),
         _time(min(times)) if times else "-",
     )
 
@@ -194,13 +199,14 @@ def _details(message: MessageView) -> None:
     typer.echo(f"arrival   {_time(message.arrival)}")
     if message.release:
         typer.echo(f"not before {_time(message.release)}, as its sender asked")
-    typer.echo(f"from      <{message.sender}>")
+    typer.echo(f"from      {printable(f'<{message.sender}>', _WIDE)}")
     typer.echo(f"content   {message.size} octets")
     if message.problem:
         typer.echo(f"problem   {message.problem}")
     for recipient in message.recipients:
         until = f", next attempt {_time(recipient.retry_at)}" if recipient.retry_at else ""
-        typer.echo(f"  {recipient.stamp}  <{recipient.address}>  {recipient.meaning}{until}")
+        who = printable(f"<{recipient.address}>", _WIDE)
+        typer.echo(f"  {recipient.stamp}  {who}  {recipient.meaning}{until}")
 
 
 def _time(seconds: float) -> str:

@@ -74,7 +74,7 @@ def sink(
     from backstamp.sink.server import OK, Options, Sink
 
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not (host and port.isascii() and port.isdecimal() and int(port) <= 65535):
         _fail(f"--listen {listen}: write address:port, 127.0.0.1:2526")
     credentials = None
     if auth is not None:

@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
-from backstamp.cli.ask import UNREACHABLE, AsJson, Config, RefusedError, UnknownError, ask, fail, one_of, send
+from backstamp.cli.ask import (
+    UNREACHABLE,
+    AsJson,
+    Config,
+    RefusedError,
+    UnknownError,
+    ask,
+    decoded,
+    fail,
+    one_of,
+    send,
+)
 from backstamp.cli.words import count
+from backstamp.text import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from backstamp.policy.suppression import Entry
 
@@ -83,13 +95,17 @@ def list_(
     one_of(config, queue, "--queue")
     _check(address)
     asked = {"address": address, "domain": domain, "tenant": tenant}
-    pages = _running(config, asked, limit) if queue is None else _stopped(queue, asked, limit)
+    # One more than is listed tells whether there are more.
+    pages = _running(config, asked, limit + 1) if queue is None else _stopped(queue, asked, limit + 1)
     found = [entry for page in pages for entry in page]
+    listed = found[:limit]
     if json:
-        typer.echo(msgspec.json.encode(found).decode())
-        return
-    for entry in found:
-        typer.echo(_line(entry))
+        typer.echo(msgspec.json.encode(listed).decode())
+    else:
+        for entry in listed:
+            typer.echo(_line(entry))
+    if len(found) > limit:
+        typer.echo(f"the first {limit}; there are more: --limit N", err=True)
 
 
 def add(
@@ -149,31 +165,47 @@ def remove(
 
 def export(config: Config = None, queue: Directory = None, output: Output = "-") -> None:
     """Write the whole list as NDJSON, one entry a line, as import takes it."""
-    import os
-    import shutil
     from http.client import HTTPException
 
     from backstamp.policy.suppression_file import export as line
 
     one_of(config, queue, "--queue")
-    new = f"{output}.new"
     try:
-        file = sys.stdout.buffer if output == "-" else open(new, "wb")  # noqa: SIM115 - closed below
         if queue is None:
             with send(config, f"{_PATH}/export") as answer:
-                shutil.copyfileobj(answer, file)
+                _write(output, iter(lambda: answer.read(1 << 16), b""))
         else:
-            for page in _stopped(queue, {}, None):
-                file.write(b"".join(map(line, page)))
-        file.flush()
-        if output != "-":
-            file.close()
-            # An export that was cut off has not the name of a whole one.
-            os.replace(new, output)
+            _write(output, (b"".join(map(line, page)) for page in _stopped(queue, {}, None)))
     except UnknownError:
         fail(OLD)
-    except (OSError, HTTPException) as error:
-        fail(f"{output}: {getattr(error, 'strerror', None) or error}; the export is not whole")
+    except HTTPException:
+        fail("the relay's answer broke off; the export is not whole", UNREACHABLE)
+    except OSError as error:
+        where = "standard output" if output == "-" else output
+        fail(f"{where}: {reason(error, place=False)}; the export is not whole", UNREACHABLE)
+
+
+def _write(output: str, pieces: Iterable[bytes]) -> None:
+    """Write an export: one that was cut off has not the name of a whole one, nor any other."""
+    import contextlib
+    import os
+
+    if output == "-" or (os.path.exists(output) and not os.path.isfile(output)):
+        # What is no file is written into as it is: a terminal, a pipe.
+        with contextlib.nullcontext(sys.stdout.buffer) if output == "-" else open(output, "wb") as stream:
+            stream.writelines(pieces)
+            stream.flush()
+        return
+    output = os.path.realpath(output)
+    new = f"{output}.new"
+    try:
+        with open(new, "wb") as file:
+            file.writelines(pieces)
+        os.replace(new, output)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
 
 
 def import_(file: File, config: Config = None, json: AsJson = False) -> None:
@@ -189,7 +221,7 @@ def import_(file: File, config: Config = None, json: AsJson = False) -> None:
             _opened(file) as octets,
             send(config, f"{_PATH}/import", octets, kind, timeout=PATIENCE) as answer,
         ):
-            taken = msgspec.json.decode(answer.read(), type=dict[str, int])["entries"]
+            taken = decoded(answer)["entries"]
     except RefusedError as error:
         for mistake in error.details.get("mistakes", []):
             typer.echo(f"{source}:{mistake['line']}: {mistake['problem']}", err=True)
@@ -198,7 +230,7 @@ def import_(file: File, config: Config = None, json: AsJson = False) -> None:
     except UnknownError:
         fail(OLD)
     except OSError as error:
-        fail(f"{source}: {(error.strerror or str(error)).lower()}")
+        fail(f"{source}: {reason(error, place=False)}")
     words = f"{count(taken, 'entry', 'entries')} taken"
     typer.echo(msgspec.json.encode({"entries": taken}).decode() if json else words)
 

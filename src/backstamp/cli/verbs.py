@@ -8,6 +8,7 @@ import typer
 
 from backstamp.cli.ask import UNREACHABLE, AsJson, Config, RefusedError, ask
 from backstamp.cli.ids import QueueIds
+from backstamp.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def _command(verb: str, done: str) -> Callable[..., None]:
                 continue
             answers.append({"queue_id": queue_id, **answer})
             if not json:
-                changed = ", ".join(f"<{address}>" for address in answer["changed"])
+                changed = ", ".join(printable(f"<{address}>") for address in answer["changed"])
                 typer.echo(f"{queue_id}  {done}: {changed or 'nobody; none of its recipients is for that'}")
         if json:
             import msgspec

@@ -10,42 +10,59 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Final
 
 from backstamp.config.problem import ConfigurationError, Problem
 from backstamp.config.settings import Settings
+from backstamp.text import reason
 
 _STARTING: Final = "starting"
 """Told to the child as its second argument."""
 
 
-def begin(path: str, *, starting: bool = False) -> Callable[[], Settings]:
-    """Have a file read; return what waits for the settings. `starting` as for `load.load`.
+class Reading:
+    """A file that is being read. Called, it waits for the settings; another thread may `stop` it.
 
     That raises ConfigurationError with every mistake, as `load.load` does; one where the child broke.
     """
-    # -P: a directory named backstamp where the relay is started from is not the program.
-    command = [sys.executable, "-P", "-m", __name__, path, *([_STARTING] if starting else [])]
-    child = subprocess.Popen(  # noqa: S603 - this program, and its own argument
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        process_group=0,  # a Ctrl-C is the relay's to hear
-    )
 
-    def end() -> Settings:
-        with child:
-            said, _ = child.communicate()
-        if child.returncode:
-            message = f"cannot be read: its reader ended with {child.returncode}"
-            raise ConfigurationError((Problem(path, 0, "", message),))
-        found: Settings | tuple[Problem, ...] = pickle.loads(said)  # noqa: S301 - by this program
-        if isinstance(found, Settings):
-            return found
-        raise ConfigurationError(found)
+    def __init__(self, path: str, *, starting: bool) -> None:
+        self._path = path
+        self._broken = ""
+        # -P: a directory named backstamp where the relay is started from is not the program.
+        command = [sys.executable, "-P", "-m", __name__, path, *([_STARTING] if starting else [])]
+        try:
+            self._child = subprocess.Popen(  # noqa: S603 - this program, and its own argument
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                process_group=0,  # a Ctrl-C is the relay's to hear
+            )
+        except OSError as error:
+            self._broken = f"its reader cannot be started: {reason(error, place=False)}"
 
-    return end
+    def __call__(self) -> Settings:
+        """Return the settings; blocks until they are there. Raises ConfigurationError."""
+        if not self._broken:
+            with self._child:
+                said, _ = self._child.communicate()
+            if not self._child.returncode:
+                found: Settings | tuple[Problem, ...] = pickle.loads(said)  # noqa: S301 - by this program
+                if isinstance(found, Settings):
+                    return found
+                raise ConfigurationError(found)
+            self._broken = f"its reader ended with {self._child.returncode}"
+        raise ConfigurationError((Problem(self._path, 0, "", f"cannot be read: {self._broken}"),))
+
+    def stop(self) -> None:
+        """Have it read no more: whoever waits for it goes on, and is told a mistake."""
+        if not self._broken:
+            self._child.kill()
+
+
+def begin(path: str, *, starting: bool = False) -> Reading:
+    """Have a file read; return what waits for the settings. `starting` as for `load.load`."""
+    return Reading(path, starting=starting)
 
 
 def load(path: str) -> Settings:

@@ -47,7 +47,11 @@ def repetitions(document: Mapping[str, Any]) -> Mistakes:
     for name in ("admin", "http"):
         if isinstance(table := document.get(name), dict):
             listens += _parsed((name, "address"), table.get("address"), units.socket_address)
-    listens = [(path, value) for path, value in listens if not str(value).endswith(":0")]
+    listens = [
+        (path, value)
+        for path, value in listens
+        if isinstance(value, Address) and (value.port or value.host.startswith("/"))
+    ]
     found = _repeated(listens) + _taken_in(listens)
     for array, key, parse in (
         ("destination", "match", names.match),

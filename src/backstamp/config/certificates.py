@@ -18,7 +18,7 @@ def mistakes(document: Mapping[str, Any]) -> Mistakes:
     """Return what is wrong with the certificates, keys and authorities of listeners with TLS."""
     found: Mistakes = []
     for index, table in rows(document, "listen"):
-        if table.get("tls") not in {"starttls", "implicit"}:
+        if table.get("tls") not in ("starttls", "implicit"):
             continue
         path: Path = ("listen", index)
         for place, pair in _pairs(table):

@@ -26,7 +26,7 @@ def _tls(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     if mode == "none":
         text = "means something only with tls = starttls or implicit"
         return [(key, text) for key in _OF_TLS if key in table]
-    if mode not in {"starttls", "implicit"}:
+    if mode not in ("starttls", "implicit"):  # whatever it is, a list too
         return []
     found = [
         ("tls", f"{mode} needs a {key}; write {key} = a file in PEM")

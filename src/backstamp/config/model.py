@@ -44,12 +44,13 @@ from backstamp.config.outgoing import (
 )
 
 FileName = Annotated[str, Field(min_length=1)]
+Place = Annotated[FileName, AfterValidator(rules.place)]
 
 
 class QueueTable(Table):
     """Where accepted mail is kept."""
 
-    directory: Annotated[str, Field(min_length=1)]
+    directory: Place
     """Directory of the queue, on a local disk. A relative path starts at the current directory, as on a
     command line. It is made if it is missing."""
     reserve: Annotated[Size, AfterValidator(rules.sensible_reserve)] = as_written("10MB")
@@ -162,7 +163,7 @@ class ListenTable(Table):
 class AuthTable(Table):
     """Who may send: users of a file, owners of tokens, or both."""
 
-    users: Annotated[str | None, Field(min_length=1)] = None
+    users: Place | None = None
     """Users file, written by `backstamp user add` and read again whenever it changed. A relative path
     starts at the current directory."""
     token_endpoint: Annotated[str | None, AfterValidator(authentication.endpoint)] = None
@@ -277,8 +278,8 @@ class AdminTable(Table):
     """The HTTP side: health, metrics, the queue."""
 
     address: Socket | None = None
-    """IP address and port. It has no authentication: keep it on loopback or behind a proxy.
-    Absent: no HTTP side."""
+    """IP address and port. It has no authentication: keep it on loopback or behind a proxy. It takes 100
+    connections at a time; one more is answered 503. Absent: no HTTP side."""
 
 
 class HttpTable(Table):
@@ -297,7 +298,7 @@ class HttpTable(Table):
     """Requests at a time; one more is answered 503."""
     memory: Annotated[Size, AfterValidator(rules.sensible_size)] = as_written("200MB")
     """Octets of the bodies of requests under way, all together; a request that would need more is
-    answered 503. From 1kB to 2GB."""
+    answered 503, and 413 if it is larger than that itself. From 1kB to 2GB."""
     semantics: Semantics = "at-least-once"
     """As for `[[listen]]`."""
     tenant: NameOrNone = ""

@@ -6,8 +6,9 @@ and no defaults, because only what is written there differs.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from backstamp.config import rules
 from backstamp.config.kinds import (
     Below,
     Count,
@@ -235,7 +236,7 @@ class RouteTable(Table):
     else `[delivery]`; with credentials or `implicit_tls` at least `encrypt`."""
     implicit_tls: bool = False
     """true: TLS from the first octet (RFC 8314 §3, port 465); false: STARTTLS."""
-    username: Annotated[str | None, Field(min_length=1)] = None
+    username: Annotated[str, Field(min_length=1), AfterValidator(rules.account)] | None = None
     """Who this relay is to the server (AUTH). It and the password are sent over TLS only, except to loopback
     addresses."""
     password: Secret | None = None

@@ -40,6 +40,20 @@ class ComplaintError(ValueError):
         self.places = tuple(places)
 
 
+def place(value: str) -> str:
+    """Refuse what no file can be called, here where the key is known."""
+    if "\0" in value:
+        raise ValueError(f"{shown(value)} is not the name of a file")
+    return value
+
+
+def account(value: str) -> str:
+    """Refuse control characters in a user name: a NUL parts what AUTH says (RFC 4616)."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError(f"{shown(value)} is not a user name: it has control characters")
+    return value
+
+
 def one_partition(value: int) -> int:
     """Refuse what later releases bring."""
     if value != 1:

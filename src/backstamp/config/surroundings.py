@@ -1,9 +1,10 @@
 """What a start needs of the machine, besides the files every load reads: looked at before it, by `check`.
 
-The users file, which `user add` may yet have to make, and the places of socket files. A reload and
-the commands that only ask a configuration do not look: for them neither is a mistake.
+The users file, which `user add` may yet have to make, and the places of socket files and of the queue. A
+reload and the commands that only ask a configuration do not look: for them none of that is a mistake.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +18,27 @@ from backstamp.listener.users import load
 
 def mistakes(document: Mapping[str, Any]) -> Mistakes:
     """Return what would keep a relay from starting with these tables."""
-    return [*_users(document), *_sockets(document)]
+    return [*_queue(document), *_users(document), *_sockets(document)]
+
+
+def _queue(document: Mapping[str, Any]) -> Mistakes:
+    """Return that a file is in the queue's place. Whether it may be written to is asked by who uses it."""
+    table = document.get("queue")
+    path = table.get("directory") if isinstance(table, dict) else None
+    if not isinstance(path, str) or "\0" in path:
+        return []
+    while path and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not path or os.path.isdir(path):
+        return []
+    text = f"{shown(path, 200)} is no directory; remove it, or write another path"
+    return [(("queue", "directory"), text)]
 
 
 def _users(document: Mapping[str, Any]) -> Mistakes:
     table = document.get("auth")
     path = table.get("users") if isinstance(table, dict) else None
-    if not isinstance(path, str) or not path:
+    if not isinstance(path, str) or not path or "\0" in path:
         return []
     try:
         load(path)

@@ -35,6 +35,8 @@ _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]:([0-9]{1,5})")
 _MODE = re.compile(r"0?[0-7]{3}")
 _PATH = 107
 """Octets a Linux socket's path may have (unix(7): 108 with the NUL)."""
+_IDLE = re.compile(r"/(?:\.?/)+")
+"""What says nothing in a path."""
 _PLAIN = re.compile(r"([^\[\]:]+):([0-9]{1,5})")
 
 Network = IPv4Network | IPv6Network
@@ -133,13 +135,22 @@ def socket_address(value: object) -> Address:
     """Return where to listen, from `127.0.0.1:2525` or `[::1]:2525`; port 0 lets the system choose.
 
     Raises:
-        ValueError: it is none of these. Names are none: what they mean may change behind our back.
+        ValueError: it is none of these. Names are none: what they mean may change behind our back. So is
+            what the system lets nobody listen on: an IPv4-mapped address, a group's, a link's own.
     """
     found = _split(value)
     if found is None or not _is_ip(found.host) or found.port > 65535:
         raise ValueError(
             f"{shown(value)} is not an IP address and a port; write 127.0.0.1:2525 or [::1]:2525"
         )
+    address = ip_address(found.host)
+    if isinstance(address, IPv6Address):
+        if (inner := address.ipv4_mapped) is not None:
+            raise ValueError(f"{shown(value)} is an IPv4 address; write {inner}:{found.port}")
+        if address.is_link_local:
+            raise ValueError(f"{shown(value)} is another one on every link; write [::1]:2525")
+    if address.is_multicast:
+        raise ValueError(f"{shown(value)} is no address of one host; write 127.0.0.1:2525 or [::1]:2525")
     return found
 
 
@@ -157,7 +168,8 @@ def listen_address(value: object) -> Address:
         raise ValueError(f"{shown(value)} is not the path of a socket; write unix:/run/backstamp/smtp.sock")
     if len(path.encode()) > _PATH:
         raise ValueError(f"{shown(value)} is too long; a socket's path has at most {_PATH} octets")
-    return Address(path, 0)
+    # In one spelling; `..` stays, for behind a link it leads elsewhere.
+    return Address(_IDLE.sub("/", path), 0)
 
 
 def mode(value: object) -> int:

@@ -33,7 +33,7 @@ class Finder:
     ) -> None:
         self._resolver = resolver
         self.own_names = own_names
-        self._own_addresses = own_addresses
+        self.own_addresses = own_addresses
         self._chance = chance
 
     async def by_route(self, via: Smarthost, policy: DestinationPolicy) -> Hosts:
@@ -78,7 +78,7 @@ class Finder:
 
     def forbidden(self, address: str, policy: DestinationPolicy) -> str | None:
         """Return why mail by MX must not go to an address, None if it may."""
-        return mx.forbidden(address, private=policy.private_addresses, own=self._own_addresses)
+        return mx.forbidden(address, private=policy.private_addresses, own=self.own_addresses)
 
     async def addresses(self, host: str) -> Addresses | DnsFault:
         """Return the addresses of a host, as they come from DNS."""

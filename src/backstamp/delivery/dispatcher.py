@@ -159,10 +159,15 @@ class Dispatcher:
         """Return what destinations taught and is to be remembered over a restart."""
         return self._throttles.learned()
 
-    def reload(self, tables: Tables, connections: int) -> None:
-        """Take new tables: what waits finds its way anew, transactions under way end as they began."""
+    def reload(self, tables: Tables, connections: int, own_addresses: frozenset[str] | None = None) -> None:
+        """Take new tables: what waits finds its way anew, transactions under way end as they began.
+
+        `own_addresses` None: they are as they were.
+        """
         sorter = self._sorter
         sorter.router.tables = tables
+        if own_addresses is not None:
+            sorter.router.finder.own_addresses = own_addresses
         sorter.forget()
         self._throttles.resize(connections)
         self.feedback.adaptations = tables.adaptations

@@ -168,7 +168,8 @@ def _so_far(facts: Explained, one: Destination) -> Iterator[str]:
     if past is not None:
         tries = count(max(one.attempts, *(heard.times for heard in past.heard)), "try", "tries")
         yield f"{tries}, the first at {when(past.first, now)}."
-        told_already = one.state in (State.SCHEDULED, State.HELD)
+        # Above: as what it was put off for, or is held in doubt for; an operator may hold anything.
+        told_already = one.state is State.SCHEDULED or (one.state is State.HELD and facts.at_most_once)
         latest = past.heard[0]
         if told_already and latest.times > 1:
             yield f"The last answer came {latest.times:,} times, since {when(latest.first, now)}."

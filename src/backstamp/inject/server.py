@@ -17,11 +17,10 @@ from aiohttp.typedefs import Handler
 from backstamp.inject import answer, build, query, request
 from backstamp.inject import order as orders
 from backstamp.inject.answer import RETRY_AFTER, Answer, Outcome, Refusal
-from backstamp.inject.guard import HEAD, Guard
 from backstamp.inject.order import Item, Order
 from backstamp.inject.shape import MistakenError
 from backstamp.inject.wishes import Wishes
-from backstamp.listener import admission
+from backstamp.listener import admission, guard
 from backstamp.listener.client import tenant_of
 from backstamp.listener.intake import Door
 from backstamp.listener.origin import Origin, Verdict
@@ -73,6 +72,11 @@ class _EndedError(Exception):
         self.answer = answer.problem(status, text)
 
 
+async def _nobody(*_: str) -> User | None:
+    """Know no user."""
+    return None
+
+
 @web.middleware
 async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say what there is no handler for (404, 405) as everything else is said, in JSON."""
@@ -87,9 +91,9 @@ async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
 class InjectServer:
     """Serves `POST /api/v1/messages`. `settings` may be replaced while it runs; the next request sees it.
 
-    With `authenticate` every request needs a user it knows; without, an address that may relay. With `rates`
-    messages and recipients are counted as those of SMTP, by `admit` and `leave` connections. `grace` is the
-    seconds that requests under way have when it closes.
+    With `auth` in them every request needs a user whom `authenticate` knows; without, an address that may
+    relay. With `rates` messages and recipients are counted as those of SMTP, by `admit` and `leave`
+    connections. `grace` is the seconds that requests under way have when it closes.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class InjectServer:
         settings: HttpSettings,
         door: Door,
         *,
-        authenticate: Authenticate | None = None,
+        authenticate: Authenticate = _nobody,
         rates: Rated | None = None,
         admit: Callable[[str, asyncio.BaseTransport], bool] = lambda *_: True,
         leave: Callable[[str], None] = lambda _: None,
@@ -120,7 +124,8 @@ class InjectServer:
             auto_decompress=False,
             max_line_size=LINE,
             shutdown_timeout=1.0,
-            keepalive_timeout=HEAD,
+            keepalive_timeout=guard.HEAD,
+            logger=guard.bugs(),
         )
         self._admit, self._leave = admit, leave
         self._listening: asyncio.Server | None = None
@@ -135,9 +140,7 @@ class InjectServer:
         assert handlers is not None
         host, port = self.address
         try:
-            self._listening = await asyncio.get_running_loop().create_server(
-                lambda: Guard(handlers(), self._admit, self._leave), host, port
-            )
+            self._listening = await guard.listen(handlers, host, port, admit=self._admit, leave=self._leave)
         except OSError:
             await self._runner.cleanup()
             raise
@@ -215,6 +218,8 @@ class InjectServer:
         limit = settings.listener.limits.message_size
         # Base64 and JSON's escapes make more of the same message.
         limit = limit if raw else 2 * limit + 1_000_000
+        # What could never be taken is not to be sent again, as after a 503.
+        limit = min(limit, settings.memory)
         body = bytearray()
         try:
             await self._read(asked, body, limit)
@@ -236,7 +241,7 @@ class InjectServer:
 
     async def _user(self, asked: web.Request, peer: str) -> User | None:
         """Return who asks, None where an address is enough."""
-        if self._authenticate is None:
+        if not self.settings.auth:
             if not admission.may_relay(peer, self.settings.listener.allow):
                 raise _EndedError(403, admission.DENIED)
             return None

@@ -59,6 +59,7 @@ LARGE = 1024 * 1024
 
 _ONCE = int(Flag.AT_MOST_ONCE)
 _DOUBTED = (Stamp.DOUBT, Stamp.HELD)
+_OPEN = (Stamp.TODO, *_DOUBTED)
 _FLAGS = {number: Flag(number) for number in range(2 * max(Flag))}
 """Flags by their number: making one costs as much as a dozen other lookups."""
 
@@ -396,10 +397,12 @@ class Engine:
         Of mail that must come at most once also those who are held: who was in doubt waits so for a
         decision. Those whose reply may still come are not named: their transaction is under way.
         """
-        found = {}
+        found: dict[Entry, tuple[int, ...]] = {}
         for queue_id, ordinals in self.doubts.items():
             if (entry := self.find(queue_id)) is not None:
-                found[entry] = ordinals
+                # Who was answered since then is in doubt no more.
+                still = tuple(one for one in ordinals if entry.stamp(one) in _OPEN)
+                found |= {entry: still} if still else {}
         for segment in self.segments():
             if not any(stamp in segment.image for stamp in _DOUBTED):
                 continue

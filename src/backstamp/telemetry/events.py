@@ -15,7 +15,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
 
 
 class Started(Event, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="started"):
-    """The relay's ports answer. `addresses` are those of the listeners, then the admin side's."""
+    """The relay's ports answer. `addresses` are the listeners', then `[http]`'s, then `[admin]`'s."""
 
     version: str
     addresses: tuple[str, ...]

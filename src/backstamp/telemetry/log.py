@@ -6,8 +6,11 @@ dropped, counted, and the number told in a later line.
 """
 
 import os
+import select
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Final
 
 from backstamp.telemetry import lines
@@ -31,6 +34,7 @@ class EventLog:
         self._events: list[Event] = []
         self._wake = threading.Event()
         self._closing = False
+        self._torn = False
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
@@ -39,7 +43,7 @@ class EventLog:
         self._metrics.count(event)
         events = self._events
         if len(events) >= BOUND:
-            self._metrics.lost += 1
+            self._metrics.dropped += 1
             return
         events.append(event)
         if len(events) == 1:
@@ -64,20 +68,35 @@ class EventLog:
             # The list stays the same object: what is appended meanwhile stands behind what is taken.
             batch = events[: len(events)]
             del events[: len(batch)]
+            lines = [*map(self._encode, batch)]
             lost = self._metrics.lost
             if lost > told and batch:
-                batch.append(_told(batch[-1].time, lost - told))
+                lines.append(self._encode(_told(batch[-1].time, lost - told)))
+            written = self._write(lines)
+            # Nobody reads any more, or there is no room; the relay goes on, the count says so.
+            self._metrics.unwritten += max(0, len(batch) - written)
+            if written > len(batch):
                 told = lost
-            try:
-                self._write(batch)
-            except OSError:
-                # Nobody reads any more; the relay goes on, the count says so.
-                self._metrics.lost += len(batch)
+                self._metrics.told += 1
 
-    def _write(self, batch: Sequence[Event]) -> None:
-        octets = memoryview(b"".join(map(self._encode, batch)))
-        while octets:
-            octets = octets[os.write(self._descriptor, octets) :]
+    def _write(self, lines: Sequence[bytes]) -> int:
+        """Write lines; return how many are written whole, from the first on."""
+        # A line that broke off ends here: it must not take the next one with it.
+        whole = b"\n" if self._torn else b""
+        octets = memoryview(whole + b"".join(lines))
+        at = 0
+        try:
+            while at < len(octets):
+                try:
+                    at += os.write(self._descriptor, octets[at:])
+                except BlockingIOError:  # somebody who shares it wants it so
+                    select.select((), (self._descriptor,), ())
+        except OSError:
+            pass
+        ends = [*accumulate(map(len, lines), initial=len(whole))]
+        if at:
+            self._torn = at not in ends
+        return bisect_right(ends, at) - 1 if at >= len(whole) else 0
 
 
 def _told(time: int, count: int) -> Event:

@@ -20,7 +20,7 @@ PREFIX: Final = "backstamp_"
 COUNTERS: Final[dict[type[Event], tuple[str, str]]] = {
     events.Accepted: ("messages_accepted", "Messages on stable storage whose client was told 250."),
     events.Repeated: ("messages_repeated", "Submissions whose idempotency key stood for a message already."),
-    events.Refused: ("commands_refused", "MAIL, RCPT and DATA commands answered 4yz or 5yz."),
+    events.Refused: ("commands_refused", "Commands about mail answered 4yz or 5yz; what HTTP refused."),
     events.Authenticated: ("authentications", "Clients that proved who they are."),
     events.AuthenticationFailed: ("authentications_failed", "AUTH commands of clients that did not."),
     events.Attempt: ("transactions", "Transactions begun, where attempts are logged."),
@@ -38,7 +38,7 @@ GAUGES: Final = {
     "deliveries_claimed": "Deliveries in a lane or under way.",
     "connections": "Connections to other hosts.",
     "lanes": "Next hops with something to do.",
-    "clients": "Clients connected.",
+    "clients": "Clients connected, by SMTP and by HTTP, as `[limits] connections` counts them.",
     "suppressions": "Entries of the suppression list.",
 }
 
@@ -58,8 +58,8 @@ UNHEARD: Final = (
     "Connections of clients that ended before they could be heard, by `stage` (PROXY, TLS, STARTTLS).",
 )
 LOST: Final = ("events_lost", "Events that could not be written.")
-DELAY: Final = ("delivery_delay_seconds", "From acceptance to the durable stamp.")
-DURATION: Final = ("transaction_duration_seconds", "From MAIL to the durable stamp.")
+DELAY: Final = ("delivery_delay_seconds", "From acceptance to the durable stamp, of each recipient.")
+DURATION: Final = ("transaction_duration_seconds", "From MAIL to the durable stamp, of each recipient.")
 
 
 class Histogram:
@@ -94,8 +94,17 @@ class Metrics:
         self._gauges: dict[str, Callable[[], float]] = {}
         self._delay = Histogram()
         self._duration = Histogram()
-        self.lost = 0
+        self.dropped = 0
+        """Events for which there was no room; counted by who emits."""
+        self.unwritten = 0
+        """Events that nobody took; counted by who writes, as `told`: a number is one thread's."""
+        self.told = 0
+        """Alarms about lost events: they are made when they are written."""
+
+    @property
+    def lost(self) -> int:
         """Events that could not be written."""
+        return self.dropped + self.unwritten
 
     def count(self, event: Event) -> None:
         """Count an event."""
@@ -121,7 +130,8 @@ class Metrics:
     def families(self) -> Iterator[Metric]:
         """Yield every metric as it stands."""
         for kind, (name, documentation) in COUNTERS.items():
-            yield CounterMetricFamily(PREFIX + name, documentation, value=self._counts[kind])
+            more = self.told if kind is events.Alarm else 0
+            yield CounterMetricFamily(PREFIX + name, documentation, value=self._counts[kind] + more)
         classes = CounterMetricFamily(PREFIX + CLASSES[0], CLASSES[1], labels=("verdict", "class"))
         for key, count in self._classes.items():
             classes.add_metric(key, count)

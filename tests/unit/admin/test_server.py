@@ -11,7 +11,10 @@ from aiohttp import ClientSession
 from tests.support.client import send
 from tests.support.relay import relay, via
 
+from backstamp import app
+from backstamp.admin import body, server
 from backstamp.admin.server import at_home
+from backstamp.listener import guard
 from backstamp.policy.retry import RetryPolicy
 from backstamp.sink.server import Sink
 from backstamp.telemetry import events
@@ -169,3 +172,108 @@ async def test_a_page_that_has_its_name_lead_here_sees_and_does_nothing(tmp_path
             assert said.status == 403
             assert (await client.get(base + "/healthz", headers=foreign)).status == 200
             assert (await client.get(base + "/api/v1/queue?limit=" + "9" * 5000)).status == 400
+
+
+HALF = b"POST /api/v1/queue/01M851RQPP73GN3XVVNKKD3C5B/hold HTTP/1.1\r\nHost: localhost\r\n"
+HALF += b"Content-Type: application/json\r\nContent-Length: 90\r\n\r\n{"
+"""A request that never comes whole."""
+
+
+async def test_there_is_an_end_to_connections_and_a_place_again_when_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS", 2)
+    async with relay(tmp_path, admin=True) as running:
+        admin = running.relay.addresses[-1]
+        idle = [await asyncio.open_connection(*admin) for _ in range(2)]
+        reader, writer = await asyncio.open_connection(*admin)
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        idle[0][1].close()
+        async with asyncio.timeout(20):
+            while (await get(admin, "/healthz"))[0] != 200:
+                await asyncio.sleep(0.01)
+        idle[1][1].close()
+
+
+async def test_who_asks_for_nothing_or_never_ends_is_sent_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "HEAD", 0.05)
+    monkeypatch.setattr(body, "WHOLE", 0.05)
+    monkeypatch.setattr(body, "PIECE", 0.05)
+    file = b"POST /api/v1/suppression/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+    file += b"Content-Length: 90\r\n\r\na@x.test\n"
+    async with relay(tmp_path, admin=True) as running:
+        for said, answer in (
+            (b"", b""),
+            (b"GET /metrics HTTP/1.1\r\n", b""),
+            (HALF, b"HTTP/1.1 408 "),
+            (file, b"HTTP/1.1 408 "),
+        ):
+            reader, writer = await asyncio.open_connection(*running.relay.addresses[-1])
+            writer.write(said)
+            async with asyncio.timeout(20):
+                assert (await reader.readline())[: len(answer) or None].startswith(answer)
+            writer.close()
+        assert not len(running.relay.suppression)
+
+
+async def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that is written to nobody must not take a place for ever."""
+    monkeypatch.setattr(guard, "UNREAD", 0.05)
+    async with relay(tmp_path, admin=True) as running:
+        admin = running.relay._admin
+        assert admin is not None
+        _, writer = await asyncio.open_connection(*admin.address, limit=1)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+        async with asyncio.timeout(60):
+            while not admin._connections:
+                await asyncio.sleep(0.01)
+            while admin._connections:
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_a_request_that_never_comes_whole_holds_up_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sealed before the HTTP side is closed, and supervisors kill what takes a minute."""
+    monkeypatch.setattr(app, "SESSION_GRACE", 0.05)
+    async with asyncio.timeout(30):
+        async with relay(tmp_path, admin=True) as running:
+            admin = running.relay._admin
+            assert admin is not None
+            assert admin._runner.server is not None
+            reader, writer = await asyncio.open_connection(*admin.address)
+            writer.write(HALF)
+            while not admin._runner.server.requests_count:
+                await asyncio.sleep(0.01)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_what_is_no_http_is_told_nobody_but_the_client(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with relay(tmp_path, admin=True) as running:
+        long = b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n"
+        for said in (b"GET /metrics HTTP/1.1\r\n\r\n", long, b"\x16\x03\r\n"):
+            reader, writer = await asyncio.open_connection(*running.relay.addresses[-1])
+            writer.write(said)
+            assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+            writer.close()
+    assert not caplog.records
+
+
+async def test_what_no_handler_answers_is_json_too(tmp_path: Path) -> None:
+    async with relay(tmp_path, admin=True) as running:
+        admin = running.relay.addresses[-1]
+        hold = "/api/v1/queue/01M851RQPP73GN3XVVNKKD3C5B/hold"
+        for asked, code, text in (
+            (("/other",), 404, "not found"),
+            (("/api/v1/queue", "POST"), 405, "method not allowed"),
+            ((hold, "POST", " " * 1_100_000), 413, "request entity too large"),
+        ):
+            status, said = await get(admin, *asked)
+            assert (status, json.loads(said)) == (code, {"error": text})

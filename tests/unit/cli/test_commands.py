@@ -86,8 +86,9 @@ def test_an_admin_port_in_use(config: Path) -> None:
 
 def test_a_queue_directory_that_cannot_be(config: Path, tmp_path: Path) -> None:
     (tmp_path / "queue").write_text("a file")
-    line = one_line(run("serve", "--config", config))
-    assert line == f"backstamp: queue directory {tmp_path / 'queue'}: not a directory"
+    for command in ("check", "serve"):
+        line = one_line(run(command, "--config", config))
+        assert line.startswith(f'{config}:3: queue.directory: "{tmp_path / "queue"}" is no directory; ')
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -100,6 +101,18 @@ def test_a_queue_directory_of_somebody_else(config: Path, tmp_path: Path) -> Non
     (tmp_path / "queue").mkdir()
     (tmp_path / "queue/FORMAT").write_text("something else\n")
     assert "FORMAT says" in one_line(run("serve", "--config", config))
+
+
+def test_a_file_of_the_queue_that_cannot_be_opened_is_named(config: Path, tmp_path: Path) -> None:
+    """Mostly it is root's, who tried something once."""
+    queue = tmp_path / "queue"
+    queue.mkdir()
+    (queue / "FORMAT").symlink_to("FORMAT")
+    why = f"too many levels of symbolic links ({queue}/FORMAT)"
+    line = one_line(run("serve", "--config", config))
+    assert line == f"backstamp: queue directory {queue}: {why}"
+    for command in (["queue", "list", "--queue", queue], ["fsck", queue]):
+        assert one_line(run(*command)).startswith(f"backstamp: queue directory {queue}: {why}")
 
 
 def test_a_suppression_list_that_cannot_be_opened(config: Path, tmp_path: Path) -> None:
@@ -186,6 +199,28 @@ def test_sighup_takes_a_new_configuration_and_keeps_the_old_one_where_it_cannot(
         serving.stop()
 
 
+def test_a_file_that_never_comes_holds_up_no_end(config: Path) -> None:
+    """As on a file server that is gone: it is being read for ever."""
+    with Serving(config) as serving:
+        config.unlink()
+        os.mkfifo(config)
+        serving.process.send_signal(signal.SIGHUP)
+        # It is being read when somebody is there to be written to.
+        with config.open("w"):
+            serving.stop()
+
+
+def test_a_start_that_waits_for_its_file_can_be_ended(tmp_path: Path) -> None:
+    config = tmp_path / "backstamp.toml"
+    os.mkfifo(config)
+    command = [*PROGRAM, "serve", "--config", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with config.open("w"):
+            process.terminate()
+            assert process.wait(20) == 0
+        assert process.communicate() == (b"", b"")
+
+
 def test_a_relay_that_does_not_run_is_said_in_one_line(config: Path) -> None:
     done = run("queue", "list", "--config", config)
     assert done.returncode == 1
@@ -265,6 +300,37 @@ def test_a_relay_whose_events_nobody_takes_runs_on(config: Path, output: str) ->
         assert lost >= 1
 
 
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ('address = "unix:{directory}/sock"', "no listener takes a sample message"),
+        ('address = "127.0.0.1:0"\nallow = ["192.0.2.0/24"]', "it was not taken: "),
+        ('address = "127.0.0.1:0"', "send it more: "),
+    ],
+)
+def test_a_demo_goes_on_whatever_its_listener_takes(tmp_path: Path, listen: str, said: str) -> None:
+    config = tmp_path / "backstamp.toml"
+    listen = listen.format(directory=tmp_path)
+    config.write_text(
+        f'hostname = "a.test"\nqueue = {{directory = "{tmp_path}/q"}}\n[[listen]]\n{listen}\n'
+        f'[[route]]\nmatch = "*"\nvia = "127.0.0.1:{free_port()}"\n'
+    )
+    with subprocess.Popen(
+        [*PROGRAM, "demo", "--config", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                process.terminate()
+        assert process.wait(20) == 0, lines
+        assert said in "".join(lines)
+
+
 def test_queue_wants_to_know_which(tmp_path: Path) -> None:
     assert "--config FILE" in one_line(run("queue", "list"))
     nowhere = tmp_path / "none"
@@ -277,6 +343,7 @@ def test_sink_says_what_it_cannot(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         assert "address already in use" in one_line(run("sink", "--listen", f"127.0.0.1:{port}"))
     assert "--listen" in one_line(run("sink", "--listen", "nowhere"))
+    assert "--listen" in one_line(run("sink", "--listen", "127.0.0.1:２５"))
     assert "--reply" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", "RCPT"))
     for wrong in ("RCPT=999 x", "RCPT=199 x"):
         assert "200 to 599" in one_line(run("sink", "--listen", "127.0.0.1:0", "--reply", wrong))

@@ -11,7 +11,7 @@ from tests.support.process import CONFIG, free_port
 from tests.support.queues import local_queue, message
 from typer.testing import CliRunner
 
-from backstamp.cli import build, queue
+from backstamp.cli import build, queue, verbs
 from backstamp.cli.configuration import BAD_CONFIGURATION
 from backstamp.queue import ids
 from backstamp.queue.view import MessageView, RecipientView
@@ -181,6 +181,27 @@ def test_on_a_terminal_ids_are_whole_and_the_last_line_is_true(
     assert [one.queue_id in said for one in map(seen, range(1, 4))] == [True, messages > 1, False]
     assert all(len(line) <= 80 for line in said.splitlines())
     assert (said.splitlines()[-1], complaint) == (end, "")
+
+
+def test_what_strangers_are_called_turns_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Security 22: with SMTPUTF8 an address may have a mark that turns the direction of text."""
+    turned = msgspec.structs.replace(seen(1, 5.0), sender="a\u202eb@x.test")
+    turned = msgspec.structs.replace(turned, recipients=(RecipientView("c\u202ed@x.test", "?", "in doubt"),))
+    doubt = {"recipient": "c\u202ed@x.test", "stamp": "?", "meaning": "", "sender": "a\u202eb@x.test"}
+    answers = {
+        "list": {"messages": [msgspec.to_builtins(turned)]},
+        "show": msgspec.to_builtins(turned),
+        "doubt": {"recipients": [{"queue_id": NOBODY, "arrival": 1.0, **doubt}]},
+        "hold": {"changed": ["c\u202ed@x.test"]},
+    }
+    for command, answer in answers.items():
+        asked = iter([answer, {}])
+        for module in (queue, verbs):
+            monkeypatch.setattr(module, "ask", lambda *_, asked=asked: next(asked))
+        words = [] if command in ("list", "doubt") else [NOBODY]
+        code, said, _ = run("queue", command, *words, "--config", "x")
+        assert (code, "\u202e" in said) == (0, False)
+        assert "c d@x.test" in said
 
 
 def test_the_next_attempt_is_the_earliest() -> None:

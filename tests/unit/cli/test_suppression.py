@@ -100,8 +100,10 @@ def test_add_list_remove(running: Running) -> None:
     ]
     assert "ann@example.org  for one  operator  until it is removed" in done.output
     assert done.output.count("asked for it") == 2
-    found = json.loads(running.run("list", "--domain", "example.org", "--limit", "1", "--json").output)
-    assert [one["address"] for one in found] == ["ann@example.org"]
+    done = running.run("list", "--domain", "example.org", "--limit", "1", "--json")
+    assert [one["address"] for one in json.loads(done.stdout)] == ["ann@example.org"]
+    assert done.stderr == "the first 1; there are more: --limit N\n"
+    assert not running.run("list", "--limit", "3").stderr
     assert json.loads(running.run("list", "--tenant", "two", "--json").output) == []
 
     done = running.run("remove", "joe@example.org", "bob@example.org", "--json")
@@ -140,7 +142,7 @@ def test_export_and_import(running: Running, tmp_path: Path) -> None:
     assert lines.count("\n") == 1200
     assert running.run("export").stdout == lines
     assert json.loads(running.run("import", kept, "--json").output) == {"entries": 1200}
-    assert len(running.run("list", "--limit", "1100").output.splitlines()) == 1100
+    assert len(running.run("list", "--limit", "1100").stdout.splitlines()) == 1100
 
     running.stop()
     try:

@@ -1,5 +1,6 @@
 """A configuration that a process of its own reads: the same settings, the same mistakes, never a crash."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_reader_that_breaks_is_a_mistake_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ConfigurationError, match="its reader ended with 1"):
+        apart.load("x.toml")
+
+
+def test_a_reader_that_cannot_be_started_is_a_mistake_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload in a machine without memory: an alarm says so, and what is in force stays."""
+
+    def none(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", none)
+    with pytest.raises(ConfigurationError, match=r"^x.toml: cannot be read: .*: cannot allocate memory$"):
         apart.load("x.toml")
 
 

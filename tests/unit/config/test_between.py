@@ -180,8 +180,8 @@ def test_keys_that_mean_nothing_on_what_is_listened_on():
     ]
 
 
-def test_a_socket_file_is_one_listeners():
-    document = {"listen": [{"address": "unix:/run/x.sock"}, {"address": "unix:/run/x.sock"}]}
-    assert repetitions(document) == [
-        (("listen", 1, "address"), '"unix:/run/x.sock" is listen[0].address already')
-    ]
+@pytest.mark.parametrize("other", ["unix:/run/x:0", "unix:/run/./x:0", "unix:/run//x:0"])
+def test_a_socket_file_is_one_listeners(other):
+    document = {"listen": [{"address": "unix:/run/x:0"}, {"address": other}]}
+    [(path, text)] = repetitions(document)
+    assert (path, text) == (("listen", 1, "address"), '"unix:/run/x:0" is listen[0].address already')

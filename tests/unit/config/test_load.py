@@ -271,6 +271,8 @@ address = "0.0.0.0:2525"
     [
         ('directory = "queue"', "directory = 5", "3: queue.directory: 5 is not a string; write it in double quotes"),
         ('directory = "queue"', 'directory = ""', '3: queue.directory: "" is empty'),
+        ('directory = "queue"', 'directory = "a\\u0000b"', '3: queue.directory: "a\\u0000b" is not the name of a file'),
+        ("[[listen]]", '[[listen]]\ntls = ["starttls"]', '5: listen[0].tls: ["starttls"] is not one of none, starttls or implicit'),
         ("[[listen]]", "[listen]", '4: listen: {"address": "127.0.0.1:2525"} is not a list; write […], for a table [[…]]'),
         ("[queue]\n", "[queues]\n", "1: queue: missing; it has no default\n2: queues: unknown key; did you mean queue?"),
         ("[[listen]]", "submission = true\n[[listen]]", "4: queue.submission: unknown key here; it belongs in [listen]"),
@@ -428,6 +430,7 @@ ROUTES = [
     ('via = "a.b:25"\nauth = "cram-md5"\nusername = "u"\npassword = "s3cret"', '9: route[0].auth: "cram-md5" is not one of plain, login or xoauth2'),
     ('via = "a.b:25"\nusername = "u"\npassword_file = "/nowhere/at/all"', '10: route[0].password_file: "/nowhere/at/all" cannot be read: no such file or directory'),
     ('via = "a.b:25"\nusername = "u"\npassword = 5', "10: route[0].password: not a string; write it in double quotes"),
+    ('via = "a.b:25"\nusername = "a\\u0000b"\npassword = "x"', '9: route[0].username: "a\\u0000b" is not a user name: it has control characters'),
     ('via = "a.b:25"\nusername = "u"\npassword = ""', "10: route[0].password: not a password: it is empty or has control characters"),
 ]  # fmt: skip
 

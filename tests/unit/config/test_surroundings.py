@@ -66,6 +66,17 @@ def test_a_socket_file_that_cannot_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "somebody's"
 
 
+def test_a_file_in_the_queues_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("somebody's")
+    (tmp_path / "there").mkdir()
+    for place in ("there", "there/new/queue", "new/queue"):
+        assert mistakes({"queue": {"directory": f"{tmp_path}/{place}"}}) == []
+    for place in ("file", "file/queue"):
+        [(path, text)] = mistakes({"queue": {"directory": f"{tmp_path}/{place}"}})
+        assert path == ("queue", "directory")
+        assert text == f'"{tmp_path}/file" is no directory; remove it, or write another path'
+
+
 @pytest.mark.parametrize("strange", [None, 5, [5], {}, {"users": 5}, {"users": ""}, [{"address": "unix:x"}]])
 def test_what_names_nothing_is_passed_over(strange: object) -> None:
-    assert mistakes({"auth": strange, "listen": strange}) == []
+    assert mistakes({"auth": strange, "listen": strange, "queue": strange}) == []

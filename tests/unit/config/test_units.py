@@ -1,5 +1,6 @@
 """What people write, as values; what they must not write, with the sentence they read."""
 
+import re
 from ipaddress import ip_network
 
 import pytest
@@ -115,6 +116,20 @@ def test_bad_next_hops(value):
 @pytest.mark.parametrize("value", [*BAD_EVERYWHERE, "localhost:25", "127.0.0.1"])
 def test_bad_socket_addresses(value):
     with pytest.raises(ValueError, match="is not an IP address and a port; write"):
+        units.socket_address(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[::ffff:127.0.0.1]:25", "is an IPv4 address; write 127.0.0.1:25"),
+        ("[fe80::1]:25", "is another one on every link; write"),
+        ("224.0.0.1:25", "is no address of one host; write"),
+        ("[ff02::1]:25", "is no address of one host; write"),
+    ],
+)
+def test_what_the_system_lets_nobody_listen_on(value, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         units.socket_address(value)
 
 
@@ -239,6 +254,11 @@ def test_where_to_listen_is_a_socket_file_too(text):
 def test_bad_places_to_listen(value, message):
     with pytest.raises(ValueError, match=message):
         units.listen_address(value)
+
+
+def test_a_socket_file_has_one_spelling():
+    assert units.listen_address("unix://run/.//x/./y..z") == Address("/run/x/y..z", 0)
+    assert units.listen_address("unix:/run/x/../y") == Address("/run/x/../y", 0)
 
 
 def test_the_admin_side_has_no_socket_file():

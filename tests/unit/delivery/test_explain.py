@@ -89,6 +89,19 @@ CASES = {
     "over": message(counts={"D": 1, "B": 1, "T": 1}, over=(Person("a@y.test", "D"), Person("a@Y.test", "B"))),
     "over_by_an_operator": message(counts={"X": 1, "T": 1}, over=(Person("a@y.test", "X"),)),
     "held": message(to(State.HELD, people=HELD, expires=None, way=None)),
+    "held_after_tries": message(
+        to(
+            State.HELD,
+            people=HELD,
+            expires=None,
+            way=None,
+            past=past(
+                heard("450 4.2.0 greylisted", kind="greylist", times=3),
+                heard("450 4.4.1 no connection", 600, kind="connection"),
+            ),
+            attempts=4,
+        )
+    ),
     "held_in_doubt": message(
         to(
             State.HELD,

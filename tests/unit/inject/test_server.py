@@ -17,6 +17,7 @@ from tests.support.door import SETTINGS, RecordingQueue
 from backstamp.clock import SystemClock
 from backstamp.inject import server as module
 from backstamp.inject.server import Authenticate, InjectServer, Rated
+from backstamp.listener import guard
 from backstamp.listener.intake import Door
 from backstamp.listener.settings import HttpSettings, Limits
 from backstamp.listener.transaction import Refuse
@@ -92,9 +93,9 @@ async def door(
         refuse=refuse,
     )
     server = InjectServer(
-        HttpSettings(listener, requests, memory),
+        HttpSettings(listener, requests, memory, auth=authenticate is not None),
         behind,
-        authenticate=authenticate,
+        **({} if authenticate is None else {"authenticate": authenticate}),
         rates=rates,
         admit=admit,
         leave=leave,
@@ -361,8 +362,22 @@ async def test_a_body_has_a_size() -> None:
 async def test_bodies_together_have_a_size() -> None:
     """Security 15: so many octets of bodies are held at a time."""
     async with door(memory=2000) as here:
-        assert (await here.post({**MAIL, "text": "x" * 2000}))[0] == 503
+        waiting = asyncio.Event()
+
+        async def held(message: Message) -> bytes:
+            await waiting.wait()
+            return message.queue_id
+
+        here.queue.append = held  # type: ignore[method-assign,assignment]
+        first = asyncio.create_task(here.post({**MAIL, "text": "x" * 1500}))
+        while here.server._held < 1500:
+            await asyncio.sleep(0)
+        assert (await here.post({**MAIL, "text": "x" * 1000}))[0] == 503
+        waiting.set()
+        assert (await first)[0] == 202
         assert (await here.post({**MAIL, "text": "x" * 1000}))[0] == 202
+        # For what has never room the client is not to try again.
+        assert (await here.post({**MAIL, "text": "x" * 2000}))[0] == 413
 
 
 async def test_requests_have_a_number() -> None:
@@ -478,7 +493,7 @@ async def test_a_body_that_stands_still_or_trickles_is_cut_off(limits: Limits, t
 
 
 async def test_a_request_that_never_comes_whole_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEAD", 0.05)
+    monkeypatch.setattr(guard, "HEAD", 0.05)
     async with door() as here:
         for said in (b"", b"POST /api/v1/messages HTTP/1.1\r\nHost: x\r\n"):
             reader, writer = await asyncio.open_connection(*here.server.address)

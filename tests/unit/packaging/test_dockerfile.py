@@ -4,6 +4,9 @@ import fnmatch
 import json
 import os
 import re
+import socket
+import subprocess
+import sys
 
 from backstamp.config.load import load
 
@@ -74,7 +77,20 @@ def test_the_health_check_asks_the_ready_address_of_its_configuration():
     settings = load(os.path.join(ROOT, "conf/docker.toml"))
     assert settings.admin is not None
     assert f"http://127.0.0.1:{settings.admin.port}/readyz" in program[2]
-    compile(program[2], "HEALTHCHECK", "exec")
+    # With docker's own settings a container has a proxy in its environment, which knows no 127.0.0.1.
+    with socket.create_server(("127.0.0.1", 0)) as ready:
+        here = program[2].replace(f":{settings.admin.port}/", f":{ready.getsockname()[1]}/")
+        assert here != program[2]
+        asking = subprocess.Popen(
+            [sys.executable, "-c", here],
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "http_proxy": "http://127.0.0.1:1", "no_proxy": ""},
+        )
+        ready.settimeout(20)
+        with asking, ready.accept()[0] as client:
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert asking.returncode == 0
 
 
 def test_queue_ports_and_signal_fit_the_configuration():
