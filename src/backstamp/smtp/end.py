@@ -5,12 +5,11 @@ The look that finds the end is also the one that finds dots at the begin of a li
 content without one need not be searched again to take doubled dots away.
 """
 
-import re
 from typing import Final
 
-# Literals: an expression with a look behind stops at every dot, and text has more dots than lines.
-_LINE_DOT: Final = re.compile(rb"\r\n\.")
-_END: Final = re.compile(rb"\r\n\.\r\n")
+# By `find`, in half the time of an expression.
+_LINE_DOT: Final = b"\r\n."
+_END: Final = b"\r\n.\r\n"
 
 KEPT: Final = 4
 """Octets at the end of a buffer that may be the begin of the end: they must stay in it."""
@@ -36,20 +35,20 @@ class EndOfData:
                 return 0, 3
             self.stuffed = True
         if not self.stuffed:
-            found = _LINE_DOT.search(buffer, self._at)
-            if found is None:
+            at = buffer.find(_LINE_DOT, self._at)
+            if at < 0:
                 self._at = max(0, len(buffer) - 2)
                 return None
-            self._at = at = found.start()
+            self._at = at
             if buffer.startswith(b"\r\n", at + 3):
                 return at + 2, at + 5
             # Half an end counts as a dot: that the rest has not come yet costs a look, and is rare.
             self.stuffed = True
-        found = _END.search(buffer, self._at)
-        if found is None:
+        at = buffer.find(_END, self._at)
+        if at < 0:
             self._at = max(self._at, len(buffer) - KEPT)
             return None
-        return found.start() + 2, found.end()
+        return at + 2, at + len(_END)
 
     def drop(self, count: int) -> None:
         """Follow a buffer from whose front octets were taken, all of them but `KEPT` at most."""
