@@ -105,6 +105,9 @@ class Reloading:
                 problem = "; ".join(str(problem) for problem in error.problems)
                 action = "the configuration in force stays"
                 self._log.emit(Alarm(time=_now(), problem=problem, action=action))
+            except Exception as error:  # a bug; the relay goes on with what it has taken so far
+                problem, action = f"a reload broke: {error!r}", "restart to be sure of what is in force"
+                self._log.emit(Alarm(time=_now(), problem=problem, action=action))
             else:
                 self._log.emit(Reloaded(time=_now(), config=self._config))
                 _tell_of_files(settings, self._log)
