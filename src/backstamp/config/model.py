@@ -124,7 +124,8 @@ class ListenTable(Table):
     tenant: NameOrNone = ""
     """Whose mail comes in here, as in events, metrics and fair shares. Empty: the sender's domain tells."""
     tenant_header: bool = True
-    """Whether a message may name its tenant itself, in the header field `Backstamp-Tenant`."""
+    """Whether a message may name its tenant itself, in the header field `Backstamp-Tenant`. That of a user
+    with a tenant of their own in the users file may not."""
     priority: Priority | None = None
     """Priority (RFC 6710, -9 to 9) of mail that says none."""
     priority_limit: Priority = 9
@@ -304,7 +305,8 @@ class HttpTable(Table):
     tenant: NameOrNone = ""
     """Whose mail comes in here. Empty: the sender's domain tells."""
     tenant_header: bool = True
-    """Whether a request may name its tenant itself: `tenant`, or the message's field `Backstamp-Tenant`."""
+    """Whether a request may name its tenant itself: `tenant`, or the message's field `Backstamp-Tenant`.
+    That of a user with a tenant of their own may not."""
     priority: Priority | None = None
     """Priority (RFC 6710, -9 to 9) of mail that says none."""
     priority_limit: Priority = 9

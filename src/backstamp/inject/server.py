@@ -21,7 +21,7 @@ from backstamp.inject.order import Item, Order
 from backstamp.inject.shape import MistakenError
 from backstamp.inject.wishes import Wishes
 from backstamp.listener import admission, guard
-from backstamp.listener.client import tenant_of
+from backstamp.listener.client import names_tenant, tenant_of
 from backstamp.listener.intake import Door
 from backstamp.listener.origin import Origin, Verdict
 from backstamp.listener.pace import Pace
@@ -284,7 +284,7 @@ class InjectServer:
         wishes = Wishes(
             listener.limits.recipients,
             listener.tenant if user is None else tenant_of(user),
-            listener.tenant_header,
+            names_tenant(listener, user),
             listener.priority,
             listener.priority_limit,
         )

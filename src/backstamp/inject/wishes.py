@@ -33,7 +33,8 @@ def parameters(wishes: Wishes, tenant: str | None, priority: int | None) -> byte
     if tenant is not None:
         whose = tenant
         if not wishes.tenant_named:
-            mistakes.append(Mistake("tenant", "may not be named here (tenant_header = false)"))
+            why = "may not be named here (tenant_header = false, or the user has one)"
+            mistakes.append(Mistake("tenant", why))
         elif _TENANT.fullmatch(tenant) is None:
             mistakes.append(Mistake("tenant", "is not one name of at most 64 letters, digits, dots, - and _"))
     if priority is not None and not -9 <= priority <= 9:

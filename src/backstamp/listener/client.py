@@ -14,6 +14,11 @@ from backstamp.text import printable
 _NO_TENANT: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
+def names_tenant(settings: ListenerSettings, user: User | None) -> bool:
+    """Tell whether a message may name its tenant itself: not where the operator has named the user's."""
+    return settings.tenant_header and not (user is not None and user.tenant)
+
+
 def tenant_of(user: User) -> str:
     """Return whose mail a user's is: the tenant it has, else its name, as far as that can be one."""
     return user.tenant or _NO_TENANT.sub("_", user.name)[:64]

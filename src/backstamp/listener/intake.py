@@ -16,6 +16,7 @@ import msgspec
 
 from backstamp.clock import Clock
 from backstamp.listener import authentication
+from backstamp.listener.client import names_tenant
 from backstamp.listener.origin import Origin, Verdict
 from backstamp.listener.settings import ListenerSettings
 from backstamp.listener.transaction import Refuse
@@ -175,7 +176,7 @@ class Letter:
         if headers.names_ours(normal):
             content, (tenants, named) = headers.without_ours(content)
             separator = headers.separator(content)
-            if tenants and settings.tenant_header:
+            if tenants and names_tenant(settings, account):
                 if len(tenants) != 1 or _TENANT.fullmatch(tenants[0]) is None:
                     return TENANT
                 kept = replaced(envelope.parameters, b"TENANT", tenants[0])

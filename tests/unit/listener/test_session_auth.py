@@ -228,6 +228,23 @@ async def test_a_user_without_senders_may_send_as_anybody(accounts: AuthSettings
         assert opened.queue.messages[0].envelope.parameters == b"TENANT=bob_smith"
 
 
+@pytest.mark.parametrize(("name", "kept"), [(ANN.name, b"TENANT=shop"), ("bob smith", b"TENANT=other")])
+async def test_a_user_with_a_tenant_hands_in_for_no_other(
+    accounts: AuthSettings, name: str, kept: bytes
+) -> None:
+    """Whose turns and whose suppression list it is, is the operator's word where there is one."""
+    async with door(accounts=accounts, auth=Auth.OPTIONAL, allow=()) as opened, talker(opened) as client:
+        await client.reply()
+        await client.say(b"EHLO client.test")
+        assert (await by_plain(client, name, SECRET)).startswith(b"235")
+        header = b"Backstamp-Tenant: other\r\nFrom: <x@example.org>\r\n"
+        assert (await client.hand_in(header, sender=b"x@example.org")).startswith(b"250 2.0.0")
+        [message] = opened.queue.messages
+        assert message.envelope.parameters == kept
+        assert isinstance(message.content, bytes)
+        assert b"Backstamp-Tenant" not in message.content
+
+
 async def test_the_longest_lines_of_an_exchange(accounts: AuthSettings) -> None:
     """RFC 4954 §4: 12,288 octets of base64 are read; longer ones are refused, and the session goes on."""
     longest = b"A" * sasl.LONGEST_LINE
