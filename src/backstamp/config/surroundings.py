@@ -5,6 +5,7 @@ reload and the commands that only ask a configuration do not look: for them none
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,12 @@ def _queue(document: Mapping[str, Any]) -> Mistakes:
         return []
     while path and not os.path.lexists(path):
         path = os.path.dirname(path)
-    if not path or os.path.isdir(path):
+    try:
+        if not path or stat.S_ISDIR(os.stat(path).st_mode):
+            return []
+    except FileNotFoundError:
+        pass  # a link to nowhere
+    except OSError:  # nothing is known, and nothing must be removed on a guess
         return []
     text = f"{shown(path, 200)} is no directory; remove it, or write another path"
     return [(("queue", "directory"), text)]

@@ -1,5 +1,7 @@
 """What of the machine would keep a relay from starting, told before it does."""
 
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -75,6 +77,19 @@ def test_a_file_in_the_queues_place(tmp_path: Path) -> None:
         [(path, text)] = mistakes({"queue": {"directory": f"{tmp_path}/{place}"}})
         assert path == ("queue", "directory")
         assert text == f'"{tmp_path}/file" is no directory; remove it, or write another path'
+    (tmp_path / "link").symlink_to("nowhere")
+    [(_, text)] = mistakes({"queue": {"directory": f"{tmp_path}/link"}})
+    assert text.startswith(f'"{tmp_path}/link" is no directory')
+
+
+def test_a_disk_that_does_not_say_what_is_there_is_no_reason_to_remove_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: object, **_: object) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "stat", failing)
+    assert mistakes({"queue": {"directory": str(tmp_path)}}) == []
 
 
 @pytest.mark.parametrize("strange", [None, 5, [5], {}, {"users": 5}, {"users": ""}, [{"address": "unix:x"}]])
