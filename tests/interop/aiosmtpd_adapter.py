@@ -52,6 +52,9 @@ class Handing:
         self._handing = handing.Handing()
         self.session: Any = None
 
+    def refusal(self) -> None:
+        """It takes everything."""
+
     def hand_in(self, message: Message, told: Told, settled: Callable[[], None]) -> None:
         """Call the handler in a task."""
         self._handing.begin(self.append(message), told, settled)
@@ -139,7 +142,7 @@ class Showing:
         """Return it."""
         return self._context
 
-    def trusted(self, client: object) -> bool:
+    def trusts(self, client: object) -> bool:
         """Tell whether a client may relay for its certificate."""
         return False
 
