@@ -4,6 +4,7 @@ import errno
 import random
 from collections.abc import Sequence
 
+import msgspec
 from tests.crash.model import SECTOR, Data, ModelFiles, Sync
 
 
@@ -154,7 +155,7 @@ class FailingFiles(ModelFiles):
                     break
                 safe.update(op.sectors)
             if isinstance(op, Data) and op.inode == inode and op.sector not in safe:
-                self.ops[at] = op._replace(limbo=True)
+                self.ops[at] = msgspec.structs.replace(op, limbo=True)
 
     def sync_directory(self, path: str) -> None:
         self._check("sync_directory")

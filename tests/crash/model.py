@@ -8,6 +8,8 @@ data shows zeros or garbage. Which syncs carry directory entries along is the mo
 - `ordered` (ext4, XFS): entries persist in order, and any sync carries all earlier ones;
 - `per inode` (btrfs): a file's sync carries its own name;
 - `posix`: only the directory's sync carries entries.
+
+No named tuples: a coroutine of a killed life that is collected while one is made cannot even be warned of.
 """
 
 import errno
@@ -15,7 +17,9 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 MODELS = ("ordered", "per inode", "posix")
 SECTOR = 512
@@ -25,7 +29,7 @@ EXHAUSTIVE = 256
 SAMPLE = 60
 
 
-class Name(NamedTuple):
+class Name(msgspec.Struct, frozen=True):
     """A directory entry set (or cleared, where there is no inode); a rename clears `old` in the same step."""
 
     path: str
@@ -33,7 +37,7 @@ class Name(NamedTuple):
     old: str = ""
 
 
-class Data(NamedTuple):
+class Data(msgspec.Struct, frozen=True):
     """A sector's new version; in limbo where a sync failed: perhaps on the platter, clean to the kernel."""
 
     inode: int
@@ -42,27 +46,27 @@ class Data(NamedTuple):
     limbo: bool = False
 
 
-class Size(NamedTuple):
+class Size(msgspec.Struct, frozen=True):
     """A file's new length."""
 
     inode: int
     size: int
 
 
-class Sync(NamedTuple):
+class Sync(msgspec.Struct, frozen=True):
     """Content and length of a file are durable; of a durable write only the sectors it touched."""
 
     inode: int
     sectors: range | None = None
 
 
-class SyncDirectory(NamedTuple):
+class SyncDirectory(msgspec.Struct, frozen=True):
     """The entries of a directory are durable."""
 
     path: str
 
 
-class Mark(NamedTuple):
+class Mark(msgspec.Struct, frozen=True):
     """Something the world may rely on from here on."""
 
     what: str
@@ -160,7 +164,8 @@ class ModelFiles:
                 before = len(self.ops)
                 self.write(descriptor, buffers, offset)
                 self.ops[before:] = [
-                    op._replace(limbo=True) if isinstance(op, Data) else op for op in self.ops[before:]
+                    msgspec.structs.replace(op, limbo=True) if isinstance(op, Data) else op
+                    for op in self.ops[before:]
                 ]
             raise OSError(errno.EIO, "the disk failed")
         self.write(descriptor, buffers, offset)
@@ -391,7 +396,7 @@ def _choices(axes: list[int], seed: int) -> Iterator[tuple[int, ...]]:
         yield tuple(chance.randrange(axis) for axis in axes)
 
 
-class State(NamedTuple):
+class State(msgspec.Struct, frozen=True):
     """One thing a power cut may leave: the files, and what the world had been told by then."""
 
     files: dict[str, bytes]
