@@ -103,11 +103,9 @@ class Reloading:
                 self._relay.reload(settings)
             except ConfigurationError as error:
                 problem = "; ".join(str(problem) for problem in error.problems)
-                action = "the configuration in force stays"
-                self._log.emit(Alarm(time=_now(), problem=problem, action=action))
+                _alarm(self._log, problem, "the configuration in force stays")
             except Exception as error:  # a bug; the relay goes on with what it has taken so far
-                problem, action = f"a reload broke: {error!r}", "restart to be sure of what is in force"
-                self._log.emit(Alarm(time=_now(), problem=problem, action=action))
+                _alarm(self._log, f"a reload broke: {error!r}", "restart to be sure of what is in force")
             else:
                 self._log.emit(Reloaded(time=_now(), config=self._config))
                 _tell_of_files(settings, self._log)
@@ -126,7 +124,11 @@ def _tell_of_files(settings: Settings, log: EventLog) -> None:
             "raise the limit (systemd: LimitNOFILE, a shell: ulimit -n), "
             "or lower connections in [limits] and total_connections in [delivery]"
         )
-        log.emit(Alarm(time=_now(), problem=problem, action=action))
+        _alarm(log, problem, action)
+
+
+def _alarm(log: EventLog, problem: str, action: str) -> None:
+    log.emit(Alarm(time=_now(), problem=problem, action=action))
 
 
 def _now() -> int:
